@@ -1,0 +1,30 @@
+"""Packaging from settings.ini, which nbdev reads too: one place for names, versions and requirements."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+ini = ConfigParser(delimiters='=')
+ini.read(HERE / 'settings.ini', encoding='utf-8')
+cfg = ini['DEFAULT']
+EXTRAS = ('data', 'viz', 'cluster', 'notebooks', 'dev')
+extras = {name: cfg[f'{name}_requirements'].split() for name in EXTRAS}
+extras['all'] = sorted({r for rs in extras.values() for r in rs})
+
+setup(
+    name=cfg['lib_name'],
+    version=cfg['version'],
+    description=cfg['description'],
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8') if (HERE / 'README.md').exists() else '',
+    long_description_content_type='text/markdown',
+    author=cfg['author'],
+    license='Apache-2.0',
+    keywords=cfg['keywords'],
+    python_requires=f">={cfg['min_python']}",
+    packages=find_packages(include=['mvssl', 'mvssl.*']),
+    install_requires=cfg['requirements'].split(),
+    extras_require=extras,
+    entry_points={'console_scripts': ['mvssl = mvssl.cli:main']},
+    zip_safe=False,
+)
