@@ -1,0 +1,56 @@
+# `make` lists the targets. Everything runs in .venv, which is made on first use.
+.DEFAULT_GOAL := help
+.PHONY: help test notebooks lint readme bench clean
+
+WORKERS ?= 2
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SNAPSHOT := find nbs mvssl \( -name '*.ipynb' -o -name '*.py' \) -not -path '*/.*' -exec cksum {} + | sort -k 3
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @
+
+# Written last, so that an installation that failed or was interrupted is taken up again.
+$(INSTALLED): settings.ini setup.py constraints.txt
+	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { \
+		echo 'mvssl needs Python 3.11 or newer. Name one: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
+	@$(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@echo 'Installing into .venv (minutes on first use) ...'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]'
+	@touch $@
+
+# One thread per worker: as many workers as cores, without each of them starting as many threads again.
+test: export OMP_NUM_THREADS := 1
+test: export OPENBLAS_NUM_THREADS := 1
+test: export MKL_NUM_THREADS := 1
+test: $(INSTALLED)  ## run everything: notebooks exported and clean, every notebook, every test
+	@$(SNAPSHOT) > .venv/before
+	@$(MAKE) --no-print-directory notebooks
+	@$(SNAPSHOT) | diff .venv/before - > .venv/changed || { \
+		echo 'Not exported, or not clean; it is now, so look at the changes and commit them:' >&2; \
+		awk '/^[<>]/ {print "  " $$4}' .venv/changed | sort -u >&2; exit 1; }
+	$(BIN)/nbdev_test --n_workers $(WORKERS) --timing
+	$(BIN)/python -m pytest -n $(WORKERS) tests
+
+notebooks: $(INSTALLED)  ## export mvssl/ from the notebooks and clean them
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+
+lint: $(INSTALLED)  ## look for mistakes in notebooks, tests and benchmarks
+	$(BIN)/ruff check
+
+readme: $(INSTALLED)  ## run nbs/index.ipynb and make README.md from it
+	$(BIN)/jupyter nbconvert --log-level ERROR --to notebook --execute --inplace nbs/index.ipynb
+	$(BIN)/nbdev_clean --fname nbs/index.ipynb
+	rm -rf nbs/images
+	$(BIN)/python nbs/readme.py .
+
+bench: $(INSTALLED)  ## run the benchmarks; each prints its figures
+	@for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:  ## remove .venv and everything else that was made here, but not data/ and runs/
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .benchmarks
+	find . -name __pycache__ -prune -exec rm -rf {} +

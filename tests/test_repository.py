@@ -1,0 +1,298 @@
+"""What holds for the repository as a whole. `make test` itself checks that export and clean leave no diff."""
+import ast
+import json
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+NOTEBOOKS = sorted(path for path in (ROOT / 'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in path.parts)
+MODULES = {'.'.join(path.relative_to(ROOT / 'mvssl').with_suffix('').parts): path
+           for path in sorted((ROOT / 'mvssl').rglob('*.py')) if path.name not in ('__init__.py', '_modidx.py')}
+SETTINGS = ConfigParser(delimiters='=', interpolation=None)
+SETTINGS.read(ROOT / 'settings.ini', encoding='utf-8')
+SETTINGS = SETTINGS['DEFAULT']
+
+
+def named(path):
+    return str(path.relative_to(ROOT))
+
+
+# ---- which module may import which -----------------------------------------------------------------------------------
+
+# What a module stands on. What those stand on is allowed too. A new module adds its line here.
+STANDS_ON = {
+    'skeleton': [], 'cameras': [], 'runs': [], 'encoder': [], 'loss': [], 'plots': [],
+    'dataset': ['skeleton'],
+    'sampler': ['dataset'],
+    'batches': ['sampler'],
+    'evaluation': ['skeleton'],
+    'retrieval': ['evaluation'],
+    'training': ['batches', 'encoder', 'loss', 'evaluation', 'runs'],
+}
+SOURCES = ['motion', 'bodies', 'rendering', 'synthetic', 'mocap', 'crops', 'human36m', 'mpi_inf_3dhp', 'videos']
+for at, source in enumerate(SOURCES):    # a source may use the ground and the sources before it
+    STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', 'skeleton', *(f'sources.{lower}' for lower in SOURCES[:at])]
+STANDS_ON['cli'] = list(STANDS_ON)
+
+
+def below(module):
+    "Every module that `module` may import."
+    return set(STANDS_ON[module]).union(*(below(lower) for lower in STANDS_ON[module]))
+
+
+def imports(tree, module):
+    "Dotted names that the code `tree` of mvssl.`module` imports, absolute."
+    package = ['mvssl', *module.split('.')[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = package[:len(package) - node.level + 1] if node.level else []
+            base = '.'.join(up + ([node.module] if node.module else []))
+            yield base
+            yield from (f'{base}.{alias.name}' for alias in node.names)
+
+
+def library_imports(source, module, known):
+    "Modules of mvssl among `known`, without the leading 'mvssl.', that the code `source` of `module` imports."
+    return {name.removeprefix('mvssl.') for name in imports(ast.parse(source), module)} & set(known)
+
+
+def test_every_module_has_its_place():
+    assert sorted(set(MODULES) - set(STANDS_ON)) == []
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_imports_go_only_to_lower_floors(module):
+    upwards = library_imports(MODULES[module].read_text(encoding='utf-8'), module, STANDS_ON) - below(module)
+    assert not upwards, f'mvssl.{module} may not import {sorted(upwards)}'
+
+
+@pytest.mark.parametrize('line', [
+    'from ..cli import main', 'from .. import cli', 'import mvssl.cli', 'from mvssl import cli', 'from mvssl.cli import main',
+    'def later():\n    from mvssl.cli import main',
+])
+def test_an_import_is_seen_however_it_is_written(line):
+    assert library_imports(line, 'sources.motion', STANDS_ON) == {'cli'}
+
+
+def test_imports_between_sources_are_seen():
+    assert library_imports('from .motion import walk\nfrom ..dataset import open', 'sources.synthetic', STANDS_ON) == {'sources.motion', 'dataset'}
+
+
+# ---- what the library needs ------------------------------------------------------------------------------------------
+
+EXTRAS = {key.removesuffix('_requirements'): value.split() for key, value in SETTINGS.items() if key.endswith('_requirements')}
+FOR_USERS = [requirement for extra, requirements in EXTRAS.items() if extra != 'dev' for requirement in requirements]
+
+
+def plain(name):
+    "A distribution's name as indexes compare it."
+    return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def closure(requirements):
+    "Names of the distributions that installing `requirements` brings, as far as they are installed here."
+    found, todo = set(), [(Requirement(text), '') for text in requirements]
+    while todo:
+        requirement, extra = todo.pop()
+        wanted = [(plain(requirement.name), asked) for asked in ('', *requirement.extras)]
+        if requirement.marker and not requirement.marker.evaluate({'extra': extra}):
+            continue
+        for name, asked in set(wanted) - found:
+            found.add((name, asked))
+            try:
+                todo += [(Requirement(text), asked) for text in metadata.requires(name) or []]
+            except metadata.PackageNotFoundError:
+                pass
+    return {name for name, _ in found}
+
+
+@cache
+def providers():
+    "Import name -> names of the distributions that provide it."
+    return {name: {plain(dist) for dist in dists} for name, dists in metadata.packages_distributions().items()}
+
+
+def outside(names, allowed):
+    "Top-level names among `names` that neither Python, mvssl nor the `allowed` distributions provide."
+    tops = {name.split('.')[0] for name in names} - sys.stdlib_module_names - {'mvssl'}
+    return sorted(top for top in tops if not providers().get(top, set()) & allowed)
+
+
+def without_functions(tree):
+    "The part of `tree` that runs when the module is imported."
+    class Drop(ast.NodeTransformer):
+        def visit_FunctionDef(self, node):
+            return ast.Pass()
+        visit_AsyncFunctionDef = visit_FunctionDef
+    return Drop().visit(tree)
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_imports_are_declared(module):
+    "At the top only what a plain `pip install .` brings, inside functions also what an extra for users brings: never nbdev or fastcore."
+    source = MODULES[module].read_text(encoding='utf-8')
+    required = {plain(Requirement(text).name) for text in SETTINGS['requirements'].split()}
+    extra = {plain(Requirement(text).name) for text in FOR_USERS}
+    assert outside(imports(without_functions(ast.parse(source)), module), required) == []
+    assert outside(imports(ast.parse(source), module), required | extra) == []
+
+
+def test_an_undeclared_import_is_seen():
+    lazily = ast.parse('import torch\ndef f():\n    import fastcore.test')
+    assert outside(imports(lazily, 'loss'), {'torch'}) == ['fastcore']
+    assert outside(imports(without_functions(lazily), 'loss'), {'torch'}) == []
+
+
+IMPORT_ALL = """
+import importlib, sys
+
+class Absent:
+    "Makes what a plain installation lacks look absent."
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in absent:
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+absent = set(sys.argv[1].split(','))
+sys.meta_path.insert(0, Absent())
+for module in sys.argv[2].split(','):
+    importlib.import_module(module)
+loaded = absent & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+def import_all(modules):
+    "Imports `modules` in a new interpreter where only what `pip install .` brings can be found."
+    installed = closure(SETTINGS['requirements'].split()) | {'mvssl', 'pip', 'setuptools'}
+    absent = sorted(name for name, dists in providers().items() if not dists & installed)
+    assert {'nbdev', 'fastcore', 'execnb', 'papermill', 'jupyter_client', 'nbformat', 'IPython'} <= set(absent)
+    return subprocess.run([sys.executable, '-c', IMPORT_ALL, ','.join(absent), ','.join(modules)],
+                          cwd=ROOT, capture_output=True, text=True)
+
+
+def test_imports_with_a_plain_installation():
+    done = import_all(['mvssl', 'mvssl._modidx', *(f'mvssl.{module}' for module in MODULES)])
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_plain_installation_has_no_notebook_tools():
+    done = import_all(['fastcore.test'])
+    assert done.returncode == 1 and "No module named 'fastcore'" in done.stderr
+
+
+def test_every_requirement_is_pinned_within_its_range():
+    lines = (ROOT / 'constraints.txt').read_text(encoding='utf-8').splitlines()
+    pins = {plain(name): version for name, version in (line.split('==') for line in lines if not line.startswith('#'))}
+    requirements = [Requirement(text) for texts in [SETTINGS['requirements'].split(), *EXTRAS.values()] for text in texts]
+    assert [str(wanted) for wanted in requirements if not wanted.specifier.contains(pins.get(plain(wanted.name), '0'))] == []
+
+
+# ---- notebooks -------------------------------------------------------------------------------------------------------
+
+def exported_to(nb):
+    "Module that the notebook `nb` is exported to, None if it is not."
+    return next((found[1] for cell in nb.cells if (found := re.search(r'^#\|\s*default_exp\s+(\S+)', cell.source, re.M))), None)
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=named)
+def test_notebook_is_valid_and_ran_without_error(path):
+    nb = nbformat.read(path, as_version=4)
+    nbformat.validate(nb)
+    failed = [cell.source for cell in nb.cells if cell.cell_type == 'code' and any(out.output_type == 'error' for out in cell.outputs)]
+    assert failed == []
+
+
+def test_every_library_notebook_is_a_module_and_every_module_a_notebook():
+    exported = {named(path): exported_to(nbformat.read(path, as_version=4)) for path in NOTEBOOKS
+                if path.name != 'index.ipynb' and path.parent.name not in ('experiments', 'tutorials')}
+    expected = {name: re.sub(r'(^|\.)\d\d_', r'\1', '.'.join(Path(name).relative_to('nbs').with_suffix('').parts)) for name in exported}
+    assert exported == expected
+    assert sorted(exported.values()) == sorted(MODULES)
+
+
+def test_experiments_take_parameters_and_are_not_a_library():
+    for path in (ROOT / 'nbs' / 'experiments').glob('*.ipynb'):
+        nb = nbformat.read(path, as_version=4)
+        assert sum('parameters' in cell.metadata.get('tags', []) for cell in nb.cells) == 1, named(path)
+        assert exported_to(nb) is None, named(path)
+
+
+PARAMETERS = new_notebook(cells=[new_code_cell('margin: float = 0.6', metadata={'tags': ['parameters'], 'collapsed': False})])
+
+
+@pytest.mark.parametrize('allowed, kept', [('tags', {'tags': ['parameters']}), ('', {})])
+def test_clean_keeps_the_parameters_tag(tmp_path, allowed, kept):
+    "With this repository's settings, and for comparison without the one that matters."
+    settings = (ROOT / 'settings.ini').read_text(encoding='utf-8')
+    changed = re.sub(r'^(allowed_cell_metadata_keys =).*$', rf'\1 {allowed}', settings, flags=re.M)
+    assert (changed == settings) == (allowed == 'tags')
+    (tmp_path / 'settings.ini').write_text(changed, encoding='utf-8')
+    (tmp_path / 'nbs').mkdir()
+    nbformat.write(PARAMETERS, tmp_path / 'nbs' / 'train.ipynb')
+    subprocess.run([BIN / 'nbdev_clean'], cwd=tmp_path, check=True, capture_output=True)
+    assert nbformat.read(tmp_path / 'nbs' / 'train.ipynb', as_version=4).cells[0].metadata == kept
+
+
+# ---- what is committed -----------------------------------------------------------------------------------------------
+
+MACHINE_PATH = re.compile(r'(?<![\w.~])/(?:home|root|work|tmp|Users|mnt|private|var/folders)/[\w.-]')
+
+
+def texts_of(path):
+    "What a reader sees in a notebook: sources and outputs, without the bytes of pictures."
+    for cell in nbformat.read(path, as_version=4).cells:
+        yield cell.source
+        for output in cell.get('outputs', []):
+            data = {kind: value for kind, value in output.get('data', {}).items() if not kind.startswith('image/')}
+            yield re.sub(r'base64,[\w+/=]+', '', json.dumps([data, output.get('text', ''), output.get('traceback', [])]))
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS + sorted(MODULES.values()), ids=named)
+def test_no_path_of_one_machine(path):
+    texts = texts_of(path) if path.suffix == '.ipynb' else [path.read_text(encoding='utf-8')]
+    assert [found[0] for text in texts if (found := MACHINE_PATH.search(text))] == []
+
+
+def test_a_path_of_one_machine_is_seen():
+    assert MACHINE_PATH.search(json.dumps({'text': "PosixPath('/tmp/x')"}))
+    assert not MACHINE_PATH.search('see https://example.org/home/x and data/tmp/x')
+
+
+# ---- README ----------------------------------------------------------------------------------------------------------
+
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+
+
+def test_readme_is_made_from_the_index(tmp_path):
+    subprocess.run([sys.executable, ROOT / 'nbs' / 'readme.py', tmp_path], check=True)
+    made = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    pictures = [path for path in (ROOT / 'nbs' / 'images').glob('*')]
+    assert made == {named(path): path.read_bytes() for path in [ROOT / 'README.md', *pictures]}, 'run: make readme'
+
+
+def test_readme_lists_every_notebook_of_the_library():
+    listed = set(re.findall(r'\]\((nbs/[^)]*\.ipynb)\)', README))
+    assert listed == {named(path) for path in NOTEBOOKS if path.name[:2].isdigit()}, 'run: make readme'
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = [link for link in re.findall(r'\]\(([^)\s]+)\)', README) if not re.match(r'\w+:|#', link)]
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_versions_agree():
+    assert f"version: {SETTINGS['version']}\n" in (ROOT / 'CITATION.cff').read_text(encoding='utf-8')
+    assert metadata.version('mvssl') == SETTINGS['version']
