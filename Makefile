@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 SNAPSHOT := find nbs mvssl \( -name '*.ipynb' -o -name '*.py' \) -not -path '*/.*' -exec cksum {} + | sort -k 3
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Written last, so that an installation that failed or was interrupted is taken up again.
 $(INSTALLED): settings.ini setup.py constraints.txt
