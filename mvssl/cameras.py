@@ -306,12 +306,12 @@ def transform(
     xyw = _apply(matrix, torch.cat((pixels, torch.ones_like(pixels[..., :1])), -1))
     return xyw[..., :2] / xyw[..., 2:]
 
-# %% ../nbs/01_cameras.ipynb #0d5b3aee
-def _turn_to_axis(ray):
-    "Smallest rotation that takes a ray in front of the camera to the z axis, (..., 3, 3)."
+# %% ../nbs/01_cameras.ipynb #8f000328
+def _pan_and_tilt(ray):
+    "Turn about y, then about x, that takes a ray in front of the camera to its z axis, (..., 3, 3)."
     x, y, z = (ray / ray.norm(dim=-1, keepdim=True)).unbind(-1)
-    s = 1 / (1 + z)
-    return torch.stack((1 - s*x*x, -s*x*y, -x, -s*x*y, 1 - s*y*y, -y, x, y, z), -1).unflatten(-1, (3, 3))
+    h = torch.hypot(x, z)
+    return torch.stack((z/h, torch.zeros_like(h), -x/h, -x*y/h, h, -y*z/h, x, y, z), -1).unflatten(-1, (3, 3))
 
 # %% ../nbs/01_cameras.ipynb #f5956a1a
 def virtual_camera(
@@ -326,7 +326,7 @@ def virtual_camera(
     marks = torch.stack((u, v, left, v, right, v, u, top, u, bottom), -1).unflatten(-1, (5, 2))
     xy = _ideal(undistort(marks, camera), camera)
     rays = torch.cat((xy, torch.ones_like(xy[..., :1])), -1)
-    turn = _turn_to_axis(rays[..., 0, :])
+    turn = _pan_and_tilt(rays[..., 0, :])
     xyz = _apply(turn, rays)
     _refuse(~(xyz[..., 2] > 0).all(-1), box.expand(*xyz.shape[:-2], 4), "box must lie where the camera can be turned to and its lens inverted")
     xy = xyz[..., :2] / xyz[..., 2:]
