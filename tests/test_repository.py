@@ -223,6 +223,11 @@ def test_every_library_notebook_is_a_module_and_every_module_a_notebook():
     assert sorted(exported.values()) == sorted(MODULES)
 
 
+def test_every_folder_of_modules_is_a_package():
+    "Otherwise it would be left out of what is installed."
+    assert [named(path.parent) for path in MODULES.values() if not (path.parent / '__init__.py').exists()] == []
+
+
 def test_experiments_take_parameters_and_are_not_a_library():
     for path in (ROOT / 'nbs' / 'experiments').glob('*.ipynb'):
         nb = nbformat.read(path, as_version=4)
