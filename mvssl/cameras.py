@@ -254,10 +254,12 @@ def ring(
     "Cameras evenly spaced around a target, all looking at it. Ours: not in the paper."
     if n < 1: raise ValueError(f"n must be at least 1, got {n}")
     target = _shaped('target', _tensor(target), 3).double()
+    radius, height, focal = (_tensor(a, target) for a in (radius, height, focal_px))
+    for name, a in [('radius', radius), ('height', height), ('focal_px', focal)]:
+        if a.shape not in ((), (n,)): raise ValueError(f"{name} must be a number or have shape ({n},), got {tuple(a.shape)}")
     angle = math.radians(start_deg) + 2*math.pi/n * torch.arange(n, dtype=torch.float64)
-    around = torch.stack((angle.cos(), angle.sin()), -1) * _tensor(radius, target)[..., None]
-    eye = torch.cat((target[:2] + around, _tensor(height, target).expand(n)[:, None]), -1)
-    return Camera(intrinsics(_tensor(focal_px, target), size), *look_at(eye, target), size)
+    x, y = target[0] + radius*angle.cos(), target[1] + radius*angle.sin()
+    return Camera(intrinsics(focal, size), *look_at(torch.stack((x, y, height.expand(n)), -1), target), size)
 
 # %% ../nbs/01_cameras.ipynb #b8755a4c
 def square_box(
