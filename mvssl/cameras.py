@@ -33,7 +33,7 @@ def _broadcast(**shapes):
 
 # %% ../nbs/01_cameras.ipynb #f2fc9642
 def _apply(matrix, rows):
-    "Matrix times each row. Not matmul, which autocast and TF32 would round to 8 or 11 bits: metres at 5 m."
+    "Matrix times each row. Not matmul, which autocast rounds to 8 bits (centimetres at 5 m) and TF32 to 11."
     return (matrix[..., None, :, :] * rows[..., None, :]).sum(-1)
 
 def _compose(a, b): return _apply(a, b.mT).mT

@@ -357,8 +357,9 @@ def test_virtual_camera_looks_at_the_box_centre_and_keeps_its_size():
     middle = ((box[:, :2] + box[:, 2:]) / 2)[:, None]
     assert_close(distort(transform([[63.5, 63.5]], to_ideal), rig), middle)
     assert_close(project(backproject(middle, 3000., rig), turned), torch.full((3, 1, 2), 63.5).double())
-    l, t, r, b = box.unbind(-1)
-    edges = torch.stack((l, (t+b)/2, r, (t+b)/2, (l+r)/2, t, (l+r)/2, b), -1).unflatten(-1, (2, 2, 2))
+    left, top, right, bottom = box.unbind(-1)
+    u, v = (left + right) / 2, (top + bottom) / 2
+    edges = torch.stack((left, v, right, v, u, top, u, bottom), -1).unflatten(-1, (2, 2, 2))
     seen = project(backproject(edges.flatten(1, 2), 3000., rig), turned).unflatten(1, (2, 2))
     assert_close((seen[:, :, 1] - seen[:, :, 0]).norm(dim=-1).amax(-1), torch.full((3,), 128.).double())    # longer midline
     assert_close(turned.K[:, 0, 0], turned.K[:, 1, 1])
