@@ -7,11 +7,13 @@ __all__ = ['REST_ANGLES', 'AT', 'BONES', 'PARENT', 'BONE', 'FACE_MM', 'UP', 'FOR
            'leg_flesh', 'arm_flesh', 'head_flesh', 'hair_flesh', 'skin_weights', 'Look', 'paint_body', 'paint_head',
            'Body', 'Skin', 'texel_centres', 'make_skin', 'Wardrobe', 'make_look', 'make_body']
 
-# %% ../../nbs/sources/11_bodies.ipynb #b885dd55
-from dataclasses import dataclass, field, replace
+# %% ../../nbs/sources/11_bodies.ipynb #2b97ab37
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .motion import DOFS, POINTS, Proportions, REFERENCE, forward_kinematics
@@ -396,13 +398,20 @@ class Skin:
 
     def to(self, device): return Skin(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
-    def posed(self, points):
-        "Vertices (N, V, 3), mm, and unit normals (N, V, 3) for POINTS (N, 21, 3), mm: linear blend skinning."
-        maps, turns = bone_maps(points, self.rest)
+    @cached_property
+    def _weighted(self):
+        "Vertices and normals times weights, (V, 17*4) and (V, 17*3): posing is then one matrix product each."
         at = torch.cat([self.vertices, torch.ones_like(self.vertices[:, :1])], dim=1)
-        vertices = (self.weights[:, :, None]*at[:, None]).flatten(1) @ maps.flatten(1, 2)
-        normals = (self.weights[:, :, None]*self.normals[:, None]).flatten(1) @ turns.mT.flatten(1, 2)
-        return vertices, _unit(normals)
+        return [(self.weights[:, :, None]*a[:, None]).flatten(1) for a in (at, self.normals)]
+
+    def follow(self, maps, turns):
+        "Vertices (N, V, 3), mm, and unit normals (N, V, 3) for `bone_maps`: linear blend skinning."
+        vertices, normals = self._weighted
+        return vertices @ maps.flatten(1, 2), F.normalize(normals @ turns.mT.flatten(1, 2), dim=-1)
+
+    def posed(self, points):
+        "Vertices (N, V, 3), mm, and unit normals (N, V, 3) for POINTS (N, 21, 3), mm."
+        return self.follow(*bone_maps(points, self.rest))
 
 def texel_centres(
     n:int,              # texels along an edge
