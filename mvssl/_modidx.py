@@ -163,6 +163,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                   'mvssl.evaluation._mean_length': ('evaluation.html#_mean_length', 'mvssl/evaluation.py'),
                                   'mvssl.evaluation._paired': ('evaluation.html#_paired', 'mvssl/evaluation.py'),
                                   'mvssl.evaluation._t_quantile': ('evaluation.html#_t_quantile', 'mvssl/evaluation.py'),
+                                  'mvssl.evaluation._tensor': ('evaluation.html#_tensor', 'mvssl/evaluation.py'),
                                   'mvssl.evaluation.auc': ('evaluation.html#auc', 'mvssl/evaluation.py'),
                                   'mvssl.evaluation.bootstrap_ci': ('evaluation.html#bootstrap_ci', 'mvssl/evaluation.py'),
                                   'mvssl.evaluation.mpjpe': ('evaluation.html#mpjpe', 'mvssl/evaluation.py'),
