@@ -1,0 +1,277 @@
+"""Guards of mvssl.evaluation: scipy's Procrustes, slow loops and brute force as oracles; NaN, dtypes, degenerate poses; coverage of the intervals."""
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.linalg
+import scipy.optimize
+import scipy.spatial
+import scipy.stats
+import torch
+from torch.testing import assert_close
+
+from mvssl.evaluation import _t_quantile, auc, bootstrap_ci, mpjpe, n_mpjpe, pa_mpjpe, pck, pose_scores, procrustes, seeds_ci
+
+METRICS = [mpjpe, n_mpjpe, pa_mpjpe, pck, auc]
+
+
+@pytest.fixture
+def poses():
+    "Predictions and truths in mm, 40 of each, away from the origin."
+    rng = np.random.default_rng(0)
+    true = rng.normal(0, 300, (40, 17, 3)) + rng.normal(0, 2000, (40, 1, 3))
+    return true + rng.normal(0, 80, true.shape) + rng.normal(0, 500, (40, 1, 3)), true
+
+
+# ---- oracles ---------------------------------------------------------------------------------------------------------
+
+def slow(pred, true, scale=lambda p, g: 1., joints=range(17)):
+    "MPJPE by loops, after a scale that is found from the centred poses."
+    errors = []
+    for p, g in zip(pred, true):
+        p, g = p - p[0], g - g[0]
+        s = scale(p, g)
+        errors.append(sum(math.dist(s*p[j], g[j]) for j in joints) / len(joints))
+    return np.array(errors)
+
+
+def brute_scale(p, g):
+    return scipy.optimize.minimize_scalar(lambda s: ((s*p - g)**2).sum(), bounds=(-5, 5), method='bounded', options={'xatol': 1e-10}).x
+
+
+def test_mpjpe_is_a_loop(poses):
+    assert_close(mpjpe(*poses), slow(*poses))
+    assert_close(mpjpe(*poses, count_root=False), slow(*poses, joints=range(1, 17)))
+    assert_close(mpjpe(*poses, count_root=False), mpjpe(*poses) * 17/16)
+
+
+def test_n_mpjpe_is_the_best_scale_by_search(poses):
+    assert_close(n_mpjpe(*poses), slow(*poses, scale=brute_scale), rtol=1e-6, atol=1e-6)
+    assert_close(n_mpjpe(*poses, count_root=False), n_mpjpe(*poses) * 17/16)
+
+
+def test_pa_mpjpe_is_scipys_procrustes(poses):
+    "scipy.spatial.procrustes allows reflections: compare where its best is a rotation, which it is for these small errors."
+    for pred, true, error in zip(*poses, pa_mpjpe(*poses)):
+        a, b, _ = scipy.spatial.procrustes(true, pred)
+        assert_close(np.linalg.norm(a - b, axis=-1).mean() * np.linalg.norm(true - true.mean(0)), error)
+
+
+def test_procrustes_is_scipys_orthogonal_procrustes_or_the_best_rotation():
+    "Random pairs are reflections half of the time: there scipy's Rotation.align_vectors, which is always proper, is the oracle."
+    rng = np.random.default_rng(1)
+    pred, true = rng.normal(0, 300, (2, 60, 17, 3))
+    reflections = 0
+    for p, g, aligned in zip(pred, true, procrustes(pred, true)):
+        mean, p, g = g.mean(0), p - p.mean(0), g - g.mean(0)
+        r, total = scipy.linalg.orthogonal_procrustes(p, g)
+        if np.linalg.det(r) < 0:
+            reflections += 1
+            r = scipy.spatial.transform.Rotation.align_vectors(g, p)[0].as_matrix().T
+            total = np.trace(r.T @ p.T @ g)
+        assert_close(total / (p**2).sum() * p @ r + mean, aligned, rtol=1e-6, atol=1e-6)
+    assert 10 < reflections < 50
+
+
+def test_no_similarity_has_a_smaller_squared_error(poses):
+    rng = np.random.default_rng(2)
+    pred, true = poses[0][:3], poses[1][:3]
+    aligned = procrustes(pred, true)
+    least = ((aligned - true)**2).sum((1, 2))
+    centre = aligned.mean(1, keepdims=True)
+    for size in (1e-4, 1e-3, 1e-2, 1e-1):
+        for turn in scipy.spatial.transform.Rotation.from_rotvec(rng.normal(0, size, (20, 3))).as_matrix():
+            moved = (1 + rng.normal(0, size)) * (aligned - centre) @ turn + centre + rng.normal(0, 100*size, 3)
+            assert (((moved - true)**2).sum((1, 2)) >= least).all()
+
+
+def test_pa_mpjpe_forgives_similarities_and_no_reflection(poses):
+    _, true = poses
+    turns = scipy.spatial.transform.Rotation.random(len(true), random_state=3).as_matrix()
+    scales = np.random.default_rng(4).uniform(.2, 5, (len(true), 1, 1))
+    assert_close(pa_mpjpe(scales * (true @ turns) + 100, true), np.zeros(len(true)), atol=1e-8, rtol=0)
+    assert (pa_mpjpe(scales * (true @ -turns) + 100, true) > 50).all()
+
+
+def test_pck_and_auc_are_loops(poses):
+    pred, true = poses[0][:5], poses[1][:5]
+    scored = [j for j in range(17) if j not in (0, 7, 9)]
+    errors = [[math.dist(p[j] - p[0], g[j] - g[0]) for j in scored] for p, g in zip(pred, true)]
+    assert_close(pck(pred, true), np.array([sum(e < 150 for e in row) / 14 for row in errors]))
+    assert_close(auc(pred, true), np.array([sum(e < 5*t for t in range(31) for e in row) / (14*31) for row in errors]))
+    assert 0 < auc(pred, true).mean() < pck(pred, true).mean() < 1
+
+
+# ---- inputs ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('metric', METRICS)
+@pytest.mark.parametrize('given, returned', [(np.float64, np.float64), (np.float32, np.float32), (np.float16, np.float32), (np.int64, np.float32),
+                                             (torch.float64, torch.float64), (torch.float32, torch.float32), (torch.bfloat16, torch.float32)])
+def test_dtypes(metric, given, returned, poses):
+    pred, true = ([x.round().astype(given) - x[:, :1].round().astype(given) for x in poses] if isinstance(given, type)
+                  else [torch.tensor(x - x[:, :1]).to(given) for x in poses])
+    error = metric(pred, true)
+    assert error.dtype == returned and error.shape == (40,)
+    assert isinstance(error, torch.Tensor) == (not isinstance(given, type))
+    as_double = [x.double().numpy() if isinstance(x, torch.Tensor) else x.astype(float) for x in (pred, true)]
+    assert_close(torch.as_tensor(error).double().numpy(), metric(*as_double), rtol=1e-4, atol=1e-3)
+
+
+def test_inputs_are_left_as_they_are_and_may_be_read_only(poses, recwarn):
+    before = [x.copy() for x in poses]
+    for x in poses: x.setflags(write=False)
+    for metric in METRICS: metric(*poses)
+    assert all((a == b).all() for a, b in zip(before, poses))
+    assert not len(recwarn)
+
+
+@pytest.mark.parametrize('metric', METRICS)
+def test_nan_labels_stay_alone_and_nan_predictions_are_refused(metric, poses):
+    pred, true = poses
+    whole = metric(pred, true)
+    true[3, 5, 1] = true[7] = np.nan
+    pred[7] = np.nan                                        # nothing to say where nothing is known
+    error = metric(pred, true)
+    assert np.isnan(error).nonzero()[0].tolist() == [3, 7]
+    assert_close(np.delete(error, [3, 7]), np.delete(whole, [3, 7]))
+    pred[9, 0, 0] = np.inf
+    with pytest.raises(ValueError, match=r'pred must be finite .* pose \[9\]'): metric(pred, true)
+
+
+@pytest.mark.parametrize('metric', METRICS)
+def test_shapes_that_only_broadcast_are_refused(metric, poses):
+    pred, true = poses
+    for p, g in [(pred, true[:1]), (pred, true[0]), (pred[0], true[0]), (pred[None], true[None]), (pred[:, :16], true[:, :16])]:
+        with pytest.raises(ValueError, match='17, 3'): metric(p, g)
+
+
+@pytest.mark.parametrize('metric', METRICS)
+def test_no_pose_gives_no_error(metric):
+    assert metric(np.zeros((0, 17, 3)), np.zeros((0, 17, 3))).shape == (0,)
+
+
+def test_degenerate_poses(poses):
+    _, true = poses
+    point, line = np.full_like(true, 7.), np.arange(17.)[None, :, None] * np.array([30., 40, 0])
+    assert_close(n_mpjpe(point, true), mpjpe(point, true))
+    assert_close(pa_mpjpe(point, true), np.linalg.norm(true - true.mean(1, keepdims=True), axis=-1).mean(1))
+    assert_close(pa_mpjpe(true, point), np.zeros(len(true)), atol=1e-9, rtol=0)
+    turned = 3 * line @ scipy.spatial.transform.Rotation.random(random_state=0).as_matrix() + 5
+    assert_close(pa_mpjpe(line, turned), np.zeros(1), atol=1e-6, rtol=0)
+    flat = true * [1, 1, 0]
+    assert_close(pa_mpjpe(flat * [-1, 1, 1], flat), np.zeros(len(true)), atol=1e-6, rtol=0)   # a flat pose's mirror image is a turn
+
+
+def test_errors_have_gradients(poses):
+    pred, true = (torch.tensor(x[:4]) for x in poses)
+    pred.requires_grad_()
+    for metric in (mpjpe, n_mpjpe, pa_mpjpe):
+        grad, = torch.autograd.grad(metric(pred, true).sum(), pred)
+        assert grad.isfinite().all() and grad.abs().max() > 0
+
+
+# ---- intervals -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('p', [.75, .9, .975, .995])
+def test_t_quantile_is_scipys(p):
+    for dof in (1, 2, 3, 4, 5, 9, 10, 29, 100, 999, 1000): assert_close(_t_quantile(p, dof), scipy.stats.t.ppf(p, dof), rtol=1e-8, atol=1e-8)
+    assert_close(_t_quantile(p, 10**6), scipy.stats.norm.ppf(p), rtol=2e-3, atol=0)
+
+
+def test_seeds_ci_is_scipys():
+    values = [83.4, 83.5, 84.1, 90]
+    for level in (.8, .95):
+        expected = scipy.stats.t.interval(level, 3, np.mean(values), scipy.stats.sem(values))
+        assert_close(list(seeds_ci(values, level)), [float(x) for x in expected])
+    assert np.isnan(seeds_ci([1.])).all()
+    with pytest.raises(ValueError, match='values'): seeds_ci([])
+    with pytest.raises(ValueError, match='level'): seeds_ci([1., 2.], 95)
+
+
+def slow_draws(values, groups, n, rng):
+    "The cluster bootstrap as one would tell it: put whole groups into a bag."
+    names = np.unique(groups)
+    return [np.concatenate([values[groups == name] for name in rng.choice(names, len(names))]).mean() for _ in range(n)]
+
+
+def test_bootstrap_draws_whole_groups():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), rng.integers(1, 30, 20))
+    values = rng.normal(0, 10, 20)[groups] + rng.normal(0, 5, len(groups))
+    tail = scipy.stats.norm.cdf(-math.sqrt(20/19) * scipy.stats.t.ppf(.975, 19))
+    slow = np.quantile(slow_draws(values, groups, 8000, rng), (tail, 1 - tail))
+    assert_close(np.array(bootstrap_ci(values, groups, n=20000)), slow, atol=.5, rtol=0)       # of a width of 9
+    shuffled = rng.permutation(len(values))
+    assert_close(list(bootstrap_ci(values[shuffled], groups[shuffled].astype(str))), list(bootstrap_ci(values, groups.astype(str))))
+
+
+@pytest.mark.parametrize('n_groups, least, most', [(8, .90, .98), (12, .92, .98), (30, .93, .98)])
+def test_coverage(n_groups, least, most):
+    "Share of 500 worlds whose interval holds the true mean; sequences differ in level and length, errors are skewed."
+    rng, held, frames_held = np.random.default_rng(n_groups), 0, 0
+    for _ in range(500):
+        groups = np.repeat(np.arange(n_groups), rng.integers(20, 40, n_groups))
+        values = 20 * rng.gamma(9, 1/3, n_groups)[groups] + rng.normal(0, 10, len(groups))
+        low, high = bootstrap_ci(values, groups, n=400)
+        held += low <= 60 <= high
+        half = 1.96 * values.std() / math.sqrt(len(values))
+        frames_held += abs(values.mean() - 60) <= half
+    assert least <= held/500 <= most
+    assert frames_held/500 < .5                     # what counting frames would have promised to be 95 %
+
+
+def test_coverage_of_the_mean_over_strata():
+    "15 actions of very different difficulty, 4 sequences in each, as in Human3.6M's test set."
+    rng, held, unstratified = np.random.default_rng(0), 0, 0
+    action = np.repeat(np.arange(15), 4)
+    for _ in range(400):
+        level = 60 + 10*np.arange(15)[action] + rng.normal(0, 15, 60)
+        values, groups, strata = (np.repeat(x, 10) for x in (level, np.arange(60), action))
+        low, high = bootstrap_ci(values, groups, strata, n=400)
+        held += low <= 130 <= high
+        low, high = bootstrap_ci(values, groups, n=400)
+        unstratified += low <= 130 <= high
+    assert .92 <= held/400 <= .98
+    assert unstratified == 400                      # it takes the actions for chance
+
+
+def test_bootstrap_with_strata_names_the_mean_of_means():
+    values, groups, strata = [1, 1, 1, 1, 9, 9.], [0, 0, 1, 1, 2, 3], list('aaaabb')
+    assert bootstrap_ci(values, groups, strata) == (5, 5)
+    assert np.isnan(bootstrap_ci(values, [0, 0, 1, 1, 2, 2], strata)).all()         # one sequence in b
+    assert bootstrap_ci(values + [np.nan], groups + [7], strata + ['c']) == (5, 5)  # nothing known of c
+
+
+def test_bootstrap_leaves_nan_out():
+    rng = np.random.default_rng(1)
+    values, groups = rng.normal(size=50), np.arange(50) // 5
+    expected = bootstrap_ci(values[10:].copy(), groups[10:])
+    values[:10] = np.nan
+    assert bootstrap_ci(values, groups) == expected
+    assert np.isnan(bootstrap_ci(np.full(3, np.nan), [0, 1, 2])).all()
+    assert np.isnan(bootstrap_ci([], [])).all()
+
+
+def test_bootstrap_refuses():
+    with pytest.raises(ValueError, match='level must lie between 0 and 1, got 95'): bootstrap_ci([1., 2.], [0, 1], level=95)
+    with pytest.raises(ValueError, match='one shape'): bootstrap_ci([1., 2.], [0])
+    with pytest.raises(ValueError, match='one shape'): bootstrap_ci([[1.], [2.]], [[0], [1]])
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+def test_pose_scores_are_means_by_pandas(poses):
+    pred, true = poses
+    true[::7] = np.nan
+    action, sequence = np.array(list('abbb') * 10), np.arange(40) // 4
+    table = pose_scores(torch.tensor(pred), torch.tensor(true), action, sequence)
+    for name, metric in (('MPJPE', mpjpe), ('N-MPJPE', n_mpjpe), ('PA-MPJPE', pa_mpjpe)):
+        frame = pd.DataFrame({'action': action, 'error': metric(pred, true)}).dropna()
+        means = frame.groupby('action').error.mean()
+        assert_close(table[name].to_numpy(copy=True), np.array([*means, means.mean(), frame.error.mean()]))
+        assert (table[f'{name} low'] <= table[name]).all() and (table[name] <= table[f'{name} high']).all()
+    assert table.index.tolist() == ['a', 'b', 'mean of actions', 'mean of poses']
+    assert table.attrs == {'without_label': 6} and table.poses.iloc[:2].sum() == table.poses['mean of poses'] == 34
+    with pytest.raises(ValueError, match='at least one pose with a label'): pose_scores(pred, true*np.nan, action, sequence)
+    with pytest.raises(ValueError, match='sequences'): pose_scores(pred, true, action, sequence[1:])
