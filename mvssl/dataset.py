@@ -414,7 +414,8 @@ def _check_files(path, facts, arrays, attempt, progress):
     names = [name for name in facts['checksums'] if (path/name).is_file() and arrays.get(name, '') is not None]
     filled, (_, (_, V, *picture)) = [], array_files(1, len(facts['views']), facts['side'])['frames.npy']
     def look(block): filled.append(np.frombuffer(block, 'uint8').reshape(-1, V, np.prod(picture)).max(-1) > 0)  # any() is slow on black
-    with tqdm(total=sum((path/name).stat().st_size for name in names), unit='B', unit_scale=True, desc='checksums', disable=not progress) as bar:
+    with tqdm(total=sum((path/name).stat().st_size for name in names), unit='B', unit_scale=True, desc='checksums', delay=1, leave=False,
+              disable=None if progress else True) as bar:
         for name in names:
             extra = (look, V * int(np.prod(picture))) if name == 'frames.npy' else ()
             attempt(_check_checksum, path/name, facts['checksums'][name], bar, *extra)
@@ -451,7 +452,7 @@ def _check_store(path, checksums, progress=False):
 def find_problems(
     path,            # folder of a store
     checksums=True,  # read every byte; False: all but what the frames show
-    progress=False,  # show a bar meanwhile
+    progress=False,  # show a bar meanwhile, on a terminal
 ) -> list:           # of `Problem`; empty if the store is sound
     "Everything that is wrong with a store. Ours: not in the paper."
     try:
@@ -677,8 +678,8 @@ class MultiviewDataset:
         rows=None,   # instants of the store this is limited to, ascending, (N,); None: all
     ):
         self.path, self.facts, self._arrays, self._table, self._rows = path, facts, arrays, table, rows
-        self.name, self.hz, self.stride, self.side, self.views, self.joints, self.extra, self.checksum = (
-            facts[field] for field in ('name', 'hz', 'stride', 'side', 'views', 'joints', 'extra', 'checksum'))
+        self.name, self.source, self.licence, self.hz, self.stride, self.side, self.views, self.joints, self.extra = (facts[field] for field in SETTINGS[1:])
+        self.checksum = facts['checksum']
 
     @classmethod
     def open(cls,
