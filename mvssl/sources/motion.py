@@ -369,7 +369,7 @@ ARMS = dict(
     nape=Arm(-15, 155, 160, 118, 0, 20), spread=Arm(80, 640, -40, 5, 20), carry=Arm(300, 130, -225, 20, 20, 0),
     down=Arm(450, 70, -150, 20, 30), under_arm=Arm(60, 240, -380, 35, 10, 10), leash=Arm(400, 150, -240, 15, 40),
     pulled=Arm(470, 170, -130, 15, 40), partner=Arm(90, 560, -20, 20, 30), hand_in_hand=Arm(70, 340, -480, 15, 20),
-    smoke=Arm(260, 150, -200, 15, 20, 0), prop=Arm(-250, 240, -405, -80, 60, -40), hug=Arm(400, 30, -210, 25, 30, 10),
+    smoke=Arm(260, 150, -200, 15, 20, 0), prop=Arm(-255, 240, -375, -80, 60, -40), hug=Arm(400, 30, -210, 25, 30, 10),
     ahead=Arm(470, 150, -60, 15, 50),
 )
 
@@ -513,7 +513,7 @@ ACTIONS = dict(
         (beat('wave', hold=(1.5, 3), shake='wave', look=(-15, 15)), beat('hang', hold=(.3, 1))),
         (beat('shake', hold=(1.2, 2.2), shake='handshake', bend=9, tilt=4), beat('hang', hold=(.3, 1))),
         (beat('shake', 'talk_open', (1.2, 2.2), shake='handshake', bend=9),),
-        (beat('hang', 'hang', (.7, 1.5), bend=32, tilt=30, nod=15, ahead=-.1), beat('hang', 'hang', (.4, 1))),
+        (beat('hang', 'hang', (.7, 1.5), bend=26, tilt=22, nod=12, ahead=-.08), beat('hang', 'hang', (.4, 1))),
         (beat('spread', 'spread', (.6, 1.2)), beat('talk_open', 'talk_open', (.4, .9), bend=8)),
         (beat('shoulder', hold=(.7, 1.4), bend=14, nod=8),),
     ), turn=90, roam=.35),
@@ -694,7 +694,7 @@ def _play(score, style, t, rng):
     for side in SIDES:
         poses = arm_angles([ARMS[getattr(beat, side)] for beat in score.beats], side, style.elbow_out)
         poses = poses + rng.normal(0, 1, poses.shape)*[4.5, 4, 4.5, 6, 8, 6, 0]
-        arms[side] = _played(poses, score.start + rng.uniform(0, .12, len(poses)), score.go, t).T
+        arms[side] = _played(poses, score.start + rng.uniform(0, .12), score.go, t).T
     return controls, arms
 
 # %% ../../nbs/sources/10_motion.ipynb #56f207e2
