@@ -364,7 +364,7 @@ def _check_upright(poses):
 
 # %% ../nbs/02_dataset.ipynb #f6a8ea13
 def _check_boxes(boxes, seen):
-    "Refuses views without a box, and boxes without an area; rows without any box are allowed."
+    "Refuses seen views without a box that has an area."
     bad = np.asarray(seen) & ~((boxes[..., 2:] > boxes[..., :2]).all(-1) & np.isfinite(boxes).all(-1))  # NaN compares as False
     if bad.any(): _fail('boxes.npy', 'values', f'no left < right and top < bottom for {bad.sum()} images, the first in row {np.argwhere(bad)[0][0]}', 'Give the boxes of all seen views, in px')
 
@@ -404,10 +404,11 @@ def _check_checksum(path, checksum, bar, look=lambda block: None, unit=1):
 
 def _check_images(is_filled, seen, views):
     "Refuses pictures where none should be, and black where one should."
-    for is_bad, what in ((is_filled & ~seen, 'not black though not seen'), (seen & ~is_filled, 'black though seen')):
+    for is_bad, what, remedy in ((is_filled & ~seen, 'not black though not seen', 'Make the store again: the frames and seen.npy do not belong together'),
+                                 (seen & ~is_filled, 'black though seen', 'Find out why, or mark them as not seen when the store is made')):
         if is_bad.any():
             t, v = np.argwhere(is_bad)[0]
-            _fail('frames.npy', 'images', f'{is_bad.sum()} are {what}, the first at [{t}, {views[v]}]', 'Make the store again: the frames and seen.npy do not belong together')
+            _fail('frames.npy', 'images', f'{is_bad.sum()} are {what}, the first at [{t}, {views[v]}]', remedy)
 
 def _check_files(path, facts, arrays, attempt, progress):
     "One pass over every byte of the files that are there."
@@ -548,7 +549,7 @@ class DatasetWriter:
         sequence:str,   # unique within its subject
         frames,         # crops, uint8, (n, V, S, S, 3) RGB
         poses=None,     # mm, world with z up, (n, 17, 3); NaN rows or None: no label
-        seen=None,      # bool, (n, V); None: every view exists
+        seen=None,      # bool, (n, V); None: every view exists; what is not seen is stored black
         boxes=None,     # crops in the source frames: left, top, right, bottom, px, (n, V, 4); NaN where not seen
         cameras=None,   # of the source frames: dict of K (V, 3, 3) px, R (V, 3, 3), t (V, 3) mm
         time_s=None,    # of each instant, (n,); None: position / hz
@@ -601,6 +602,7 @@ class DatasetWriter:
         files = array_files(n, views, self.settings['side'])
         _refuse_if([Problem(name, 'shape' if array.shape != files[name][1] else 'dtype', f'{array.dtype} {array.shape} given, {files[name][0]} {files[name][1]} needed',
                             'Give one row per instant, at least one') for name, array in arrays.items() if (array.dtype, array.shape) != files[name] or not n])
+        _check_images(frames.max((2, 3, 4)).astype(bool) & arrays['seen.npy'], arrays['seen.npy'], self.settings['views'])
         _check_poses(arrays['poses.npy'])
         if boxes is not None: _check_boxes(arrays['boxes.npy'], arrays['seen.npy'])
         return arrays

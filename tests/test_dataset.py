@@ -343,6 +343,7 @@ def with_hole(poses):
 @pytest.mark.parametrize('changes, message', [
     (dict(frames=np.zeros((4, 3, 8, 8, 3))), 'frames.npy, dtype'), (dict(frames=np.zeros((4, 3, 8, 9, 3), 'uint8')), 'frames.npy, shape'),
     (dict(frames=np.zeros((0, 3, 8, 8, 3), 'uint8')), 'frames.npy, '), (dict(frames=np.uint8(3)), 'frames.npy, shape'),
+    (dict(frames=np.zeros((4, 3, 8, 8, 3), 'uint8')), r'frames.npy, images: 11 are black though seen, the first at \[0, left\]'),
     (dict(poses=person(3, 0)), 'poses.npy, shape'), (dict(poses=person(4, 0) / 1000), 'poses.npy, unit'), (dict(poses=with_hole(person(4, 0))), 'poses.npy, values'),
     (dict(poses=person(4, 0) * np.inf), 'poses.npy, values'), (dict(seen=np.ones((4, 3))), 'seen.npy, dtype'), (dict(seen=np.ones((4, 2), bool)), 'seen.npy, shape'),
     (dict(boxes=np.zeros((4, 3, 4))), 'boxes.npy, values'), (dict(boxes=np.ones((4, 4))), 'boxes.npy, shape'), (dict(boxes=None), 'boxes.npy, sequence'),
@@ -459,7 +460,7 @@ DAMAGE = {  # what was done to the store: (damage, file, field, remedy)
     'one bit of a frame': (overwrite_bytes('frames.npy', 700, b'\0'), 'frames.npy', 'checksum', COPY),
     'one bit of a pose': (edit('poses.npy', at((0, 0, 0), 1.)), 'poses.npy', 'checksum', COPY),
     'picture where not seen': (edit('seen.npy', at((1, 1), False)), 'frames.npy', 'images', 'do not belong together'),
-    'black where seen': (edit('frames.npy', at((2, 1), 0)), 'frames.npy', 'images', 'do not belong together'),
+    'black where seen': (edit('frames.npy', at((2, 1), 0)), 'frames.npy', 'images', 'mark them as not seen'),
     'boxes inside out': (edit('boxes.npy', lambda boxes: boxes[..., [2, 3, 0, 1]]), 'boxes.npy', 'values', 'in px'),
     'boxes as corner points': (edit('boxes.npy', lambda boxes: boxes.reshape(-1, 3, 2, 2)), 'boxes.npy', 'shape', COPY),
     'cameras torn': (truncate('cameras.npz', 300), 'cameras.npz', 'file', COPY),
