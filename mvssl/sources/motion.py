@@ -621,8 +621,8 @@ def make_style(
                  stance=rng.uniform(.85, 1.15), toe_out=rng.uniform(-3, 4), step=rng.uniform(.5, .58), elbow_out=rng.uniform(-6, 6),
                  left_handed=bool(rng.random() < .12))
 
-# %% ../../nbs/sources/10_motion.ipynb #295fd0a9
-STEP_S = dict(stand=.45, chair=.5, walk=.53)        # from one step to the next, s
+# %% ../../nbs/sources/10_motion.ipynb #7021bf63
+STEP_S = dict(stand=.42, chair=.5, walk=.53)        # from one step to the next, s
 
 class Score(NamedTuple):
     "A take before it is played. Ours: not in the paper."
@@ -652,7 +652,7 @@ def _way_s(before, after, move, rng):
     "Time from one beat to the next, s: longer for farther hands, turns, steps and falls."
     hands = max(np.linalg.norm(np.subtract(ARMS[getattr(after, side)], ARMS[getattr(before, side)])[:3]) for side in SIDES)
     fall = abs(after.pose['height'] - before.pose['height'])
-    return max(.45, hands/800, abs(move[2])/1.4, 1.6*np.hypot(*move[:2]), 2.6*fall)*rng.uniform(.9, 1.15)
+    return max(.45, hands/800, abs(move[2]), 1.6*np.hypot(*move[:2]), 2.6*fall)*rng.uniform(.9, 1.15)
 
 # %% ../../nbs/sources/10_motion.ipynb #4decb1c3
 def _compose(recipe, ground, style, until_s, rng) -> Score:
