@@ -148,6 +148,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                'mvssl.dataset._is_text': ('dataset.html#_is_text', 'mvssl/dataset.py'),
                                'mvssl.dataset._lock': ('dataset.html#_lock', 'mvssl/dataset.py'),
                                'mvssl.dataset._matches': ('dataset.html#_matches', 'mvssl/dataset.py'),
+                               'mvssl.dataset._must_exist': ('dataset.html#_must_exist', 'mvssl/dataset.py'),
                                'mvssl.dataset._npy_header': ('dataset.html#_npy_header', 'mvssl/dataset.py'),
                                'mvssl.dataset._open_array': ('dataset.html#_open_array', 'mvssl/dataset.py'),
                                'mvssl.dataset._read_cameras': ('dataset.html#_read_cameras', 'mvssl/dataset.py'),

@@ -366,7 +366,7 @@ ARMS = dict(
     point_ahead=Arm(510, 190, 45, 20, 50), point_out=Arm(140, 645, 30, 20, 50), point_up=Arm(350, 310, 335, 25, 40),
     point_low=Arm(435, 250, -275, 25, 50), point_across=Arm(430, -110, -20, 30, 50), wave=Arm(210, 360, 260, -10, -10),
     shake=Arm(400, 90, -210, 15, 0), overhead=Arm(110, 240, 460, 40, 20), shoulder=Arm(140, -70, -45, 35, 40, 20),
-    nape=Arm(-15, 155, 160, 118, 0, 20), spread=Arm(80, 640, -40, 5, 20), carry=Arm(300, 130, -225, 20, 20, 0),
+    nape=Arm(-20, 168, 155, 118, 0, 20), spread=Arm(80, 640, -40, 5, 20), carry=Arm(300, 130, -225, 20, 20, 0),
     down=Arm(450, 70, -150, 20, 30), under_arm=Arm(60, 240, -380, 35, 10, 10), leash=Arm(400, 150, -240, 15, 40),
     pulled=Arm(470, 170, -130, 15, 40), partner=Arm(90, 560, -20, 20, 30), hand_in_hand=Arm(70, 340, -480, 15, 20),
     smoke=Arm(260, 150, -200, 15, 20, 0), prop=Arm(-255, 240, -375, -80, 60, -40), hug=Arm(400, 30, -210, 25, 30, 10),
@@ -633,11 +633,11 @@ class Score(NamedTuple):
     moves: np.ndarray   # change of the ground point: x, y (leg lengths), heading (rad), (K, 3); the first row is where it starts
 
 def _through_the_body(before, after):
-    "Whether the straight way between two arm poses cuts through the trunk."
-    def at_belly(arm): return arm.out < 60 and -300 < arm.up < -100
-    def beside(arm): return arm.ahead < 95 and arm.up < -300
-    a, b = ARMS[before], ARMS[after]
-    return at_belly(a) and beside(b) or beside(a) and at_belly(b)
+    "Whether the straight way between two arm poses cuts through trunk or head."
+    for a, b in ((ARMS[before], ARMS[after]), (ARMS[after], ARMS[before])):
+        beside, behind_head = b.ahead < 95 and b.up < -300, b.ahead < 0 < b.up
+        if a.out < 60 and (beside and -300 < a.up < -100 or behind_head and a.up > -300): return True
+    return False
 
 def _settled(beat, recipe, ground, rng):
     "The beat with every name resolved and every range drawn."
