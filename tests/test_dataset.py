@@ -175,6 +175,13 @@ def test_killed_at_any_byte(whole, tmp_path, no_fsync):
     assert killed > 25
 
 
+def test_nothing_remains_of_a_longer_sequence_that_was_killed(tmp_path, no_fsync):
+    short = [('S1', 'Eating', 'short', 3)]
+    assert in_child(lambda: write_until(tmp_path/'tiny', 3600)) == signal.SIGKILL
+    assert (tmp_path/'tiny.partial'/'frames.npy').stat().st_size == 128 + 4 * 3 * 8 * 8 * 3
+    assert bytes_of(write(tmp_path/'tiny', short)) == bytes_of(write(tmp_path/'fresh', short))
+
+
 def test_killed_again_and_again(whole, tmp_path, no_fsync):
     ended = [in_child(lambda: write_until(tmp_path/'tiny', 8000)) for _ in range(20)]  # enough for one sequence, not for two of the longest
     assert ended.count(signal.SIGKILL) >= 3 and ended.count(0) == 1 and bytes_of(tmp_path/'tiny') == bytes_of(whole)
@@ -227,7 +234,7 @@ def test_killed_while_replacing_a_store(whole, tmp_path):
 
 def test_killed_at_random_moments(whole, tmp_path):
     path, rng = tmp_path/'tiny', random.Random(1)
-    for _ in range(50):
+    for _ in range(25):
         pid = os.fork()
         if not pid:
             try: write(path)
