@@ -182,7 +182,15 @@ def test_nothing_remains_of_a_longer_sequence_that_was_killed(tmp_path, no_fsync
     assert bytes_of(write(tmp_path/'tiny', short)) == bytes_of(write(tmp_path/'fresh', short))
 
 
+def test_nothing_remains_of_boxes_that_were_killed(tmp_path, no_fsync):
+    assert in_child(lambda: write_until(tmp_path/'tiny', 3600)) == signal.SIGKILL
+    assert (tmp_path/'tiny.partial'/'boxes.npy').exists()
+    with DatasetWriter(tmp_path/'tiny', **SETTINGS) as writer: writer.add('S1', 'Eating', 'Eating 1', content(0, 4)['frames'])
+    assert not (tmp_path/'tiny'/'boxes.npy').exists() and find_problems(tmp_path/'tiny') == []
+
+
 def test_killed_again_and_again(whole, tmp_path, no_fsync):
+    assert in_child(lambda: write_until(tmp_path/'tiny', 9)) == signal.SIGKILL  # within the very first line
     ended = [in_child(lambda: write_until(tmp_path/'tiny', 8000)) for _ in range(20)]  # enough for one sequence, not for two of the longest
     assert ended.count(signal.SIGKILL) >= 3 and ended.count(0) == 1 and bytes_of(tmp_path/'tiny') == bytes_of(whole)
 
@@ -301,6 +309,15 @@ def test_two_writers(whole, tmp_path):
         for i, (subject, action, sequence, n) in enumerate(PLAN): first.add(subject, action, sequence, **content(i, n))
     assert bytes_of(path) == bytes_of(whole)
     with pytest.raises(DatasetError, match='finished store'): DatasetWriter(path, **SETTINGS)
+
+
+def test_without_locks(whole, tmp_path, monkeypatch):
+    "Some clusters mount their disks without locks; Windows has no fcntl."
+    def refuse(*_): raise OSError(errno.ENOSYS, 'Function not implemented')
+    monkeypatch.setattr(dataset.fcntl, 'flock', refuse)
+    assert bytes_of(write(tmp_path/'cluster')) == bytes_of(whole)
+    monkeypatch.setattr(dataset, 'fcntl', None)
+    assert bytes_of(write(tmp_path/'windows')) == bytes_of(whole)
 
 
 def test_a_late_writer_does_not_touch_what_another_has_finished(whole, tmp_path):
