@@ -218,7 +218,9 @@ class GrowingFolder:
             if not self.journal.records: self.journal.append(settings)
             self._compare(settings, self.journal.records[0])
             self._resume()
-        except BaseException: self.close(); raise
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def records(self): return self.journal.records[1:]

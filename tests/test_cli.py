@@ -101,3 +101,23 @@ def test_others_can_add_commands(store):
     def hello(): print('hello')
     try: assert run('data', 'hello').stdout == 'hello\n' and run('data', 'check', store).exit_code == 0
     finally: data.registered_commands.pop()
+
+
+def test_make_then_check_with_a_sheet(tmp_path):
+    made = run('data', 'make', '--out', tmp_path/'stage', '--rig', 'stage', '--subjects', 'S7,S8', '--unlabelled', 1, '--instants', 24, '--side', 16)
+    assert made.exit_code == 0 and row(made.stdout, 'Walking', 8, 8, 8, 24) and 'labelled: 16 of 24 instants (66.7%)' in made.stdout
+    result = run('data', 'check', tmp_path/'stage', '--sheet', tmp_path/'sheet.png')
+    assert result.exit_code == 0 and (tmp_path/'sheet.png').read_bytes()[:4] == b'\x89PNG'
+    again = run('data', 'make', '--out', tmp_path/'stage', '--rig', 'stage', '--subjects', 'S7,S8', '--unlabelled', 1, '--instants', 24, '--side', 16)
+    assert again.exit_code == 0, 'a finished store is opened, not refused'
+    bad = run('data', 'check', tmp_path/'stage', '--sheet', tmp_path/'nowhere'/'sheet.png')
+    assert bad.exit_code == 1 and '--sheet' in bad.stderr and not (tmp_path/'nowhere').exists()
+
+
+@pytest.mark.parametrize('words, message', [
+    (('--rig', 'garden'), "rig must be one of studio, stage, got 'garden'"), (('--side', 4), 'side must lie in [16, 512], got 4'),
+    (('--instants', 3), 'instants must be at least 8'), (('--labels', 'some'), "labels must be 'named' or 'all', got 'some'")])
+def test_make_refuses_in_one_line(tmp_path, words, message):
+    result = run('data', 'make', '--out', tmp_path/'x', *words)
+    assert result.exit_code == 1 and message in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
