@@ -135,11 +135,11 @@ def test_any_torn_file_of_an_unfinished_store_is_mended(unfinished, whole, tmp_p
         else: assert bytes_of(write(tmp_path/f'{offset}')) == bytes_of(whole), offset
 
 
-def in_child(work):
+def in_child(work, *args):
     "What ended a forked process that did `work`: 0, the number of a signal, or 1 for an exception."
     pid = os.fork()
     if not pid:
-        try: work()
+        try: work(*args)
         except BaseException: os._exit(1)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
@@ -167,7 +167,7 @@ def test_killed_at_any_byte(whole, tmp_path, no_fsync):
     killed = 0
     for n_bytes in [1, 9, 100, *random.Random(0).sample(range(total), 40)]:
         path = tmp_path/f'{n_bytes}'
-        ended = in_child(lambda: write_until(path, n_bytes))
+        ended = in_child(write_until, path, n_bytes)
         assert ended in (0, signal.SIGKILL)
         assert path.exists() == (ended == 0)
         if ended: assert bytes_of(write(path)) == bytes_of(whole), n_bytes
