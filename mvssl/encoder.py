@@ -65,6 +65,7 @@ class Standardise(nn.Module):
     def forward(self, x):
         mean, var = self.mean, self.var
         if self.training:
+            if len(x) < 2: raise ValueError(f"x must have at least 2 rows to be standardised in training, got {len(x)}; use eval() for one image")
             mean = _mean(x)
             var = _mean((x - mean).square())
             with torch.no_grad():
@@ -182,7 +183,7 @@ class PoseHead(nn.Module):
         self.norm, self.enter = nn.LayerNorm(dim), nn.Linear(dim, hidden)
         self.blocks = nn.Sequential(*(HeadBlock(hidden) for _ in range(blocks)))
         self.leave = nn.Linear(hidden, 16*3)
-        nn.init.normal_(self.leave.weight, std=.01)
+        nn.init.normal_(self.leave.weight, std=.001)
         nn.init.zeros_(self.leave.bias)
 
     def forward(
@@ -214,17 +215,17 @@ class PoseNet(nn.Module):
 
     def forward(
         self,
-        images:Tensor,              # RGB, uint8 or floating in [0, 1], (B, 3, S, S), S >= 32
-    ) -> tuple[Tensor, Tensor]:     # unit vectors (B, D); canonical poses, mm, (B, 17, 3)
+        images:Tensor,           # RGB, uint8 or floating in [0, 1], (B, 3, S, S), S >= 32
+    ) -> tuple[Tensor, Tensor]:  # unit vectors (B, D); canonical poses, mm, (B, 17, 3)
         features = self.encoder.features(images)
         z = self.encoder.embed(features)
         return z, self.head(z if self.config['head_reads'] == 'embedding' else features)
 
 # %% ../nbs/22_encoder.ipynb #1b07443e
 def save_weights(
-    path,                     # file to write, .safetensors
+    path,                         # file to write, .safetensors
     network:PoseNet|PoseEncoder,  # its weights and its configuration are kept
-    notes:dict|None=None,     # whatever else should travel along, as JSON has it
+    notes:dict|None=None,         # whatever else should travel along, as JSON has it
 ):
     "Writes a network so that load_network needs nothing but the path. Ours: not in the paper."
     path = Path(path)
@@ -234,8 +235,8 @@ def save_weights(
     os.replace(partial, path)
 
 def read_header(
-    path,      # file that save_weights wrote
-) -> dict:     # 'network': name of its class; 'config': how it was made; 'notes': what was passed to save_weights
+    path,   # file that save_weights wrote
+) -> dict:  # 'network': name of its class; 'config': how it was made; 'notes': what was passed to save_weights
     "What a file of weights says about itself, without reading the weights. Ours: not in the paper."
     try:
         with safe_open(path, framework='pt') as file: return json.loads((file.metadata() or {})['mvssl'])
@@ -244,8 +245,8 @@ def read_header(
 
 # %% ../nbs/22_encoder.ipynb #194adb46
 def load_network(
-    path,                       # file that save_weights wrote
-) -> PoseNet|PoseEncoder:       # on the CPU, in evaluation mode
+    path,                    # file that save_weights wrote
+) -> PoseNet|PoseEncoder:    # on the CPU, in evaluation mode
     "The network in a file of weights. Ours: not in the paper."
     header = read_header(path)
     kinds = {kind.__name__: kind for kind in (PoseNet, PoseEncoder)}
