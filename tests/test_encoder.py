@@ -162,6 +162,26 @@ def test_unit_length_in_single_precision_whatever_goes_in(given, autocast, train
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
+def test_uint8_and_floats_from_0_to_1_are_the_same_image():
+    net, images = small().eval(), some_images()
+    assert_close(net(images / 255), net(images))
+    assert_close(net(images.double() / 255), net(images))
+
+
+def test_autocast_does_not_reach_the_metric_branch():
+    net, features = small().eval(), torch.rand(4, 64)
+    with torch.autocast('cpu', dtype=torch.bfloat16): z = net.embed(features)
+    assert torch.equal(z, net.embed(features))
+
+
+@pytest.mark.parametrize('head_reads', ['embedding', 'features'])
+def test_poses_teach_the_convolutions_and_features_leave_the_metric_branch_alone(head_reads):
+    net = small(PoseNet, head_reads=head_reads)
+    net(some_images())[1].sum().backward()
+    assert net.encoder.conv1.weight.grad.abs().max() > 0
+    assert (net.encoder.projection.weight.grad is None) == (head_reads == 'features')
+
+
 @pytest.mark.parametrize('dtype, result', [(torch.float64, torch.float64), (torch.bfloat16, torch.float32)])
 def test_networks_of_other_precision(dtype, result):
     z, pose = small(PoseNet).to(dtype).eval()(some_images())
