@@ -6,10 +6,10 @@
 __all__ = ['JOINTS', 'PARENTS', 'LEFT', 'RIGHT', 'BONES', 'MIN_HORIZONTAL', 'root_centre', 'heading', 'turn', 'canonicalise',
            'place', 'mirror']
 
-# %% ../nbs/00_skeleton.ipynb #343a978d
+# %% ../nbs/00_skeleton.ipynb #ca8edbdc
+import sys
+
 import numpy as np
-import torch
-from torch import Tensor
 
 # %% ../nbs/00_skeleton.ipynb #a42c3c7b
 JOINTS = ('Hip', 'RHip', 'RKnee', 'RFoot', 'LHip', 'LKnee', 'LFoot', 'Spine', 'Thorax', 'Neck/Nose', 'Head',
@@ -19,10 +19,15 @@ LEFT = (4, 5, 6, 11, 12, 13)
 RIGHT = (1, 2, 3, 14, 15, 16)
 BONES = tuple((parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0)  # (parent, child)
 
-# %% ../nbs/00_skeleton.ipynb #1ab8c5ee
+# %% ../nbs/00_skeleton.ipynb #dd17d1cd
+def _library(a):
+    "torch for a tensor, else numpy. Whoever has a tensor has imported torch; whoever has none should not need to: it takes 200 MB."
+    torch = sys.modules.get('torch')
+    return torch if torch is not None and isinstance(a, torch.Tensor) else np
+
 def _checked(pose):
     "The pose as a floating array or tensor; refuses anything but 17 joints in 3D."
-    pose = (pose if isinstance(pose, Tensor) else np.asarray(pose)) * 1.0  # integers become floats
+    pose = (np.asarray(pose) if _library(pose) is np else pose) * 1.0  # integers become floats
     if tuple(pose.shape[-2:]) != (len(JOINTS), 3): raise ValueError(f"pose must have shape (..., {len(JOINTS)}, 3), got {tuple(pose.shape)}")
     return pose
 
@@ -42,7 +47,7 @@ def heading(
 ):          # angle from +x to the hip line, rad in (-pi, pi], anticlockwise seen from above, (...); NaN where there is none
     "Angle of the line from right to left hip about the vertical. Ours: not in the paper."
     pose = _checked(pose)
-    xp = torch if isinstance(pose, Tensor) else np
+    xp = _library(pose)
     hips = pose[..., 4, :] - pose[..., 1, :]
     x, y, z = hips[..., 0], hips[..., 1], hips[..., 2]
     exists = x**2 + y**2 > MIN_HORIZONTAL**2 * (x**2 + y**2 + z**2)  # False for NaN too
@@ -54,8 +59,8 @@ def turn(
     angle,   # rad, anticlockwise seen from above, a number or (...)
 ):           # turned positions, (..., N, 3), dtype and device of `points`
     "Points rotated about the vertical axis through the origin. Ours: not in the paper."
-    if isinstance(points, Tensor): xp, angle = torch, torch.as_tensor(angle, dtype=points.dtype, device=points.device)
-    else: xp, angle = np, np.asarray(angle, dtype=points.dtype)
+    xp = _library(points)
+    angle = np.asarray(angle, dtype=points.dtype) if xp is np else xp.as_tensor(angle, dtype=points.dtype, device=points.device)
     cos, sin = xp.cos(angle)[..., None], xp.sin(angle)[..., None]
     x, y, z = points[..., 0], points[..., 1], points[..., 2]
     x, y = cos*x - sin*y, sin*x + cos*y
@@ -76,8 +81,8 @@ def place(
 ):          # joint positions in the world, mm, (..., 17, 3)
     "A canonical pose put back into the world: inverse of `canonicalise`. Ours: not in the paper."
     pose = _checked(pose)
-    if isinstance(pose, Tensor): root = torch.as_tensor(root, dtype=pose.dtype, device=pose.device)
-    else: root = np.asarray(root, dtype=pose.dtype)
+    xp = _library(pose)
+    root = np.asarray(root, dtype=pose.dtype) if xp is np else xp.as_tensor(root, dtype=pose.dtype, device=pose.device)
     return turn(pose, angle) + root[..., None, :]
 
 # %% ../nbs/00_skeleton.ipynb #f7c96a76
@@ -88,6 +93,6 @@ def mirror(
     pose = _checked(pose)
     order = list(range(len(JOINTS)))
     for left, right in zip(LEFT, RIGHT): order[left], order[right] = right, left
-    xp = torch if isinstance(pose, Tensor) else np
+    xp = _library(pose)
     pose = pose[..., order, :]
     return xp.stack((-pose[..., 0], pose[..., 1], pose[..., 2]), -1)

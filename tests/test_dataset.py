@@ -632,32 +632,30 @@ def sparse_store(path, instants, views=4, side=128):
     (path/'dataset.json').write_text(json.dumps(facts | dict(checksum=dataset_checksum(facts))))
 
 
-@pytest.mark.parametrize('instants, side', [(78_000, 128), (312_000, 64)])
-def test_opening_15_gigabytes(tmp_path, instants, side):
+@pytest.mark.parametrize('instants, side, limit_mb', [(78_000, 128, 100), (312_000, 64, 130)])
+def test_opening_15_gigabytes(tmp_path, instants, side, limit_mb):
     sparse_store(tmp_path/'large', instants, side=side)
     assert (tmp_path/'large'/'frames.npy').stat().st_size > 15e9
     code = """
         import sys, time
         def resident(): return int(open('/proc/self/statm').read().split()[1]) * 4096
         import mvssl.dataset
-        before, start = resident(), time.perf_counter()
+        start = time.perf_counter()
         ds = mvssl.dataset.MultiviewDataset.open(sys.argv[1])
         seconds, part = time.perf_counter() - start, ds.where(subject='S3', action='Action3')
         assert part.frames[2:5].sum() == 0
-        print(seconds, (resident() - before) / 1e6)"""
+        print(seconds, resident() / 1e6)"""
     ran = subprocess.run([sys.executable, '-c', textwrap.dedent(code), tmp_path/'large'], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     seconds, megabytes = map(float, ran.stdout.split())
-    assert seconds < 1 and megabytes < 100
+    assert seconds < 1 and megabytes < limit_mb, 'all of the process: Python, numpy and pandas are 70 MB of it'
 
 
 def test_nothing_heavy_is_imported_for_the_store():
     code = """
         import sys
-        import mvssl.skeleton
-        before = set(sys.modules)
         import mvssl.dataset
-        print({name.split('.')[0] for name in set(sys.modules) - before} & {'torch', 'matplotlib', 'PIL', 'seaborn', 'scipy', 'fastcore', 'nbdev', 'IPython'})"""
+        print({name.split('.')[0] for name in sys.modules} & {'torch', 'matplotlib', 'PIL', 'seaborn', 'scipy', 'fastcore', 'nbdev', 'IPython'})"""
     assert subprocess.run([sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True).stdout == 'set()\n'
 
 
