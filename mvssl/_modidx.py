@@ -470,6 +470,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                          'mvssl.sources.synthetic.plan': ('sources/synthetic.html#plan', 'mvssl/sources/synthetic.py'),
                                          'mvssl.sources.synthetic.rig_named': ( 'sources/synthetic.html#rig_named',
                                                                                 'mvssl/sources/synthetic.py'),
+                                         'mvssl.sources.synthetic.specimens': ( 'sources/synthetic.html#specimens',
+                                                                                'mvssl/sources/synthetic.py'),
                                          'mvssl.sources.synthetic.stream': ('sources/synthetic.html#stream', 'mvssl/sources/synthetic.py'),
                                          'mvssl.sources.synthetic.take_motion': ( 'sources/synthetic.html#take_motion',
                                                                                   'mvssl/sources/synthetic.py'),

@@ -155,7 +155,7 @@ def _search(
     "The best-scored allowed items of each query, block by block."
     height = min(1024, max(FOLD, math.isqrt(n_scores)))
     for queries, candidates in _parts(may_match, n_query, n_database, device):
-        for i in queries.split(height) if len(queries) else ():
+        for i in queries.split(height):
             value, index = torch.full((len(i), m), -math.inf, device=device), torch.full((len(i), m), -1, device=device)
             for j in candidates.split(max(1, n_scores // height // FOLD) * FOLD):
                 n = len(j)
@@ -181,7 +181,7 @@ def _direct(a, b):
 def _in_full(i, k, distance, may_match, n_database, n_scores, device):
     "Neighbours of the queries `i` by sorting all their distances, ties by index."
     values, indices = [], []
-    for rows in i.split(max(1, n_scores // max(1, n_database))):
+    for rows in i.split(max(1, n_scores // n_database)):
         row = torch.full((len(rows), n_database), math.inf, dtype=torch.float64, device=device)
         for j in torch.arange(n_database, device=device).split(max(1, n_scores // len(rows))):
             near = distance(rows, j).double()
@@ -191,26 +191,34 @@ def _in_full(i, k, distance, may_match, n_database, n_scores, device):
         indices.append(index[:, :k])
     return torch.cat(values), torch.cat(indices)
 
+def _centred(x, origin):
+    "`x` seen from `origin`, with room for one more column, and the lengths of its rows."
+    y = x.new_empty(len(x), x.shape[1] + 1)
+    return y, torch.sub(x, origin, out=y[:, :-1]).norm(dim=1)
+
 def _euclidean(query, database, n_scores):
     "How `retrieve` scores, how it measures, and how far a score may be off, for Euclidean distance."
-    origin = database.mean(0) if len(database) else 0
-    q, d = query - origin, database - origin
-    size, farthest = q.norm(dim=1), d.norm(dim=1).max() if len(d) else torch.zeros(()).to(q)
+    for name, x in (('query', query), ('database', database)):
+        if not (finite := x.norm(dim=1).isfinite()).all(): raise ValueError(f"{name} must be finite, it is not in row {int((~finite).nonzero()[0])}")
+    origin = database.sum(0) / max(1, len(database))
+    (q, size), (d, far) = _centred(query, origin), _centred(database, origin)
+    q[:, -1], d[:, -1] = 1, -far**2 / 2
+    farthest = torch.cat([far, far.new_zeros(1)]).max()
     # what a sum of products may lose; matrix products are coarser where the user has allowed it (TF32)
     unit = torch.finfo(q.dtype).eps if q.dtype == torch.float64 or torch.get_float32_matmul_precision() == 'highest' else 2**-8
     slack = (q.shape[1] + 8) * unit * (size*farthest + farthest**2)
-    q, d = torch.cat([q, torch.ones_like(q[:, :1])], 1), torch.cat([d, -d.square().sum(1, keepdim=True)/2], 1)
     buffer = q.new_empty(0)
 
     def score(i, j):
         nonlocal buffer
         if buffer.numel() < len(i)*len(j): buffer = q.new_empty(len(i)*len(j))    # made once: fresh memory is slow
-        return torch.mm(q[i], d[j].T, out=buffer[:len(i)*len(j)].view(len(i), len(j)))
+        return torch.mm(q.index_select(0, i), d.index_select(0, j).T, out=buffer[:len(i)*len(j)].view(len(i), len(j)))
 
     def remeasure(i, value, index):
         parts = []
         for rows, near in zip(i.split(step := max(1, n_scores // 4 // (index.shape[1]*q.shape[1]))), index.split(step)):
-            parts.append((query[rows, None].double() - database[near.clamp(min=0)].double()).norm(dim=-1))
+            candidates = database.index_select(0, near.clamp(min=0).flatten()).view(*near.shape, -1)
+            parts.append((query[rows, None].double() - candidates).norm(dim=-1))
         reach = (query[i].double() - origin).square().sum(1) - 2*(value[:, -1].double() + slack[i])   # nobody else is nearer
         return torch.cat(parts), reach.clamp(min=0).sqrt()
 
@@ -251,13 +259,10 @@ def retrieve(
     device, dtype = query.device, torch.promote_types(torch.promote_types(query.dtype, database.dtype), torch.float32)
     query, database = query.to(dtype), database.to(device, dtype)
     n_scores = int((block_mb or (16 if device.type == 'cpu' else 512)) * 2**20 / dtype.itemsize)
-    if distance is None:
-        for name, x in (('query', query), ('database', database)):
-            if not (finite := x.isfinite().all(1)).all(): raise ValueError(f"{name} must be finite, it is not in row {int((~finite).nonzero()[0])}")
-        score, remeasure, measure = _euclidean(query, database, n_scores)
-    else: score, remeasure, measure = _measured(query, database, distance)
+    score, remeasure, measure = _euclidean(query, database, n_scores) if distance is None else _measured(query, database, distance)
     found = Neighbours(torch.full((len(query), k), math.inf, dtype=dtype, device=device), torch.full((len(query), k), -1, device=device))
-    for i, value, index in _search(score, len(query), len(database), k + SPARE, may_match, n_scores, device):
+    blocks = _search(score, len(query), len(database), k + SPARE, may_match, n_scores, device) if len(query) and len(database) else ()
+    for i, value, index in blocks:
         near, reach = remeasure(i, value, index)
         index, order = index.sort(1)                            # ties in the order of the database
         near, order = near.gather(1, order).masked_fill(index < 0, math.inf).sort(dim=1, stable=True)
