@@ -357,7 +357,7 @@ def _paint_top(c, look, top, on_arm):
     c.paint(top, look.top)
     c.paint(top & second, look.top_second)
     chest = top & (c.forward > 30) & ~on_arm
-    if look.print_: c.paint(chest & (np.hypot(c.left, c.up - c.q['Spine'][2] - 125) < 62), np.asarray(look.top_second)*.8 if look.pattern == 'plain' else np.asarray(look.top)*.45)
+    if look.print_ and look.neckline != 'zip': c.paint(chest & (np.hypot(c.left, c.up - c.q['Spine'][2] - 125) < 62), np.asarray(look.top_second)*.8 if look.pattern == 'plain' else np.asarray(look.top)*.45)
     if look.neckline == 'zip': c.paint(chest & (np.abs(c.left) < 9), (.93, .93, .9))
     c.dim(top & on_arm & (c.arm > look.sleeve - .06), .8)
 
@@ -471,13 +471,13 @@ class Wardrobe:
     lengths: tuple
 
 CASUAL = Wardrobe(
-    tops=((.76, .16, .16), (.16, .36, .66), (.20, .50, .30), (.92, .90, .86), (.16, .16, .19), (.90, .72, .24), (.46, .24, .54), (.85, .48, .20), (.55, .72, .82), (.62, .62, .60)),
-    trousers=((.18, .22, .36), (.12, .12, .14), (.56, .50, .40), (.38, .39, .42), (.30, .40, .58), (.32, .26, .20)),
+    tops=((.76, .16, .16), (.16, .36, .66), (.20, .50, .30), (.92, .90, .86), (.24, .24, .28), (.90, .72, .24), (.46, .24, .54), (.85, .48, .20), (.55, .72, .82), (.62, .62, .60)),
+    trousers=((.18, .22, .36), (.17, .17, .20), (.56, .50, .40), (.38, .39, .42), (.30, .40, .58), (.32, .26, .20)),
     shoes=((.92, .92, .92), (.10, .10, .11), (.46, .30, .18), (.62, .14, .14)),
     patterns=('plain', 'plain', 'plain', 'stripes', 'checks', 'yoke', 'raglan'), sleeves=(.45, .55, .6, 1., 1.9), lengths=(1.9, 1.9, 1.95, .8, 1.4))
 SPORT = Wardrobe(
-    tops=((.10, .62, .60), (.95, .36, .42), (.98, .86, .30), (.30, .20, .70), (.96, .96, .98), (.36, .70, .24), (.08, .10, .26), (.95, .56, .12), (.70, .20, .50), (.34, .30, .28)),
-    trousers=((.06, .07, .10), (.34, .10, .14), (.82, .82, .84), (.10, .28, .30), (.24, .20, .36), (.44, .46, .34)),
+    tops=((.10, .62, .60), (.95, .36, .42), (.98, .86, .30), (.30, .20, .70), (.96, .96, .98), (.36, .70, .24), (.16, .22, .50), (.95, .56, .12), (.70, .20, .50), (.34, .30, .28)),
+    trousers=((.14, .15, .20), (.34, .10, .14), (.82, .82, .84), (.10, .28, .30), (.24, .20, .36), (.44, .46, .34)),
     shoes=((.98, .50, .14), (.20, .72, .82), (.94, .94, .40), (.15, .15, .17)),
     patterns=('plain', 'plain', 'raglan', 'raglan', 'pinstripes', 'yoke', 'stripes', 'checks'), sleeves=(.25, .5, .55, 1.95, 1.95), lengths=(.55, .75, 1.95, 1.95, 1.95))
 
@@ -489,7 +489,7 @@ def make_look(rng, wardrobe=CASUAL, long_hair=.5, beard=.3):
     style = _choice(rng, ('bob', 'long', 'bun') if rng.random() < long_hair else ('short', 'short', 'short', 'bald', 'cap'))
     return Look(skin=_choice(rng, SKINS), hair=_choice(rng, HAIRS), hair_style=style, beard=bool(rng.random() < beard), top=top, top_second=second,
                 pattern=_choice(rng, wardrobe.patterns), neckline=_choice(rng, NECKLINES), sleeve=_choice(rng, wardrobe.sleeves), tucked=bool(rng.random() < .4),
-                print_=bool(rng.random() < .5), trousers=_choice(rng, wardrobe.trousers), trouser_length=_choice(rng, wardrobe.lengths),
+                print_=bool(rng.random() < .75), trousers=_choice(rng, wardrobe.trousers), trouser_length=_choice(rng, wardrobe.lengths),
                 side_stripe=bool(rng.random() < .3), shoes=_choice(rng, wardrobe.shoes), watch=bool(rng.random() < .7))
 
 def make_body(
