@@ -98,9 +98,10 @@ class EpochSampler:
     def __iter__(self):
         "The rest of the epoch; a loop that was left is continued by the next one."
         epoch = self.epoch
-        while self.epoch == epoch: yield self._next()
+        while self.epoch == epoch: yield next(self)
 
-    def _next(self):
+    def __next__(self):
+        "The next batch, epoch after epoch."
         fields, ends = self._plan
         start, end = ends[self.position:self.position + 2]
         share = (end - start) // self.world_size
@@ -108,6 +109,8 @@ class EpochSampler:
         self.position += 1
         if self.position == len(self): self.epoch, self.position, self._seed, self._drawn = self.epoch + 1, 0, None, None
         return type(fields)(*(values[start:start + share] for values in fields))
+
+    _next = __next__
 
     def state_dict(self):
         "Where the sampler stands, for `load_state_dict` of one made alike."
