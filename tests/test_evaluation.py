@@ -101,6 +101,9 @@ def test_pck_and_auc_are_loops(poses):
     assert_close(pck(pred, true), np.array([sum(e < 150 for e in row) / 14 for row in errors]))
     assert_close(auc(pred, true), np.array([sum(e < 5*t for t in range(31) for e in row) / (14*31) for row in errors]))
     assert 0 < auc(pred, true).mean() < pck(pred, true).mean() < 1
+    off = true.copy()
+    off[:, 5] += [0, 150, 0]                                # not nearer than 150 mm
+    assert_close(pck(off.round(), true.round()), np.full(5, 13/14))
 
 
 # ---- inputs ----------------------------------------------------------------------------------------------------------
