@@ -1,0 +1,346 @@
+"""Training survives kills bit for bit, is the same in one process, in several and in parts, and stops where it should."""
+import itertools
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from mvssl import training
+from mvssl.encoder import PoseNet, load_network, save_weights
+from mvssl.sources.synthetic import make_dataset
+from mvssl.training import ARMS, Batch, Diverged, TrainConfig, Trainer, TrainingWarning, batch_loss, embed, evenly, joints_2d, rate, split, train, weight
+
+SUBJECTS = ('S1', 'S5', 'S6', 'S8', 'S9')
+TINY = TrainConfig(steps=12, labelled=('S1',), test=('S9',), n_pairs=4, n_labelled=4, subjects_per_batch=2, width=8, dim=16, precision='fp32', log_every=2, validate_every=4, ema=.9)
+
+
+@pytest.fixture(scope='module')
+def store(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp('data')/'studio', subjects=SUBJECTS, instants=120, side=32, progress=False)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def weights(folder): return load_file(folder/'weights.safetensors')
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+# ---- configuration and split -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('wrong, message', [
+    (dict(arm='semi'), 'arm must be one of'), (dict(steps=0), 'steps must be positive, got 0'), (dict(label_fraction=0), 'label_fraction must lie'), (dict(ema=1.), 'ema must lie'),
+    (dict(labelled='S1'), "labelled must be a tuple of names, as in ('S1',), got 'S1'"), (dict(validation=('S1',)), 'validation must have no subject in common'), (dict(alpha=-1), 'alpha must not be'),
+    (dict(unlabelled=('S9',)), 'test must have no subject in common'), (dict(cached=8, norm='batch'), 'cached must be None'), (dict(n_pairs=1), 'n_pairs must be at least 2'),
+    (dict(validate_every=15), 'validate_every must be a multiple'), (dict(precision='fp16'), 'precision must be one of'), (dict(pose_kind='l3'), 'pose_kind must be one of')])
+def test_what_makes_no_sense_is_refused(wrong, message):
+    with pytest.raises(ValueError) as error: TrainConfig(**wrong)
+    assert message in str(error.value)
+
+
+def test_a_configuration_does_not_change_and_survives_json():
+    with pytest.raises(AttributeError): TINY.lr = 1.
+    assert TrainConfig(**json.loads(json.dumps(asdict(TINY)))) == TINY
+
+
+@pytest.mark.parametrize('n, fraction', [(1, .1), (7, .5), (10, 1.), (97, .1), (100, .01)])
+def test_a_fraction_is_spread_evenly(n, fraction):
+    kept = np.flatnonzero(evenly(n, fraction))
+    assert len(kept) == max(1, round(n*fraction)) and (len(kept) < 2 or np.ptp(np.diff(kept)) <= 1)
+
+
+def test_nobody_held_out_is_trained_on(store):
+    subject = store.table['subject'].to_numpy()
+    for arm in ARMS:
+        parts = split(replace(TINY, arm=arm), store)
+        assert set(subject[parts.labelled]) == (set() if arm == 'metric' else {'S1'})
+        assert set(subject[parts.pairs]) == (set() if arm == 'supervised' else {'S1', 'S5', 'S6'})
+        assert set(subject[parts.validation]) == {'S8'}
+    assert set(subject[split(replace(TINY, unlabelled=('S5',)), store).pairs]) == {'S5'}
+    half = split(replace(TINY, label_fraction=.5), store).labelled
+    assert half.sum() == split(TINY, store).labelled.sum() // 2
+    trainer = Trainer(TINY, store)
+    for _ in range(20):
+        for name, batches in trainer.batches.items():
+            assert {subject[row] for row in next(batches).instant} <= ({'S1'} if name == 'labelled' else {'S1', 'S5', 'S6'})
+
+
+@pytest.mark.parametrize('wrong, message', [(dict(test=('S9', 'S11')), "test must name subjects of the store, which has S1, S5, S6, S8, S9, got ('S11',)"),
+                                            (dict(labelled=('s1',)), "labelled must name subjects"), (dict(validation=('S7',)), 'validation must name')])
+def test_names_that_the_store_has_not(store, wrong, message):
+    with pytest.raises(ValueError) as error: split(replace(TINY, **wrong), store)
+    assert message in str(error.value)
+
+
+def test_schedules_by_hand():
+    assert [rate(step, 10, .2) for step in (0, 1, 2, 6)] == pytest.approx([1/3, 2/3, 1, .5])
+    assert all(0 < rate(step, 7, warmup) <= 1 for warmup in (0, .5, 1) for step in range(7))
+    assert [weight(5, replace(TINY, arm=arm)) for arm in ARMS] == [0, 0, 1, TINY.alpha]
+
+
+# ---- the same numbers ------------------------------------------------------------------------------------------------
+
+def test_control_equals_supervised_without_batch_statistics(store, tmp_path):
+    for arm in ('supervised', 'control', 'joint'): train(replace(TINY, arm=arm), store, tmp_path/arm, progress=False)
+    supervised, control, joint = (weights(tmp_path/arm) for arm in ('supervised', 'control', 'joint'))
+    for name in supervised:
+        if name.startswith('head'): assert_close(control[name], supervised[name], rtol=1e-3, atol=1e-4)
+    assert (joint['head.leave.weight'] - supervised['head.leave.weight']).abs().max() > 10*(control['head.leave.weight'] - supervised['head.leave.weight']).abs().max()
+
+
+def test_same_seed_same_result(store, tmp_path):
+    for name, seed in dict(a=0, b=0, c=1).items(): train(replace(TINY, seed=seed), store, tmp_path/name, progress=False)
+    assert_same(weights(tmp_path/'a'), weights(tmp_path/'b'))
+    assert not torch.equal(weights(tmp_path/'a')['encoder.conv1.weight'], weights(tmp_path/'c')['encoder.conv1.weight'])
+    numbers = [[{k: v for k, v in json.loads(line).items() if k not in ('seconds', 'images_per_s')} for line in (tmp_path/name/'metrics.jsonl').open()] for name in 'ab']
+    assert numbers[0] == numbers[1]
+
+
+def test_training_leaves_global_randomness_alone(store, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(TINY, store, tmp_path/'run', progress=False)
+    assert torch.equal(torch.rand(3), expected)
+
+
+TRAIN = """
+import os, signal, sys, torch
+from mvssl import training
+from mvssl.dataset import MultiviewDataset
+torch.set_num_threads(1)
+path, folder, kill_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
+config = training.TrainConfig(**eval(sys.argv[4]))
+step = training.Trainer.step
+def counted(self):
+    if self.done == kill_at: os.kill(os.getpid(), signal.SIGKILL)
+    return step(self)
+training.Trainer.step = counted
+training.train(config, MultiviewDataset.open(path), folder, resume=True, progress=False)
+"""
+
+
+def in_process(store, folder, kill_at, config, *launcher):
+    command = [*(launcher or (sys.executable,)), *(() if launcher else ('-c', TRAIN)), store.path, folder, str(kill_at), repr(asdict(config))]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_killed_and_resumed_gives_the_same_bits(store, tmp_path, precision):
+    config = replace(TINY, precision=precision, steps=10)
+    for kill_at in (3, 6, 9): assert in_process(store, tmp_path/'killed', kill_at, config).returncode == -signal.SIGKILL  # before the first checkpoint, after it, near the end
+    done = in_process(store, tmp_path/'killed', -1, config)
+    assert done.returncode == 0, done.stderr
+    train(config, store, tmp_path/'whole', progress=False)
+    assert_same(weights(tmp_path/'killed'), weights(tmp_path/'whole'))
+    steps = [json.loads(line)['step'] for line in (tmp_path/'killed'/'metrics.jsonl').open()]
+    assert steps == [2, 4, 6, 8, 10]
+    assert len(json.loads((tmp_path/'killed'/'provenance.json').read_text())) == 4
+
+
+def test_a_kill_between_last_checkpoint_and_end(store, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(training, '_finish', lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt): train(TINY, store, tmp_path/'run', progress=False)
+    assert not (tmp_path/'run'/'metrics.json').exists()
+    metrics = train(TINY, store, tmp_path/'run', resume=True, progress=False)
+    assert metrics['validation']['mpjpe_mm'] > 0 and metrics == train(TINY, store, tmp_path/'run', resume=True, progress=False)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(store, tmp_path):
+    state = Trainer(TINY, store).state_dict()
+    with pytest.raises(ValueError, match='same configuration'): Trainer(replace(TINY, margin=.7), store).load_state_dict(state)
+
+
+@pytest.mark.parametrize('head_reads', ['features', 'embedding'])
+def test_cached_gradients_are_those_of_the_whole_batch(store, head_reads):
+    gradients = []
+    for cached in (None, 3, 5):
+        config = replace(TINY, cached=cached, head_reads=head_reads)
+        trainer = Trainer(config, store)
+        loss, stats = batch_loss(trainer.network, next(trainer.batches['pairs']), next(trainer.batches['labelled']), config, weight=.2)
+        loss.backward()
+        gradients.append((loss.detach(), {name: p.grad for name, p in trainer.network.named_parameters()}))
+    for loss, gradient in gradients[1:]:
+        assert_close(loss, gradients[0][0], rtol=1e-5, atol=1e-6)
+        for name, value in gradient.items(): assert_close(value, gradients[0][1][name], rtol=1e-4, atol=1e-5)
+
+
+def test_cached_computes_every_part_again(store, monkeypatch):
+    sizes, plain = [], training.PoseEncoder.features
+    monkeypatch.setattr(training.PoseEncoder, 'features', lambda self, images: sizes.append((len(images), torch.is_grad_enabled())) or plain(self, images))
+    Trainer(replace(TINY, cached=5), store).step()
+    assert [size for size, _ in sizes[:3]] == [5, 5, 2] and sorted(size for size, _ in sizes[3:]) == [2, 5, 5]
+
+
+SHARED = """
+import sys, torch
+from mvssl import training
+from mvssl.dataset import MultiviewDataset
+from safetensors.torch import save_file
+torch.set_num_threads(1)
+config = training.TrainConfig(**eval(sys.argv[3]))
+with training.processes('cpu') as device:
+    trainer = training.Trainer(config, MultiviewDataset.open(sys.argv[1]), device)
+    trainer.optimizer = torch.optim.SGD(trainer.network.parameters(), .03)   # Adam would blow up rounding where a gradient is nearly 0
+    losses = [trainer.step() for _ in range(4)]
+    if not training._is_shared() or training.dist.get_rank() == 0:
+        save_file({**{name: value.contiguous() for name, value in trainer.network.state_dict().items()}, **{'stats.' + name: value for name, value in losses[-1].items() if name != 'pose_loss'}}, sys.argv[2])
+    assert training._is_shared() == (sys.argv[4] == '2'), 'processes did not meet'
+"""
+
+
+@pytest.mark.parametrize('head_reads', ['features', 'embedding'])
+def test_two_processes_equal_one_with_the_same_batch(store, tmp_path, head_reads):
+    (tmp_path/'shared.py').write_text(SHARED)
+    config, env = replace(TINY, negatives='any', head_reads=head_reads, lr=.03, n_labelled=8, ramp=0), os.environ | dict(OMP_NUM_THREADS='1')
+    for n in (1, 2):
+        launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={n}'] if n > 1 else [sys.executable]
+        done = subprocess.run([*launcher, tmp_path/'shared.py', store.path, tmp_path/f'{n}.safetensors', repr(asdict(config)), str(n)], capture_output=True, text=True, env=env)
+        assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path/f'{n}.safetensors') for n in (1, 2))
+    for name in one: assert_close(two[name], one[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f'{name}: {text}')
+
+
+def test_train_in_two_processes(store, tmp_path):
+    (tmp_path/'train.py').write_text(TRAIN)
+    launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', tmp_path/'train.py']
+    done = in_process(store, tmp_path/'two', -1, TINY, *launcher)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path/'two'/'metrics.json').read_text())
+    assert metrics['validation']['mpjpe_mm'] > 0 and load_network(tmp_path/'two'/'weights.safetensors')
+
+
+# ---- starts ----------------------------------------------------------------------------------------------------------
+
+def test_all_arms_start_alike(store):
+    first = [Trainer(replace(TINY, arm=arm), store).network.state_dict() for arm in ARMS]
+    for other in first[1:]: assert_same(other, first[0])
+
+
+def test_start_from_a_file(store, tmp_path):
+    source = PoseNet(8, 16, 'group', head_reads='features')
+    save_weights(tmp_path/'net.safetensors', source)
+    save_weights(tmp_path/'encoder.safetensors', source.encoder)
+    assert_same(Trainer(replace(TINY, start=str(tmp_path/'net.safetensors')), store).network.state_dict(), source.state_dict())
+    assert_same(Trainer(replace(TINY, start=str(tmp_path/'encoder.safetensors')), store).network.encoder.state_dict(), source.encoder.state_dict())
+    with pytest.raises(ValueError, match='start must be weights of a network like the one asked for'): Trainer(replace(TINY, width=16, start=str(tmp_path/'net.safetensors')), store)
+    config = replace(TINY, start=str(tmp_path/'net.safetensors'), steps=2)
+    train(config, store, tmp_path/'run', progress=False)
+    save_weights(tmp_path/'net.safetensors', PoseNet(8, 16, 'group', head_reads='features'))
+    with pytest.raises(ValueError, match='inputs differ'): train(config, store, tmp_path/'run', resume=True, progress=False)
+    with pytest.raises(ValueError, match='start must be random, synthetic2d, imagenet or a file'): train(replace(TINY, start='imagnet'), store, tmp_path/'typo', progress=False)
+    assert not (tmp_path/'typo').exists()
+
+
+def test_start_from_2d_joints_of_other_people(store, tmp_path):
+    config = replace(TINY, start='synthetic2d', start_steps=5, steps=4)
+    with pytest.raises(ValueError, match='pool must be a store of other people'): train(config, store, tmp_path/'none', progress=False)
+    pool = make_dataset(tmp_path/'pool', subjects=('S1', 'S5'), instants=32, side=32, seed=9, progress=False)
+    metrics = train(config, store, tmp_path/'run', pool=pool, progress=False)
+    again = train(replace(config, arm='supervised', start=str(tmp_path/'run'/'start.safetensors')), store, tmp_path/'other', progress=False)
+    assert metrics['validation']['mpjpe_mm'] > 0 and again['validation']['mpjpe_mm'] > 0
+    started = Trainer(replace(config, start=str(tmp_path/'run'/'start.safetensors')), store).network.encoder.conv1.weight
+    assert not torch.equal(started, Trainer(TINY, store).network.encoder.conv1.weight)
+
+
+def test_2d_joints_are_where_the_person_is(store):
+    joints, frames = joints_2d(store), np.asarray(store.frames[:40]).astype(float)
+    assert joints.shape == (120, 4, 17, 2) and joints.abs().max() < .5
+    background = np.median(frames, axis=0)
+    at = ((joints[:40, :, 0] + .5)*32).long().clamp(0, 31).numpy()      # the hip
+    n, v = np.indices(at.shape[:2])
+    differs = np.abs(frames - background).max(-1) > 20
+    assert differs[n, v, at[..., 1], at[..., 0]].mean() > 2*differs.mean()
+
+
+# ---- what is measured, and what stops --------------------------------------------------------------------------------
+
+def test_embeddings_by_a_slow_loop(store):
+    network = PoseNet(8, 16, 'group').train()
+    rows = np.array([3, 40, 41, 100])
+    found = embed(network, store, rows, n_images=7)
+    assert network.training
+    network.eval()
+    for n in range(len(found.z)):
+        i, v = found.instant[n].item(), found.view[n].item()
+        with torch.no_grad(): z, pose = network(torch.from_numpy(np.array(store.frames[i, v])).permute(2, 0, 1)[None])
+        assert_close(found.z[n], z[0], rtol=1e-4, atol=1e-5)
+        assert_close(found.pose[n], pose[0], rtol=1e-4, atol=1e-2)
+    assert sorted(zip(found.instant.tolist(), found.view.tolist())) == [(i, v) for i in rows for v in range(4) if store.seen[i, v]]
+
+
+def test_a_number_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(store, tmp_path, monkeypatch):
+    plain = Trainer.step
+
+    def poisoned(self):
+        if self.done == 9: self.network.encoder.conv1.weight.data[0] = math.nan
+        return plain(self)
+
+    monkeypatch.setattr(Trainer, 'step', poisoned)
+    with pytest.raises(Diverged, match=r'pose_loss and pairs_loss and grad_norm not finite at step 10.*Likely cause.*Try'): train(TINY, store, tmp_path/'run', progress=False)
+    state = torch.load(tmp_path/'run'/'checkpoint.pt', weights_only=True)
+    assert state['done'] == 8 and all(value.isfinite().all() for value in state['network'].values())
+    assert not (tmp_path/'run'/'metrics.json').exists() and not (tmp_path/'run'/'weights.safetensors').exists()
+    assert [json.loads(line)['step'] for line in (tmp_path/'run'/'metrics.jsonl').open()] == [2, 4, 6, 8]
+    monkeypatch.setattr(Trainer, 'step', plain)
+    assert train(TINY, store, tmp_path/'run', resume=True, progress=False)['steps'] == 12
+
+
+def test_alarms_ring_once_and_are_kept(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, 'alarms', lambda record, config: {'collapse': 'embeddings collapse'} if record['step'] >= 4 else {})
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter('always')
+        metrics = train(TINY, store, tmp_path/'run', progress=False)
+    assert [str(w.message) for w in seen if w.category is TrainingWarning] == ['step 4: embeddings collapse'] and metrics['alarms'] == {'collapse': 4}
+
+
+def test_a_collapsed_network_is_noticed(store, tmp_path):
+    "Without standardisation, with beta above every distance, nothing is pushed apart."
+    config = replace(TINY, arm='metric', standardise=False, beta=1.9, steps=40, warmup=0, lr=1e-2)
+    with pytest.warns(TrainingWarning, match='collapse'): metrics = train(config, store, tmp_path/'run', progress=False)
+    assert 'collapse' in metrics['alarms']
+
+
+def test_eight_images_are_learned_by_heart(store):
+    config = replace(TINY, arm='supervised', n_labelled=8, steps=150, lr=3e-3, augmentation=None, warmup=.1)
+    trainer = Trainer(config, store)
+    trainer.batches = dict(labelled=itertools.repeat(next(trainer.batches['labelled'])))
+    losses = [trainer.step()['pose_loss'].item() for _ in range(150)]
+    assert losses[-1] < .15*losses[0]
+
+
+def test_metric_arm_needs_no_label(tmp_path):
+    store = make_dataset(tmp_path/'rig', subjects=('S1', 'U01', 'U02'), instants=72, side=32, progress=False)
+    config = replace(TINY, arm='metric', validation=('U02',), test=('S1',))
+    metrics = train(config, store, tmp_path/'run', progress=False)
+    assert set(metrics['validation']) == {'recall', 'nearest_mm'}, 'no labels, no error; one subject, no probe'
+    assert metrics['validation']['nearest_mm'] is None and 0 <= metrics['validation']['recall'] <= 1
+    assert metrics['subjects'] == dict(labelled=[], pairs=['U01'], validation=['U02'])
+
+
+def test_a_pair_batch_may_hold_labelled_images_without_a_pose():
+    network = PoseNet(8, 16, 'group', head_reads='features').train()
+    poses = torch.full((3, 17, 3), math.nan)
+    loss, stats = batch_loss(network, Batch(torch.rand(4, 3, 32, 32), None, torch.zeros(4, dtype=torch.long), None, None), Batch(torch.rand(3, 3, 32, 32), poses, None, None, None), TINY, .2)
+    assert loss.isfinite() and stats['pose_loss'] == 0
