@@ -25,7 +25,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
@@ -578,7 +577,7 @@ def train(
 ) -> dict:               # what metrics.json holds
     "Trains a network and leaves it in a run. Supplementary: Sec. 1 and 2; how it is trained is ours."
     inputs = _inputs(config, dataset, pool)
-    parts = split(config, dataset)
+    split(config, dataset)  # refuses names that the store lacks before a folder is made
     with processes(device) as device:
         leads = not _is_shared() or dist.get_rank() == 0
         folder = run.path if isinstance(run, Run) else Path(run)

@@ -137,10 +137,9 @@ def test_the_person_darkens_the_floor(rig, skin):
 
 def test_tones_scale_views(rig, skin):
     points = points_of('Waiting')[:2]
-    backdrop = Backdrop(Room(), rig, scale=.2)
-    crops = crops_of(rig, points, 32)
-    plain = photograph(skin, points, crops, backdrop, 32).float()
-    toned = photograph(skin, points, crops, backdrop, 32, tones=torch.tensor([[1., 1, 1], [.5, 1, 1], [1, 1, .8]])).float()
+    crops, room = crops_of(rig, points, 32), Room(floor='carpet')
+    plain = photograph(skin, points, crops, Backdrop(room, rig, scale=.2), 32).float()
+    toned = photograph(skin, points, crops, Backdrop(room, rig, scale=.2, tones=[[1., 1, 1], [.5, 1, 1], [1, 1, .8]]), 32).float()
     assert (toned[:, 0] - plain[:, 0]).abs().max() == 0
     assert (toned[:, 1, ..., 0] - .5*plain[:, 1, ..., 0]).abs().max() <= 1.01
     assert (toned[:, 2, ..., 2] - .8*plain[:, 2, ..., 2]).abs().max() <= 1.01

@@ -127,8 +127,8 @@ class Studio:
         size = float(rig.cameras.size.max())
         typical = .47*size                                                  # crops are about half of a picture
         room = make_room(stream(seed, rig.name, 'room'), rig.cameras.centre, rig.room, clutter)
-        self.backdrop = Backdrop(room, rig.cameras, scale=min(1., 1.2*side/typical), device=device)
-        self.tones = torch.tensor(1 + .03*stream(seed, rig.name, 'tones').standard_normal((len(rig.views), 3)).clip(-2, 2), dtype=torch.float32, device=device)
+        tones = 1 + .03*stream(seed, rig.name, 'tones').standard_normal((len(rig.views), 3)).clip(-2, 2)
+        self.backdrop = Backdrop(room, rig.cameras, scale=min(1., 1.2*side/typical), tones=tones, device=device)
         self.people, self.lock = {}, Lock()
 
     def person(self, subject):
@@ -151,7 +151,7 @@ class Studio:
         points = torch.as_tensor(points)
         boxes = crop_boxes(points, self.rig.cameras, rng)
         cameras, _ = (virtual_camera if self.perspective else crop_camera)(self.rig.cameras, boxes, self.side)
-        frames = photograph(skin, points.float().to(self.device), cameras.to(self.device, torch.float32), self.backdrop, self.side, mesh, self.tones)
+        frames = photograph(skin, points.float().to(self.device), cameras.to(self.device, torch.float32), self.backdrop, self.side, mesh)
         return frames.cpu().numpy(), points[:, :len(JOINTS)].numpy().astype(np.float32), boxes.numpy().astype(np.float32)
 
     def _chair(self, seat, proportions):
