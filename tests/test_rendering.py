@@ -11,7 +11,7 @@ from mvssl.sources.synthetic import crop_boxes
 
 
 @pytest.fixture(scope='module')
-def rig(): return ring(3, radius=(4500, 5000, 4700), height=(1500, 1400, 1600))
+def rig(): return ring(3, radius=(4500, 5000, 4700), height=(1500, 1400, 1600), size=(250, 250), focal_px=286.)
 
 
 @pytest.fixture(scope='module')
@@ -64,7 +64,7 @@ def test_rasterise_is_the_slow_loop(samples, side, seed):
 
 def test_nothing_on_the_screen(rig, skin):
     points = points_of('Waiting')[:1] + torch.tensor([0., 0, 0])
-    away = crop_camera(rig, torch.tensor([-900., -900, -800, -800]).expand(1, 3, 4), 16)[0].to(torch.float32)
+    away = crop_camera(rig, torch.tensor([-225., -225, -200, -200]).expand(1, 3, 4), 16)[0].to(torch.float32)
     vertices, _ = skin.posed(points)
     assert all(len(part) == 0 for part in rasterise(*on_screen(vertices, away), skin.faces, 16))
 
@@ -79,7 +79,7 @@ def test_covered_area_is_the_polygon(rig):
 
 def test_batches_and_threads_change_no_byte(rig, skin):
     points = points_of('Directions', 5)
-    backdrop = Backdrop(make_room(np.random.default_rng(0), rig.centre), rig, scale=.2)
+    backdrop = Backdrop(make_room(np.random.default_rng(0), rig.centre), rig, scale=.8)
     one = photograph(skin, points, crops_of(rig, points, 40), backdrop, 40, batch=1)
     threads = torch.get_num_threads()
     try:
@@ -95,7 +95,7 @@ def test_joints_are_on_the_person_in_every_action(rig, action):
     rng = np.random.default_rng(3)
     points = torch.tensor(generate(action, make_style(rng), n_frames=60, rng=rng, hz=10).points(body.proportions))[5::18]
     crops = crops_of(rig, points, 96)
-    _, share = photograph(make_skin(body, step_mm=45), points, crops, Backdrop(Room(), rig, scale=.1), 96, coverage=True)
+    _, share = photograph(make_skin(body, step_mm=45), points, crops, Backdrop(Room(), rig, scale=.4), 96, coverage=True)
     near = torch.nn.functional.max_pool2d(share.flatten(0, 1)[:, None], 3, stride=1, padding=1)[:, 0].unflatten(0, share.shape[:2])
     pixel = project(points[:, None, :17].double(), crops).round().long()
     inside = near[torch.arange(len(points))[:, None, None], torch.arange(3)[:, None], pixel[..., 1], pixel[..., 0]] > 0
@@ -105,16 +105,16 @@ def test_joints_are_on_the_person_in_every_action(rig, action):
 
 def test_a_turned_camera_sees_the_same_room(rig, skin):
     room = make_room(np.random.default_rng(1), rig.centre)
-    box = torch.tensor([150., 250, 650, 750]).expand(1, 3, 4)
+    box = torch.tensor([38., 63, 163, 188]).expand(1, 3, 4)
     turned = virtual_camera(rig, box, 64)[0]
-    looked_up = Backdrop(room, rig, scale=.4).crops(turned.to(torch.float32), 64)
+    looked_up = Backdrop(room, rig, scale=1.6).crops(turned.to(torch.float32), 64)
     drawn = torch.stack([room_view(room, camera) for camera in turned[0]])
     assert (looked_up - drawn)[:, :3].abs().mean() < .015
 
 
 def test_far_from_the_person_there_is_only_the_room(rig, skin):
     points = points_of('Waiting')[:1]
-    backdrop = Backdrop(make_room(np.random.default_rng(0), rig.centre), rig, scale=.4)
+    backdrop = Backdrop(make_room(np.random.default_rng(0), rig.centre), rig, scale=1.6)
     crops = crops_of(rig, points, 64)
     picture, share = photograph(skin, points, crops, backdrop, 64, coverage=True)
     room = backdrop.crops(crops.to(torch.float32), 64)
@@ -126,7 +126,7 @@ def test_far_from_the_person_there_is_only_the_room(rig, skin):
 
 def test_the_person_darkens_the_floor(rig, skin):
     points = points_of('Waiting')[:1]
-    backdrop = Backdrop(Room(floor='carpet'), rig, scale=.4)
+    backdrop = Backdrop(Room(floor='carpet'), rig, scale=1.6)
     crops = crops_of(rig, points, 64)
     picture, share = photograph(skin, points, crops, backdrop, 64, coverage=True)
     room = backdrop.crops(crops.to(torch.float32), 64)
@@ -138,8 +138,8 @@ def test_the_person_darkens_the_floor(rig, skin):
 def test_tones_scale_views(rig, skin):
     points = points_of('Waiting')[:2]
     crops, room = crops_of(rig, points, 32), Room(floor='carpet')
-    plain = photograph(skin, points, crops, Backdrop(room, rig, scale=.2), 32).float()
-    toned = photograph(skin, points, crops, Backdrop(room, rig, scale=.2, tones=[[1., 1, 1], [.5, 1, 1], [1, 1, .8]]), 32).float()
+    plain = photograph(skin, points, crops, Backdrop(room, rig, scale=.8), 32).float()
+    toned = photograph(skin, points, crops, Backdrop(room, rig, scale=.8, tones=[[1., 1, 1], [.5, 1, 1], [1, 1, .8]]), 32).float()
     assert (toned[:, 0] - plain[:, 0]).abs().max() == 0
     assert (toned[:, 1, ..., 0] - .5*plain[:, 1, ..., 0]).abs().max() <= 1.01
     assert (toned[:, 2, ..., 2] - .8*plain[:, 2, ..., 2]).abs().max() <= 1.01
@@ -156,7 +156,7 @@ def test_light_and_room_do_not_depend_on_the_view(rig, skin):
 def test_a_chair_hides_who_sits_behind_it(rig, skin):
     points = torch.tensor(rest_points(), dtype=torch.float32)[None]
     crops = crops_of(rig, points, 48)
-    backdrop = Backdrop(Room(), rig, scale=.1)
+    backdrop = Backdrop(Room(), rig, scale=.4)
     eye = rig.centre[0]
     wall = chair(float(eye[0])*.3, float(eye[1])*.3, 0., 1500.)
     without, with_chair = (photograph(skin, points, crops, backdrop, 48, mesh=m) for m in (None, wall))
@@ -174,7 +174,7 @@ def test_boxes_are_drawn_wherever_they_stand(rig):
     whole, split = (room_view(Room(boxes=boxes), rig[0]) for boxes in ((big,), halves))
     same = (whole[:3] - split[:3]).abs().amax(0) < 1e-3
     is_box = (whole[0] - whole[1]) > .3
-    assert is_box.sum() > 500 and same[is_box].float().mean() > .99
+    assert is_box.sum() > 30 and same[is_box].float().mean() > .99
 
 
 def test_bones_stretch_but_do_not_tear():
@@ -218,5 +218,5 @@ def test_bodies_are_closed_and_weighted(seed):
 def test_girth_shows(rig):
     points = torch.tensor(rest_points(), dtype=torch.float32)[None]
     crops = crops_of(rig, points, 48)
-    thin, thick = (photograph(make_skin(Body(build=Build(girth=g)), 45), points, crops, Backdrop(Room(), rig, scale=.1), 48, coverage=True)[1].sum() for g in (.85, 1.2))
+    thin, thick = (photograph(make_skin(Body(build=Build(girth=g)), 45), points, crops, Backdrop(Room(), rig, scale=.4), 48, coverage=True)[1].sum() for g in (.85, 1.2))
     assert thick > 1.1*thin
