@@ -38,11 +38,11 @@ class Augmentation:
     saturation: float = .3      # likewise, about the pixel's own grey
     hue_deg: float = 15.        # colours turned about the grey axis, at most
     grey: float = .1            # chance of no colour at all
-    blur: float = .1            # chance of a Gaussian blur
+    blur: float = 0.            # chance of a Gaussian blur
     blur_size: float = .015     # its standard deviation, at most, share of the side
     cutout: float = .1          # chance of a grey rectangle
     cutout_size: float = .4     # its sides, at most, share of the side
-    interpolation: str = 'bilinear'  # 'nearest' is cheaper, and has jagged edges
+    interpolation: str = 'nearest'  # keeps the pixels' own values; 'bilinear' smooths them, and takes longer on a CPU
 
     def __post_init__(self):
         for name in _NUMBERS:
@@ -70,9 +70,9 @@ _DRAWS = ('left', 'up', 'zoom', 'stretch', 'rotation', 'flip', 'brightness', 'co
 def draw(
     n:int,                      # images, N
     generator:torch.Generator,  # on the CPU, so that all devices see the same
-) -> dict:                      # numbers in [0, 1) by name, (N,) each
+) -> dict:                      # numbers in [0, 1) by name, arrays (N,)
     "The randomness of N augmented images. Ours: not in the paper."
-    return dict(zip(_DRAWS, torch.rand(n, len(_DRAWS), generator=generator).T))
+    return dict(zip(_DRAWS, torch.rand(len(_DRAWS), n, generator=generator).numpy()))
 
 def _within(u, size): return size*(2*u - 1)
 
@@ -80,14 +80,14 @@ def _within(u, size): return size*(2*u - 1)
 def placement(
     u:dict,            # see draw
     how:Augmentation,
-) -> Tensor:           # where a place of the new picture is in the old one; picture from -1 to 1, (N, 2, 3)
+) -> np.ndarray:       # where a place of the new picture is in the old one, both from -1 to 1, float32 (N, 2, 3)
     "Crop jitter, affine and flip as one matrix. Ours: not in the paper."
     angle = _within(u['rotation'], math.radians(how.rotation_deg))
     scale, stretch = 1 + _within(u['zoom'], how.zoom), 1 + _within(u['stretch'], how.stretch)
-    x, y = stretch/scale, 1/(stretch*scale)
-    sign = 1 - 2*(u['flip'] < how.flip).float()
-    cos, sin = angle.cos(), angle.sin()
-    return torch.stack((sign*x*cos, -y*sin, 2*_within(u['left'], how.shift), sign*x*sin, y*cos, 2*_within(u['up'], how.shift)), -1).reshape(-1, 2, 3)
+    x, y = np.where(u['flip'] < how.flip, -1, 1)/(scale*stretch), stretch/scale
+    cos, sin = np.cos(angle), np.sin(angle)
+    rows = (x*cos, -y*sin, 2*_within(u['left'], how.shift)), (x*sin, y*cos, 2*_within(u['up'], how.shift))
+    return np.array(rows, 'float32').transpose(2, 0, 1)
 
 def move(
     images:Tensor,         # floating, (N, 3, S, S)
@@ -97,8 +97,8 @@ def move(
     "Pictures resampled where the matrices say. Ours: not in the paper."
     S = images.shape[-1]
     at = (2*torch.arange(S, device=images.device) + 1)/S - 1
-    across, down, to = matrix.unbind(-1)
-    grid = (across[:, None]*at[:, None])[:, None] + (down[:, None]*at[:, None] + to[:, None])[:, :, None]
+    across, down, to = matrix.mT[..., None].unbind(1)
+    grid = ((across*at)[:, :, None] + (down*at + to)[..., None]).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode=interpolation, padding_mode='border', align_corners=False)
 
 # %% ../nbs/21_batches.ipynb #c1841bd5
@@ -107,15 +107,15 @@ GREY = (.299, .587, .114)  # what red, green and blue add to brightness, ITU-R B
 def colouring(
     u:dict,            # see draw
     how:Augmentation,
-) -> Tensor:           # new red, green and blue from old ones and 1, (N, 3, 4)
+) -> np.ndarray:       # new red, green and blue from old ones and 1, float32 (N, 3, 4)
     "Hue, saturation, greyness, contrast about mid-grey and brightness as one matrix. Ours: not in the paper."
-    angle = _within(u['hue'], math.radians(how.hue_deg))[:, None, None]
-    cross = torch.tensor([[0., -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**.5
-    hue = torch.eye(3) + angle.sin()*cross + (1 - angle.cos())*(cross @ cross)  # Rodrigues: about (1, 1, 1)
-    saturation = ((1 + _within(u['saturation'], how.saturation)) * (u['grey'] >= how.grey))[:, None, None]
-    contrast, brightness = (1 + _within(u[name], getattr(how, name))[:, None, None] for name in ('contrast', 'brightness'))
-    mix = torch.lerp(torch.tensor(GREY).expand(3, 3), torch.eye(3), saturation) @ hue
-    return brightness * torch.cat((contrast*mix, (.5*(1 - contrast)).expand(-1, 3, 1)), -1)
+    angle, saturation, contrast, brightness = (x[:, None, None] for x in (
+        _within(u['hue'], math.radians(how.hue_deg)), (1 + _within(u['saturation'], how.saturation)) * (u['grey'] >= how.grey),
+        1 + _within(u['contrast'], how.contrast), 1 + _within(u['brightness'], how.brightness)))
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**.5
+    hue = np.eye(3) + np.sin(angle)*cross + (1 - np.cos(angle))*(cross @ cross)  # Rodrigues: about (1, 1, 1)
+    mix = (np.full((3, 3), GREY)*(1 - saturation) + np.eye(3)*saturation) @ hue
+    return (brightness*np.concatenate((contrast*mix, np.broadcast_to(.5*(1 - contrast), (len(angle), 3, 1))), 2)).astype('float32')
 
 def recolour(
     images:Tensor,  # in [0, 1], (N, 3, S, S)
@@ -128,10 +128,10 @@ def recolour(
 def blur(
     images:Tensor,  # (N, 3, S, S)
     sigma:Tensor,   # standard deviation, px, (N,)
+    radius:int=3,   # the kernel ends here, px
 ) -> Tensor:        # (N, 3, S, S)
     "Gaussian blur, each picture by its own width. Ours: not in the paper."
     N, C, S, _ = images.shape
-    radius = min(math.ceil(.05*S), S - 1)
     offset = torch.arange(-radius, radius + 1, device=images.device)
     kernel = torch.exp(-offset**2 / (2*sigma[:, None]**2 + 1e-6))
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(C, 0)[:, None]
@@ -139,27 +139,20 @@ def blur(
     return F.conv2d(F.conv2d(flat, kernel[:, :, None], groups=N*C), kernel[..., None], groups=N*C).view(N, C, S, S)
 
 def cut_out(
-    images:Tensor,  # (N, 3, S, S)
-    box:Tensor,     # left, top, right, bottom, shares of the side, (N, 4)
-) -> Tensor:        # (N, 3, S, S)
-    "A mid-grey rectangle laid over each picture. Ours: not in the paper."
+    images:Tensor,   # changed in place, (N, 3, S, S)
+    which,           # pictures that get a rectangle, int (M,)
+    box,             # left, top, right, bottom, shares of the side, may reach beyond the picture, (M, 4)
+) -> Tensor:         # the same images
+    "A mid-grey rectangle laid over some pictures. Ours: not in the paper."
     S = images.shape[-1]
-    at = (torch.arange(S, device=images.device) + .5)/S
-    left, top, right, bottom = box[:, :, None].unbind(1)
-    inside = ((at >= top) & (at < bottom))[:, :, None] & ((at >= left) & (at < right))[:, None]
-    return images.masked_fill(inside[:, None], .5)
-
-# %% ../nbs/21_batches.ipynb #7caf06ee
-def _send(tensor, device):
-    "To the device without waiting for what it is doing."
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else tensor.to(device)
-
-def _some(images, chosen, change, values):
-    "The chosen pictures changed, in place."
-    if chosen.any():
-        at, values = (_send(x, images.device) for x in (chosen.nonzero()[:, 0], values[chosen]))
-        images[at] = change(images[at], values)
+    for i, (left, top, right, bottom) in zip(which, np.clip(np.round(S*box), 0, S).astype(int)): images[i, :, top:bottom, left:right] = .5
     return images
+
+# %% ../nbs/21_batches.ipynb #ba045384
+def _send(array, device):
+    "To the device without waiting for what it is doing."
+    tensor = torch.as_tensor(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else tensor.to(device)
 
 def augment(
     images:Tensor,      # uint8, (N, 3, S, S), on any device
@@ -168,14 +161,17 @@ def augment(
 ) -> Tensor:            # float32 in [0, 1], (N, 3, S, S); as it came if nothing is turned on
     "Pictures moved, recoloured, blurred and cut out, in this order. Ours: not in the paper."
     if how == Augmentation.none(): return images
-    S = images.shape[-1]
+    S, device = images.shape[-1], images.device
     images = images.contiguous().float().div_(255)
-    if how.moves: images = move(images, _send(placement(u, how), images.device), how.interpolation)
-    if how.recolours: images = recolour(images, _send(colouring(u, how), images.device))
-    images = _some(images, u['blur'] < how.blur, blur, u['sigma']*how.blur_size*S)
-    width, height = u['width']*how.cutout_size, u['height']*how.cutout_size
-    box = torch.stack((u['x'] - width/2, u['y'] - height/2, u['x'] + width/2, u['y'] + height/2), 1)
-    return _some(images, u['cutout'] < how.cutout, cut_out, box)
+    if how.moves: images = move(images, _send(placement(u, how), device), how.interpolation)
+    if how.recolours: images = recolour(images, _send(colouring(u, how), device))
+    if len(some := np.flatnonzero(u['blur'] < how.blur)):
+        at, sigma = _send(some, device), _send(u['sigma'][some]*how.blur_size*S, device)
+        images[at] = blur(images[at], sigma, math.ceil(3*how.blur_size*S))
+    if len(some := np.flatnonzero(u['cutout'] < how.cutout)):
+        x, y, width, height = (u[name][some]*size for name, size in (('x', 1), ('y', 1), ('width', how.cutout_size), ('height', how.cutout_size)))
+        cut_out(images, some, np.stack((x - width/2, y - height/2, x + width/2, y + height/2), 1))
+    return images
 
 # %% ../nbs/21_batches.ipynb #6c5a33d6
 def free_bytes(
@@ -282,8 +278,8 @@ class Batches:
         "Randomness of this process's share of the batch: the same as if one process had it all."
         sides, world, rank = 1 + is_pairs, self.sampler.world_size, self.sampler.rank
         u = draw(n//sides * world * sides, self.generator)
-        u = {name: values.view(sides, world, -1)[:, rank].reshape(-1) for name, values in u.items()}
-        if is_pairs: u['flip'] = u['flip'][:n//2].repeat(2)
+        if world > 1: u = {name: values.reshape(sides, world, -1)[:, rank].reshape(-1) for name, values in u.items()}
+        if is_pairs: u['flip'] = np.tile(u['flip'][:n//2], 2)
         return u
 
     def __next__(self):
