@@ -9,6 +9,8 @@ __all__ = ['app', 'data', 'PICTURES', 'main', 'plain_errors', 'describe', 'draw_
 # %% ../nbs/42_cli.ipynb #922b41a7
 import io
 import json
+import os
+import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +32,9 @@ def main():
     "The installed script. Ours: not in the paper."
     app()
 
-# %% ../nbs/42_cli.ipynb #907e305e
+# %% ../nbs/42_cli.ipynb #54e59bbd
+def _shows_bar(): return sys.stderr.isatty()  # a bar in a log is a nuisance
+
 @contextmanager
 def plain_errors():
     "Turns a refusal into its text on stderr and exit status 1. Ours: not in the paper."
@@ -134,7 +138,8 @@ def make(
     with plain_errors():
         chosen = _names(subjects)
         if unlabelled: chosen = (*(chosen or with_unlabelled(rig, 0)), *with_unlabelled(rig, unlabelled)[-unlabelled:])
-        ds = make_dataset(out, rig=rig, subjects=chosen, instants=instants, side=side, seed=seed, perspective=perspective, clutter=clutter, labels=labels, device=device, workers=workers, overwrite=overwrite)
+        ds = make_dataset(out, rig=rig, subjects=chosen, instants=instants, side=side, seed=seed, perspective=perspective, clutter=clutter, labels=labels, device=device, workers=workers, overwrite=overwrite,
+                          progress=_shows_bar())
         typer.echo(describe(ds))
     typer.echo(f'made: {out}')
 
@@ -149,18 +154,21 @@ def _value(text, old):
     return text if isinstance(old, str) else type(old)(text) if old is not None else int(text) if text.isdigit() else _names(text)
 
 def _config(given, more):
-    "A TrainConfig from options and from NAME=VALUE."
+    "A TrainConfig from options and from NAME=VALUE, which reaches the fields of its augmentation too."
     from mvssl.training import TrainConfig
-    defaults = vars(TrainConfig())
+    defaults = dict(vars(TrainConfig()))
+    changes = dict(vars(defaults.pop('augmentation')))
     texts = {name: str(value) for name, value in given.items() if value is not None}
     for text in more:
         name, equals, value = text.partition('=')
-        if not equals or name not in defaults: raise ValueError(f"--set must be NAME=VALUE with one of {', '.join(defaults)}, got {text!r}")
+        if not equals or name not in defaults | changes: raise ValueError(f"--set must be NAME=VALUE with one of {', '.join(defaults | changes)}, got {text!r}")
         texts[name] = value
+    values = {}
     for name, text in texts.items():
-        try: texts[name] = _value(text, defaults[name])
-        except ValueError as error: raise ValueError(f'{name} must be {type(defaults[name]).__name__}, got {text!r}') from error
-    return TrainConfig(**texts)
+        try: values[name] = _value(text, (defaults | changes)[name])
+        except ValueError: raise ValueError(f'{name} must be {type((defaults | changes)[name]).__name__}, got {text!r}') from None
+    changes |= {name: values.pop(name) for name in changes if name in values}
+    return TrainConfig(**values, augmentation=changes)
 
 def _store_for_training(path):
     try: return MultiviewDataset.open(path)
@@ -192,25 +200,25 @@ def _summary(metrics, folder):
 def train(
     data: Annotated[Path, typer.Option(help='Store to train on, see mvssl data.', show_default=False)],
     run: Annotated[Path, typer.Option(help='Folder to make for weights, log and scores, usually runs/NAME.', show_default=False)],
-    arm: Annotated[str | None, typer.Option(help='supervised: labels alone. joint: labels and pairs of views. metric: pairs alone, no label needed. control: pairs seen without a loss on them.', show_default='joint')] = None,
-    steps: Annotated[int | None, typer.Option(help='Of the optimiser.', show_default='1200')] = None,
-    seed: Annotated[int | None, typer.Option(help='Of weights, batches and augmentation.', show_default='0')] = None,
-    labelled: Annotated[str | None, typer.Option(help='Subjects whose labels are used.', show_default='S1')] = None,
-    label_fraction: Annotated[float | None, typer.Option('--fraction', help='Share of their instants.', show_default='1')] = None,
-    unlabelled: Annotated[str | None, typer.Option(help='Subjects that give pairs of views.', show_default='all that are not held out')] = None,
-    validation: Annotated[str | None, typer.Option(help="Subjects held out and looked at while training, or 'none'.", show_default='S8')] = None,
-    test: Annotated[str | None, typer.Option(help="Subjects held out and never looked at here, or 'none'.", show_default='S9,S11')] = None,
-    width: Annotated[int | None, typer.Option(help='Channels of the first stage; 64 is ResNet-18.', show_default='16')] = None,
-    n_pairs: Annotated[int | None, typer.Option('--pairs', help='Pairs of views in a batch.', show_default='32')] = None,
-    n_labelled: Annotated[int | None, typer.Option('--labelled-images', help='Labelled images in a batch.', show_default='64')] = None,
-    margin: Annotated[float | None, typer.Option(help='How much farther the hardest negative should be, chord length.', show_default='0.6')] = None,
-    beta: Annotated[float | None, typer.Option(help='What is not farther than this is no negative, chord length.', show_default='0.3')] = None,
-    alpha: Annotated[float | None, typer.Option(help="Weight of the pairs' loss in arm joint.", show_default='0.2')] = None,
-    lr: Annotated[float | None, typer.Option(help='Highest learning rate.', show_default='0.003')] = None,
-    start: Annotated[str | None, typer.Option(help='Initial weights: random, synthetic2d, imagenet, or a file.', show_default='random')] = None,
+    arm: Annotated[str | None, typer.Option(help='supervised: labels alone. joint: labels and pairs of views. metric: pairs alone, no label needed. control: pairs seen without a loss on them.  [default: joint]', show_default=False)] = None,
+    steps: Annotated[int | None, typer.Option(help='Of the optimiser.  [default: 1200]', show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help='Of weights, batches and augmentation.  [default: 0]', show_default=False)] = None,
+    labelled: Annotated[str | None, typer.Option(help='Subjects whose labels are used.  [default: S1]', show_default=False)] = None,
+    label_fraction: Annotated[float | None, typer.Option('--fraction', help='Share of their instants.  [default: 1]', show_default=False)] = None,
+    unlabelled: Annotated[str | None, typer.Option(help='Subjects that give pairs of views.  [default: all that are not held out]', show_default=False)] = None,
+    validation: Annotated[str | None, typer.Option(help="Subjects held out and looked at while training, or 'none'.  [default: S8]", show_default=False)] = None,
+    test: Annotated[str | None, typer.Option(help="Subjects held out and never looked at here, or 'none'.  [default: S9,S11]", show_default=False)] = None,
+    width: Annotated[int | None, typer.Option(help='Channels of the first stage; 64 is ResNet-18.  [default: 16]', show_default=False)] = None,
+    n_pairs: Annotated[int | None, typer.Option('--pairs', help='Pairs of views in a batch.  [default: 32]', show_default=False)] = None,
+    n_labelled: Annotated[int | None, typer.Option('--labelled-images', help='Labelled images in a batch.  [default: 64]', show_default=False)] = None,
+    margin: Annotated[float | None, typer.Option(help='How much farther the hardest negative should be, chord length.  [default: 0.6]', show_default=False)] = None,
+    beta: Annotated[float | None, typer.Option(help='What is not farther than this is no negative, chord length.  [default: 0.3]', show_default=False)] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of the pairs' loss in arm joint.  [default: 0.2]", show_default=False)] = None,
+    lr: Annotated[float | None, typer.Option(help='Highest learning rate.  [default: 0.003]', show_default=False)] = None,
+    start: Annotated[str | None, typer.Option(help='Initial weights: random, synthetic2d, imagenet, or a file.  [default: random]', show_default=False)] = None,
     pool: Annotated[Path | None, typer.Option(help='Store of other synthetic people, for --start synthetic2d.', show_default=False)] = None,
     more: Annotated[list[str] | None, typer.Option('--set', help='NAME=VALUE for any other field of the configuration; can be repeated. Unknown names are answered with a list.', show_default=False)] = None,
-    device: Annotated[str | None, typer.Option(help='cpu, cuda, cuda:1, ...', show_default='a GPU if there is one')] = None,
+    device: Annotated[str | None, typer.Option(help='cpu, cuda, cuda:1, ...  [default: a GPU if there is one]', show_default=False)] = None,
     resume: Annotated[bool, typer.Option('--resume', help='Go on with a run that was stopped; begin it if it is not there.')] = False,
 ):
     """Train a network on a store and leave weights, log and scores in a run.
@@ -240,8 +248,8 @@ def train(
                               n_labelled=n_labelled, margin=margin, beta=beta, alpha=alpha, lr=lr, start=start), more or [])
         ds, others = _store_for_training(data), pool and MultiviewDataset.open(pool)
         from mvssl import training
-        with _plain_warnings(): metrics = training.train(config, ds, run, pool=others, resume=resume, device=device)
-        typer.echo(_summary(metrics, run))
+        with _plain_warnings(): metrics = training.train(config, ds, run, pool=others, resume=resume, device=device, progress=_shows_bar())
+        if os.environ.get('RANK', '0') == '0': typer.echo(_summary(metrics, run))  # one of several processes is enough
 
 # %% ../nbs/42_cli.ipynb #6d1684f7
 PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
@@ -292,11 +300,11 @@ def embed(
     run: Annotated[Path, typer.Option(help='Finished run, or a file of weights.', show_default=False)],
     data: Annotated[Path, typer.Option(help='Store, or a folder of pictures that each show one person in the middle.', show_default=False)],
     out: Annotated[Path, typer.Option(help='File to write: .npz or .safetensors.', show_default=False)],
-    device: Annotated[str | None, typer.Option(help='cpu or cuda.', show_default='a GPU if there is one')] = None,
+    device: Annotated[str | None, typer.Option(help='cpu or cuda.  [default: a GPU if there is one]', show_default=False)] = None,
 ):
     """Write what a network sees in every picture: z, unit vectors (M, 128), and pose, canonical 3D poses in mm (M, 17, 3).
 
-    Beside them, for a store: instant (row of its table) and view, subject, action, sequence. For a folder: file, relative to it. Texts stand
+    Beside them, for a store: instant (row of its table) and view, subject, action, sequence. For a folder: picture, its path in it. Texts stand
     as such in .npz; in .safetensors as numbers, with their names in the metadata under 'mvssl'.
 
       mvssl embed --run runs/joint --data data/studio --out embeddings.npz
@@ -320,13 +328,13 @@ def embed(
         if is_store:
             ds = MultiviewDataset.open(data)
             if ds.side != side: typer.echo(f'note: the network was trained on {side} px, this store has {ds.side} px', err=True)
-            found = embed_store(network, ds, progress=True)
+            found = embed_store(network, ds, progress=_shows_bar())
             rows, view = found.instant.numpy(), found.view.numpy()
             arrays = dict(z=found.z.numpy(), pose=found.pose.numpy(), instant=rows)
             columns = {name: ds.table[name].to_numpy()[rows] for name in ('subject', 'action', 'sequence')} | dict(view=np.asarray(ds.views)[view])
         else:
             z, pose = embed_pictures(network, paths, side)
-            arrays, columns = dict(z=z.numpy(), pose=pose.numpy()), dict(file=[path.relative_to(data).as_posix() for path in paths])
+            arrays, columns = dict(z=z.numpy(), pose=pose.numpy()), dict(picture=[path.relative_to(data).as_posix() for path in paths])
         out.parent.mkdir(parents=True, exist_ok=True)
         _write_arrays(out, arrays, columns)
         typer.echo(f"{len(arrays['z'])} images, z {arrays['z'].shape[1]}-d, {_size(out.stat().st_size)}\nmade: {out}")

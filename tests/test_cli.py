@@ -1,4 +1,5 @@
 """The command line as a user meets it: what it prints, where, and the exit status."""
+import json
 import os
 import shutil
 import subprocess
@@ -7,10 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors import safe_open
 from typer.testing import CliRunner
 
-from mvssl.cli import app, data, describe
+from mvssl.batches import Augmentation
+from mvssl.cli import _config, app, data, describe
 from mvssl.dataset import DatasetWriter, MultiviewDataset
+from mvssl.sources.synthetic import make_dataset
+from mvssl.training import TrainConfig
 
 SETTINGS = dict(name='tiny', source='made up', licence='free', hz=10, stride=5, side=8, views=['left', 'right'])
 
@@ -121,3 +127,105 @@ def test_make_refuses_in_one_line(tmp_path, words, message):
     result = run('data', 'make', '--out', tmp_path/'x', *words)
     assert result.exit_code == 1 and message in result.stderr and len(result.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- train and embed -------------------------------------------------------------------------------------------------
+
+FAST = ('--steps', 4, '--width', 8, '--pairs', 2, '--labelled-images', 4, '--validation', 'S5', '--test', 'S9', '--set', 'precision=fp32', '--set', 'log_every=2', '--set', 'validate_every=2')
+
+
+@pytest.fixture(scope='module')
+def studio(tmp_path_factory):
+    path = tmp_path_factory.mktemp('data')/'studio'
+    make_dataset(path, subjects=('S1', 'S5', 'S9'), instants=48, side=32, progress=False)
+    return path
+
+
+@pytest.fixture(scope='module')
+def trained(studio, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('runs')/'joint'
+    result = run('train', '--data', studio, '--run', folder, *FAST)
+    assert result.exit_code == 0, result.output
+    assert '4 steps in' in result.stdout and 'held-out S5' in result.stdout and 'PA-MPJPE' in result.stdout and f'made: {folder}' in result.stdout
+    return folder
+
+
+def test_a_run_holds_what_it_is_known_by(trained):
+    assert {'config.json', 'provenance.json', 'metrics.jsonl', 'metrics.json', 'weights.safetensors', 'checkpoint.pt'} <= {path.name for path in trained.iterdir()}
+    config = json.loads((trained/'config.json').read_text())
+    assert (config['width'], config['n_labelled'], config['test'], config['precision']) == (8, 4, ['S9'], 'fp32')
+
+
+def test_a_finished_run_is_told_not_repeated(studio, trained):
+    before = (trained/'weights.safetensors').read_bytes()
+    again = run('train', '--data', studio, '--run', trained, *FAST)
+    assert again.exit_code == 1 and 'is a finished run' in again.stderr and again.stderr.count('\n') == 1
+    resumed = run('train', '--data', studio, '--run', trained, *FAST, '--resume')
+    assert resumed.exit_code == 0 and (trained/'weights.safetensors').read_bytes() == before
+    other = run('train', '--data', studio, '--run', trained, *FAST, '--margin', .7, '--resume')
+    assert other.exit_code == 1 and 'margin was 0.6 and is 0.7' in other.stderr
+
+
+@pytest.mark.parametrize('words, message', [
+    (('--arm', 'semi'), 'arm must be one of supervised'), (('--test', 'S11'), 'test must name subjects of the store, which has S1, S5, S9'), (('--set', 'chunks=3'), 'with one of arm, seed'),
+    (('--set', 'chunk=three'), "chunk must be int, got 'three'"), (('--set', 'compile=yes'), "compile must be bool, got 'yes'"), (('--start', 'imagnet'), "got 'imagnet'"), (('--pairs', 400), 'n_pairs must be at most'),
+    (('--set', 'hue_deg=900'), 'hue_deg must lie in [0, 180]'), (('--start', 'synthetic2d'), 'pool must be a store of other people')])
+def test_train_refuses_in_one_line(studio, tmp_path, words, message):
+    result = run('train', '--data', studio, '--run', tmp_path/'run', *FAST, *words)
+    assert result.exit_code == 1 and message in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path/'run'/'checkpoint.pt').exists()
+
+
+def test_every_field_can_be_set():
+    config = _config(dict(labelled='S1,S5', steps=7, unlabelled=None), ['unlabelled=S6', 'cached=8', 'grey=0', 'test=none', 'compile=true', 'alpha=.5'])
+    assert config == TrainConfig(labelled=('S1', 'S5'), steps=7, unlabelled=('S6',), cached=8, test=(), compile=True, alpha=.5, augmentation=dict(vars(Augmentation()), grey=0.))
+
+
+def test_help_of_train_tells_the_true_defaults():
+    text, defaults = ' '.join(run('train', '--help').stdout.split()), TrainConfig()
+    for option, name in {'arm': 'arm', 'steps': 'steps', 'seed': 'seed', 'labelled': 'labelled', 'fraction': 'label_fraction', 'validation': 'validation', 'test': 'test', 'width': 'width', 'pairs': 'n_pairs',
+                         'labelled-images': 'n_labelled', 'margin': 'margin', 'beta': 'beta', 'alpha': 'alpha', 'lr': 'lr', 'start': 'start'}.items():
+        value = getattr(defaults, name)
+        shown = ','.join(value) if isinstance(value, tuple) else f'{value:g}' if isinstance(value, float) else str(value)
+        after = text[text.index(f'--{option} <'):]
+        assert after[after.index('[default: '):].startswith(f'[default: {shown}]'), option
+
+
+def test_warnings_are_lines(studio, tmp_path, monkeypatch):
+    monkeypatch.setattr('mvssl.training.alarms', lambda record, config: {'collapse': 'embeddings collapse'})
+    result = run('train', '--data', studio, '--run', tmp_path/'run', *FAST)
+    assert result.exit_code == 0 and result.stderr == 'warning: step 2: embeddings collapse\n' and 'alarms: collapse from step 2' in result.stdout
+
+
+def test_embed_a_store(studio, trained, tmp_path):
+    ds = MultiviewDataset.open(studio)
+    for out in ('z.npz', 'z.safetensors'): assert run('embed', '--run', trained, '--data', studio, '--out', tmp_path/'new'/out).exit_code == 0
+    with np.load(tmp_path/'new'/'z.npz', allow_pickle=False) as found: arrays = {name: found[name] for name in found}
+    assert arrays['z'].shape == (48*4, 128) and arrays['pose'].shape == (48*4, 17, 3) and np.allclose(np.linalg.norm(arrays['z'], axis=1), 1, atol=1e-5)
+    assert (arrays['subject'] == ds.table['subject'].to_numpy()[arrays['instant']]).all() and list(arrays['view'][:4]) == ds.views
+    with safe_open(tmp_path/'new'/'z.safetensors', framework='np') as file:
+        names = json.loads(file.metadata()['mvssl'])
+        assert np.array_equal(file.get_tensor('z'), arrays['z']) and np.array_equal(np.array(names['view'])[file.get_tensor('view')], arrays['view'])
+
+
+def test_embed_pictures_of_any_shape(trained, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path/'photos'/'deep').mkdir(parents=True)
+    for name, shape in {'b.PNG': (50, 30, 3), 'deep/a.jpg': (20, 90, 3), 'c.png': (32, 32, 4), 'd.png': (40, 40)}.items(): Image.fromarray(rng.integers(0, 256, shape, 'uint8')).save(tmp_path/'photos'/name)
+    assert run('embed', '--run', trained/'weights.safetensors', '--data', tmp_path/'photos', '--out', tmp_path/'z.npz').exit_code == 0
+    with np.load(tmp_path/'z.npz') as found: assert found['z'].shape == (4, 128) and list(found['picture']) == ['b.PNG', 'c.png', 'd.png', 'deep/a.jpg']
+    (tmp_path/'photos'/'e.png').write_bytes(b'no picture')
+    broken = run('embed', '--run', trained, '--data', tmp_path/'photos', '--out', tmp_path/'x.npz')
+    assert broken.exit_code == 1 and 'e.png is no picture that can be read' in broken.stderr and not (tmp_path/'x.npz').exists()
+
+
+def test_embed_refuses_in_one_line(studio, trained, tmp_path):
+    (tmp_path/'begun').mkdir()
+    (tmp_path/'begun'/'config.json').write_text('{}')
+    (tmp_path/'bad.safetensors').write_bytes(b'x'*100)
+    for words, message in ((('--run', trained, '--data', studio, '--out', tmp_path/'z.csv'), '--out must end in'), (('--run', tmp_path/'begun', '--data', studio, '--out', tmp_path/'z.npz'), 'it is not finished'),
+                           (('--run', tmp_path/'none', '--data', studio, '--out', tmp_path/'z.npz'), 'there is nothing at'), (('--run', trained, '--data', tmp_path, '--out', tmp_path/'z.npz'), 'has neither dataset.json'),
+                           (('--run', tmp_path/'bad.safetensors', '--data', studio, '--out', tmp_path/'z.npz'), 'path must be a file that save_weights wrote')):
+        result = run('embed', *words)
+        assert result.exit_code == 1 and message in result.stderr and len(result.stderr.strip().splitlines()) == 1, result.output
+    assert not list(tmp_path.glob('z.*'))
