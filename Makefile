@@ -26,7 +26,8 @@ $(INSTALLED): settings.ini setup.py constraints.txt
 test: export OMP_NUM_THREADS := 1
 test: export OPENBLAS_NUM_THREADS := 1
 test: export MKL_NUM_THREADS := 1
-test: $(INSTALLED)  ## run everything: notebooks exported and clean, every notebook, every test
+test: $(INSTALLED)  ## run everything: lint, notebooks exported and clean, every notebook, every test
+	$(BIN)/ruff check --quiet
 	@$(SNAPSHOT) > .venv/before
 	@$(MAKE) --no-print-directory notebooks
 	@$(SNAPSHOT) | diff .venv/before - > .venv/changed || { \

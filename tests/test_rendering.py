@@ -220,3 +220,14 @@ def test_girth_shows(rig):
     crops = crops_of(rig, points, 48)
     thin, thick = (photograph(make_skin(Body(build=Build(girth=g)), 45), points, crops, Backdrop(Room(), rig, scale=.4), 48, coverage=True)[1].sum() for g in (.85, 1.2))
     assert thick > 1.1*thin
+
+
+def test_an_empty_picture_is_the_room(rig, skin):
+    points = points_of('Waiting')[:1]
+    away = crop_camera(rig, torch.tensor([-60., -60, 0, 0]).expand(1, 3, 4), 16)[0]
+    backdrop = Backdrop(Room(), rig, scale=.8)
+    picture, share = photograph(skin, points, away, backdrop, 16, coverage=True)
+    assert share.max() == 0
+    expected = backdrop.crops(away.to(torch.float32), 16)
+    ceiling = expected[:, 3] == 0
+    assert (picture.flatten(0, 1)[ceiling].float() - expected[:, :3].permute(0, 2, 3, 1)[ceiling]*255).abs().max() <= .51

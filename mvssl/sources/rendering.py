@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ..cameras import Camera, project
 from .bodies import AT, Skin, bone_maps
-from .motion import POINTS
 
 # %% ../../nbs/sources/12_rendering.ipynb #0b5b609c
 _EMPTY = torch.iinfo(torch.int64).max
@@ -496,8 +495,8 @@ def _compose(room, sample, colour, samples, tones):
     picture = torch.div(pixel, side**2, rounding_mode='floor')
     colour = torch.segment_reduce(colour, 'sum', lengths=count, unsafe=True).mul_(tones.index_select(0, picture % len(tones))/samples**2)
     share = count.to(colour)/samples**2
-    pictures = room.mul(255).add_(.5).clamp_(0, 255).permute(0, 2, 3, 1).to(torch.uint8, memory_format=torch.contiguous_format, copy=True).contiguous()
-    at = pixel + picture*(2*side**2)              # of red in (B, 3, S, S); green and blue follow
+    pictures = room.mul(255).add_(.5).clamp_(0, 255).permute(0, 2, 3, 1).to(torch.uint8).contiguous()
+    at = pixel + picture*(2*side**2)                # of red in (B, 3, S, S); green and blue follow
     behind = torch.stack([room.view(-1).index_select(0, at + c*side**2) for c in range(3)], dim=1)
     mixed = behind*(1 - share[:, None]) + colour
     pictures.view(-1, 3)[pixel] = mixed.mul_(255).add_(.5).clamp_(0, 255).to(torch.uint8)

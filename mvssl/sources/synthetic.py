@@ -10,7 +10,7 @@ __all__ = ['RIGS', 'SHORTEST', 'ORDER', 'HZ', 'STRIDE', 'FLESH_MM', 'PADDING', '
 # %% ../../nbs/sources/13_synthetic.ipynb #1221fe53
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -98,7 +98,7 @@ FLESH_MM = 120.             # a body reaches this far around its points, as Huma
 PADDING = 1.1               # side of the crop / extent of the body
 JITTER = .02                # standard deviation of a crop's centre and size, in its sides
 
-def take_motion(seed, rig, take, style, motions=None):
+def take_motion(seed, rig, take, style):
     "The motion of a take: its trial 2 mirrored for half of the subjects, trial 1 for the others."
     rng = stream(seed, rig, take.subject, take.sequence)
     right_handed = stream(seed, rig, take.subject, 'mirror').random() < .5
