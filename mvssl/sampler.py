@@ -69,7 +69,7 @@ def deal(
 class EpochSampler:
     "Batches of numbers, epoch after epoch, from one generator; can be saved and restored at any batch. Ours: not in the paper."
     def __init__(self, size, drop_last, generator, rank, world_size, **made_of):
-        if size < 1 or size % world_size: raise ValueError(f'the batch size must be a positive multiple of world_size={world_size}, got {size}')
+        if size < 1 or size % world_size: raise ValueError(f'a batch must hold a positive multiple of world_size={world_size}, got {size}')
         if not 0 <= rank < world_size: raise ValueError(f'rank must lie in [0, {world_size}), got {rank}')
         if world_size > 1 and not drop_last: raise ValueError(f'drop_last must be True for world_size={world_size}: a smaller last batch cannot be shared out evenly')
         self.size, self.drop_last, self.rank, self.world_size = size, drop_last, rank, world_size
@@ -109,8 +109,6 @@ class EpochSampler:
         self.position += 1
         if self.position == len(self): self.epoch, self.position, self._seed, self._drawn = self.epoch + 1, 0, None, None
         return type(fields)(*(values[start:start + share] for values in fields))
-
-    _next = __next__
 
     def state_dict(self):
         "Where the sampler stands, for `load_state_dict` of one made alike."
@@ -162,8 +160,10 @@ class ChunkPairSampler(EpochSampler):
         rank:int=0,                  # which share of each batch this process gets; all need equal generators
         world_size:int=1,            # processes that share a batch
     ):
+        if missing := [column for column in ('subject', 'sequence', 'index') if column not in table]:
+            raise ValueError(f'table must have the columns subject, sequence, index, {missing[0]!r} is not there')
         seen = _checked_seen(seen, len(table))
-        for name, value in dict(n_pairs=n_pairs, chunk=chunk, stride=stride, subjects=subjects or 1).items():
+        for name, value in dict(n_pairs=n_pairs, chunk=chunk, stride=stride, subjects=1 if subjects is None else subjects).items():
             if value < 1: raise ValueError(f'{name} must be at least 1, got {value}')
         counted, usable = table['index'].to_numpy() % stride == 0, seen.sum(1) >= 2
         self.n_left_out = int((counted & ~usable).sum())
@@ -192,7 +192,7 @@ class ChunkPairSampler(EpochSampler):
         there = {name: len(np.unique(kinds[self.subject == code])) for code, name in enumerate(self.names)} if subjects else {'all': len(np.unique(kinds))}
         need = n_pairs // (subjects or 1)
         if short := {name: count for name, count in there.items() if count < need}:
-            raise ValueError(f"n_pairs={n_pairs}{f', subjects={subjects}' if subjects else ''} needs {need} {what} {'of each subject' if subjects else ''}, there are {short}")
+            raise ValueError(f"n_pairs={n_pairs}{f', subjects={subjects}' if subjects else ''} needs {need} {what}{' of each subject' if subjects else ''}, there are {short}")
 
     def _hands(self, chunks, size, rng):
         "Groups of chunks that may stand in one batch."
