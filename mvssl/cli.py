@@ -189,10 +189,11 @@ def _plain_warnings():
         yield
 
 def _summary(metrics, folder):
-    found, chance = metrics['validation'], metrics['validation'].get('subject_chance')
-    words = dict(mpjpe_mm='MPJPE {:.1f} mm', n_mpjpe_mm='N-MPJPE {:.1f} mm', pa_mpjpe_mm='PA-MPJPE {:.1f} mm', recall='nearest image from another view shows the same instant: {:.1%}',
-                 nearest_mm='pose in the nearest image of another instant and view: {:.1f} mm', subject_probe='nearest image from another sequence shows the same subject: {:.1%}')
-    lines = ['  ' + text.format(found[name]) + (f' (chance {chance:.1%})' if name == 'subject_probe' and chance else '') for name, text in words.items() if found.get(name) is not None]
+    found = metrics['validation']
+    words = dict(mpjpe_mm='MPJPE {mpjpe_mm:.1f} mm', n_mpjpe_mm='N-MPJPE {n_mpjpe_mm:.1f} mm', pa_mpjpe_mm='PA-MPJPE {pa_mpjpe_mm:.1f} mm', recall='nearest image from another view shows the same instant: {recall:.1%}',
+                 nearest_mm='pose in the nearest image of another instant and view: {nearest_mm:.1f} mm (chance {chance_mm:.1f}, best {best_mm:.1f})',
+                 subject_probe='nearest image from another sequence shows the same subject: {subject_probe:.1%} (chance {subject_chance:.1%})')
+    lines = ['  ' + text.format(**found) for name, text in words.items() if found.get(name) is not None]
     alarm = f"  alarms: {', '.join(f'{name} from step {step}' for name, step in metrics['alarms'].items())}" if metrics['alarms'] else '  alarms: none'
     return '\n'.join([f"{metrics['steps']} steps in {metrics['seconds']:.0f} s, {metrics['images_per_s']:.0f} images/s, held-out {', '.join(metrics['subjects']['validation']) or 'nobody'}:", *lines, alarm, f'made: {folder}'])
 

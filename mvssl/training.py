@@ -279,13 +279,17 @@ def _nearest(z, may):
 def view_scores(
     found:Embeddings,
     poses:Tensor,       # canonical, of each image, mm, NaN where there is none, (M, 17, 3)
-) -> dict:              # recall, nearest_mm
+) -> dict:              # recall, nearest_mm, chance_mm, best_mm
     "Does the nearest image from another view show the same instant; if that may not be, how far is its pose? Ours: not in the paper."
     other_view, same = found.view[:, None] != found.view, found.instant[:, None] == found.instant
     index, exists = _nearest(found.z, other_view)
     scores = dict(recall=(found.instant[index] == found.instant)[exists].float().mean().item())
     index, exists = _nearest(found.z, other_view & ~same)
-    return scores | dict(nearest_mm=mpjpe(poses[index], poses)[exists].nanmean().item())
+    scores['nearest_mm'] = mpjpe(poses[index], poses)[exists].nanmean().item()
+    _, first = np.unique(found.instant.numpy(), return_index=True)
+    between = torch.stack([mpjpe(poses[first], poses[i].expand(len(first), -1, -1)) for i in first])    # of instants
+    between.fill_diagonal_(math.nan)
+    return scores | dict(chance_mm=between.nanmean().item(), best_mm=between.nan_to_num(math.inf).amin(1).mean().item())
 
 def subject_probe(
     z:Tensor,        # embeddings, (M, D)
@@ -509,8 +513,8 @@ class Trainer:
         for name, batches in self.batches.items(): batches.load_state_dict(state['batches'][name])
         self.done = state['done']
 
-# %% ../nbs/24_training.ipynb #20378c5e
-VALIDATED = ('mpjpe_mm', 'n_mpjpe_mm', 'pa_mpjpe_mm', 'recall', 'nearest_mm', 'subject_probe', 'subject_chance')
+# %% ../nbs/24_training.ipynb #8a205a34
+VALIDATED = ('mpjpe_mm', 'n_mpjpe_mm', 'pa_mpjpe_mm', 'recall', 'nearest_mm', 'chance_mm', 'best_mm', 'subject_probe', 'subject_chance')
 STATISTICS = ('pose_loss', 'pairs_loss', 'd_positive', 'd_negative', 'share_with_negative', 'share_under_beta', 'share_active', 'spread')
 
 @contextmanager
@@ -559,7 +563,7 @@ def _look(trainer, window, seconds):
 def _warn(record, config, known):
     "Warns of alarms that are new."
     for name, text in alarms(record, config).items():
-        if name not in known: warnings.warn(f'step {record["step"]}: {text}', TrainingWarning, stacklevel=3)
+        if name not in known: warnings.warn(f'step {record["step"]}: {text}', TrainingWarning, stacklevel=4)
         known.setdefault(name, record['step'])
 
 def _shown(record):
@@ -600,7 +604,7 @@ def _start(config, folder, run, pool, device, progress):
 def _train(config, dataset, folder, run, pool, device, progress):
     at = folder/'checkpoint.pt'
     trainer = Trainer(config, dataset, device, _start(config, folder, run, pool, device, progress), progress)
-    if at.exists(): trainer.load_state_dict(torch.load(at, map_location=device, weights_only=True))  # written by this run: plain containers and tensors
+    if at.exists(): trainer.load_state_dict(torch.load(at, map_location='cpu', weights_only=True))  # written by this run: plain containers and tensors
     known = {}
     if run:
         run.rewind(trainer.done)

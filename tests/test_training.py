@@ -335,7 +335,7 @@ def test_metric_arm_needs_no_label(tmp_path):
     store = make_dataset(tmp_path/'rig', subjects=('S1', 'U01', 'U02'), instants=72, side=32, progress=False)
     config = replace(TINY, arm='metric', validation=('U02',), test=('S1',))
     metrics = train(config, store, tmp_path/'run', progress=False)
-    assert set(metrics['validation']) == {'recall', 'nearest_mm'}, 'no labels, no error; one subject, no probe'
+    assert set(metrics['validation']) == {'recall', 'nearest_mm', 'chance_mm', 'best_mm'}, 'no labels, no error; one subject, no probe'
     assert metrics['validation']['nearest_mm'] is None and 0 <= metrics['validation']['recall'] <= 1
     assert metrics['subjects'] == dict(labelled=[], pairs=['U01'], validation=['U02'])
 
