@@ -3,6 +3,7 @@
 d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'git_url': '', 'lib_path': 'mvssl'},
   'syms': { 'mvssl.batches': { 'mvssl.batches.Augmentation': ('batches.html#augmentation', 'mvssl/batches.py'),
                                'mvssl.batches.Augmentation.__post_init__': ('batches.html#augmentation.__post_init__', 'mvssl/batches.py'),
+                               'mvssl.batches.Augmentation.changes': ('batches.html#augmentation.changes', 'mvssl/batches.py'),
                                'mvssl.batches.Augmentation.moves': ('batches.html#augmentation.moves', 'mvssl/batches.py'),
                                'mvssl.batches.Augmentation.none': ('batches.html#augmentation.none', 'mvssl/batches.py'),
                                'mvssl.batches.Augmentation.recolours': ('batches.html#augmentation.recolours', 'mvssl/batches.py'),

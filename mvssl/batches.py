@@ -12,6 +12,7 @@ import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,9 @@ class Augmentation:
     @property
     def recolours(self): return any((self.brightness, self.contrast, self.saturation, self.hue_deg, self.grey))
 
+    @property
+    def changes(self): return any((self.moves, self.recolours, self.blur, self.cutout))
+
 _NUMBERS = [field.name for field in fields(Augmentation) if field.type is float]
 _LIMITS = dict(rotation_deg=180, hue_deg=180, zoom=.9, stretch=.9)
 
@@ -89,6 +93,7 @@ def placement(
     rows = (x*cos, -y*sin, 2*_within(u['left'], how.shift)), (x*sin, y*cos, 2*_within(u['up'], how.shift))
     return np.array(rows, 'float32').transpose(2, 0, 1)
 
+# %% ../nbs/21_batches.ipynb #bce1f362
 def move(
     images:Tensor,         # floating, (N, 3, S, S)
     matrix:Tensor,         # see placement, (N, 2, 3)
@@ -117,6 +122,7 @@ def colouring(
     mix = (np.full((3, 3), GREY)*(1 - saturation) + np.eye(3)*saturation) @ hue
     return (brightness*np.concatenate((contrast*mix, np.broadcast_to(.5*(1 - contrast), (len(angle), 3, 1))), 2)).astype('float32')
 
+# %% ../nbs/21_batches.ipynb #7c41f3a9
 def recolour(
     images:Tensor,  # in [0, 1], (N, 3, S, S)
     matrix:Tensor,  # see colouring, (N, 3, 4)
@@ -138,6 +144,7 @@ def blur(
     flat = F.pad(images.reshape(1, N*C, S, S), 4*(radius,), mode='replicate')
     return F.conv2d(F.conv2d(flat, kernel[:, :, None], groups=N*C), kernel[..., None], groups=N*C).view(N, C, S, S)
 
+# %% ../nbs/21_batches.ipynb #b316dddd
 def cut_out(
     images:Tensor,   # changed in place, (N, 3, S, S)
     which,           # pictures that get a rectangle, int (M,)
@@ -160,7 +167,7 @@ def augment(
     how:Augmentation,
 ) -> Tensor:            # float32 in [0, 1], (N, 3, S, S); as it came if nothing is turned on
     "Pictures moved, recoloured, blurred and cut out, in this order. Ours: not in the paper."
-    if how == Augmentation.none(): return images
+    if not how.changes: return images
     S, device = images.shape[-1], images.device
     images = images.contiguous().float().div_(255)
     if how.moves: images = move(images, _send(placement(u, how), device), how.interpolation)
@@ -181,9 +188,8 @@ def free_bytes(
     device = torch.device(device)
     if device.type == 'cuda': return torch.cuda.mem_get_info(device)[0]
     if device.type != 'cpu': return 0
-    try: lines = dict(line.split(':') for line in open('/proc/meminfo'))
-    except OSError: return os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')//2 if hasattr(os, 'sysconf') else 0  # not Linux: half of all
-    return 1024*int(lines['MemAvailable'].split()[0])
+    try: return 1024*int(Path('/proc/meminfo').read_text().split('MemAvailable:')[1].split()[0])
+    except OSError: return os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')//2 if hasattr(os, 'sysconf') else 0  # not Linux: half of all there is
 
 # %% ../nbs/21_batches.ipynb #402f65f2
 class Frames:
@@ -197,7 +203,7 @@ class Frames:
         progress:bool=False,       # show a bar while they are copied there
     ):
         self.device, frames = torch.device(device), dataset.frames
-        self.bytes = math.prod(frames.shape)
+        self.shape, self.bytes = frames.shape, math.prod(frames.shape)
         self.is_resident = self.bytes <= share*free_bytes(self.device) if resident is None else resident
         self.array, self.rows = (frames.array, frames.rows) if isinstance(frames, Rows) else (frames, np.arange(len(frames)))
         self.pose = torch.from_numpy(canonicalise(dataset.poses).astype('float32')).to(self.device)
@@ -254,6 +260,9 @@ class Batches:
         generator:torch.Generator|None=None,    # owns the randomness of augmentation, on the CPU; None: a new one with seed 0
         ahead:int=2,                            # batches read in advance by a thread, where frames are not resident
     ):
+        if sampler.seen.shape != frames.shape[:2]:
+            raise ValueError(f'sampler must draw from the same dataset as frames, {frames.shape[:2]} instants and views, got one of {sampler.seen.shape}')
+        if ahead < 1: raise ValueError(f'ahead must be at least 1, got {ahead}')
         self.frames, self.sampler, self.augmentation, self.ahead = frames, sampler, augmentation, ahead
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
         self._thread = None if frames.is_resident else ThreadPoolExecutor(1, 'frames')

@@ -230,7 +230,7 @@ class ImageSampler(EpochSampler):
         rank:int=0,                  # see ChunkPairSampler
         world_size:int=1,            # see ChunkPairSampler
     ):
-        seen = _checked_seen(seen)
+        self.seen = seen = _checked_seen(seen)
         self.instant, self.view = _index_type(*np.nonzero(seen))
         if n_images > len(self.instant): raise ValueError(f'n_images must be at most {len(self.instant)}, the number of images, got {n_images}')
         super().__init__(n_images, drop_last, generator, rank, world_size, seen=seen)
