@@ -117,8 +117,8 @@ def crop_boxes(
     dx, dy, grow = torch.as_tensor(rng.standard_normal((3, *box.shape[:2])).clip(-2, 2)*JITTER)[..., None]
     return box + side*torch.cat([dx - grow, dy - grow, dx + grow, dy + grow], dim=-1)
 
-# %% ../../nbs/sources/13_synthetic.ipynb #1dd43702
-def grid_step_mm(side): return min(60, 28 + 1024/side)       # of a body's surface: as fine as the pixels can show
+# %% ../../nbs/sources/13_synthetic.ipynb #a333a536
+def grid_step_mm(side): return min(60, 36 + 1024/side)       # of a body's surface: as fine as the pixels can show
 
 class Studio:
     "A rig at work: makes the frames of takes. Ours: not in the paper."
