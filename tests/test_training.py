@@ -20,6 +20,8 @@ from mvssl.encoder import PoseNet, load_network, save_weights
 from mvssl.sources.synthetic import make_dataset
 from mvssl.training import ARMS, Batch, Diverged, TrainConfig, Trainer, TrainingWarning, batch_loss, embed, evenly, joints_2d, rate, split, train, weight
 
+pytestmark = pytest.mark.filterwarnings('ignore::mvssl.training.TrainingWarning')  # a few steps of a tiny network ring them
+
 SUBJECTS = ('S1', 'S5', 'S6', 'S8', 'S9')
 TINY = TrainConfig(steps=12, labelled=('S1',), test=('S9',), n_pairs=4, n_labelled=4, subjects_per_batch=2, width=8, dim=16, precision='fp32', log_every=2, validate_every=4, ema=.9)
 
@@ -335,6 +337,21 @@ def test_a_collapsed_network_is_noticed(store, tmp_path):
     config = replace(TINY, arm='metric', standardise=False, beta=1.9, steps=40, warmup=0, lr=1e-2)
     with pytest.warns(TrainingWarning, match='collapse'): metrics = train(config, store, tmp_path/'run', progress=False)
     assert 'collapse' in metrics['alarms']
+
+
+def test_clothes_are_noticed(store):
+    "An embedding that knows nothing but the subject, and one that knows nothing at all."
+    subject, sequence = (torch.arange(200) % 5), torch.arange(200) // 5 % 8 + 8*(torch.arange(200) % 5)
+    noise = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
+    for z, rings in ((noise, False), (noise + 20*torch.eye(16)[subject], True)):
+        probe, chance = training.subject_probe(z, subject, sequence)
+        assert chance == pytest.approx(35/195) and (probe == 1 if rings else probe < .4)
+        assert ('identities' in training.alarms(dict(step=9, subject_probe=probe, subject_chance=chance), replace(TINY, arm='metric'))) == rings
+
+
+@pytest.mark.parametrize('arm', ['supervised', 'control'])
+def test_no_alarm_about_pairs_where_they_are_not_trained(arm):
+    assert training.alarms(dict(step=9, spread=.01, share_under_beta=1., share_active=1., share_with_negative=0., pairs_loss=.6, d_positive=0., d_negative=0., subject_probe=1., subject_chance=.2), replace(TINY, arm=arm)) == {}
 
 
 def test_eight_images_are_learned_by_heart(store):
