@@ -32,15 +32,16 @@ def main():
     "The installed script. Ours: not in the paper."
     app()
 
-# %% ../nbs/42_cli.ipynb #54e59bbd
-def _shows_bar(): return sys.stderr.isatty()  # a bar in a log is a nuisance
+# %% ../nbs/42_cli.ipynb #6e44d722
+def _leads(): return os.environ.get('RANK', '0') == '0'  # of several processes that torchrun started, one speaks
+def _shows_bar(): return sys.stderr.isatty()             # a bar in a log is a nuisance
 
 @contextmanager
 def plain_errors():
     "Turns a refusal into its text on stderr and exit status 1. Ours: not in the paper."
     try: yield
     except (DatasetError, ValueError, ConnectionError) as error:
-        typer.echo('\n'.join(f'error: {problem}' for problem in getattr(error, 'problems', [error])), err=True)
+        if _leads(): typer.echo('\n'.join(f'error: {problem}' for problem in getattr(error, 'problems', [error])), err=True)
         raise typer.Exit(1) from None
 
 # %% ../nbs/42_cli.ipynb #b293cd80
@@ -240,7 +241,7 @@ def train(
       mvssl train --data data/mine --run runs/mine --arm metric --validation anna --test none
 
     A killed run goes on with --resume and ends with the same weights as if it had never been stopped. On several GPUs, with negatives from
-    all of them:  torchrun --nproc-per-node 4 --no-python mvssl train ...
+    all of them:  torchrun --nproc-per-node 4 --no-python -- mvssl train ...
 
     Watch metrics.jsonl: d_negative should rise above d_positive, spread stay near 1. Warnings name what goes wrong and what to try.
     """
@@ -250,7 +251,7 @@ def train(
         ds, others = _store_for_training(data), pool and MultiviewDataset.open(pool)
         from mvssl import training
         with _plain_warnings(): metrics = training.train(config, ds, run, pool=others, resume=resume, device=device, progress=_shows_bar())
-        if os.environ.get('RANK', '0') == '0': typer.echo(_summary(metrics, run))  # one of several processes is enough
+        if _leads(): typer.echo(_summary(metrics, run))
 
 # %% ../nbs/42_cli.ipynb #6d1684f7
 PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')

@@ -546,6 +546,16 @@ def _inputs(config, dataset, pool):
         except OSError as error: raise ValueError(f'start must be random, synthetic2d, imagenet or a file of weights, got {config.start!r} ({error.strerror})') from None
     return inputs
 
+def _open(leads, *asked, **how):
+    "The run, for the process that leads; its refusal is that of all."
+    run, refusal = None, [None]
+    if leads:
+        try: run = open_run(*asked, **how)
+        except ValueError as error: refusal = [str(error)]
+    if _is_shared(): dist.broadcast_object_list(refusal)
+    if refusal[0]: raise ValueError(refusal[0])
+    return run
+
 def _save_checkpoint(trainer, path):
     data = io.BytesIO()
     torch.save(trainer.state_dict(), data)
@@ -588,8 +598,7 @@ def train(
     with processes(device) as device:
         leads = not _is_shared() or dist.get_rank() == 0
         folder = run.path if isinstance(run, Run) else Path(run)
-        if leads and not isinstance(run, Run): run = open_run(folder, asdict(config), inputs, source='mvssl.training', resume=resume)
-        _wait()
+        if not isinstance(run, Run): run = _open(leads, folder, asdict(config), inputs, source='mvssl.training', resume=resume)
         if not leads: run = None
         with run or nullcontext():
             if not (folder/'metrics.json').exists(): _train(config, dataset, folder, run, pool, device, progress and leads)

@@ -246,6 +246,8 @@ def test_train_in_two_processes(store, tmp_path):
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path/'two'/'metrics.json').read_text())
     assert metrics['validation']['mpjpe_mm'] > 0 and load_network(tmp_path/'two'/'weights.safetensors')
+    refused = in_process(store, tmp_path/'two', -1, replace(TINY, margin=.7), *launcher)
+    assert refused.returncode == 1 and refused.stderr.count('margin was 0.6 and is 0.7') >= 2, 'every process tells why it ends'
 
 
 # ---- starts ----------------------------------------------------------------------------------------------------------
