@@ -95,40 +95,53 @@ def placement(
 
 # %% ../nbs/21_batches.ipynb #bce1f362
 def move(
-    images:Tensor,         # floating, (N, 3, S, S)
-    matrix:Tensor,         # see placement, (N, 2, 3)
-    interpolation:str='bilinear',
-) -> Tensor:               # (N, 3, S, S); what lay outside continues the edge
+    images:Tensor,                # (N, 3, S, S), floating if bilinear
+    matrix:Tensor,                # see placement, (N, 2, 3)
+    interpolation:str='nearest',  # or 'bilinear'
+) -> Tensor:                      # (N, 3, S, S); what lay outside continues the edge
     "Pictures resampled where the matrices say. Ours: not in the paper."
-    S = images.shape[-1]
+    N, C, S, _ = images.shape
     at = (2*torch.arange(S, device=images.device) + 1)/S - 1
     across, down, to = matrix.mT[..., None].unbind(1)
-    grid = ((across*at)[:, :, None] + (down*at + to)[..., None]).permute(0, 2, 3, 1)
-    return F.grid_sample(images, grid, mode=interpolation, padding_mode='border', align_corners=False)
+    across, down = across*at, down*at + to  # x and y are the sum of the two, (N, 2, S) each
+    if interpolation == 'bilinear':
+        return F.grid_sample(images, (across[:, :, None] + down[..., None]).permute(0, 2, 3, 1), padding_mode='border', align_corners=False)
+    column, row = ((S/2*across)[:, :, None] + (S/2*(down + 1))[..., None]).clamp_(0, S - 1).int().unbind(1)
+    first = S*S*torch.arange(N, dtype=torch.int32, device=images.device)[:, None, None]
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, C)  # a view of crops as they are stored, so that whole pixels are copied: faster than grid_sample
+    return pixels.index_select(0, row.mul_(S).add_(column).add_(first).flatten()).view(N, S, S, C).permute(0, 3, 1, 2)
 
 # %% ../nbs/21_batches.ipynb #c1841bd5
 GREY = (.299, .587, .114)  # what red, green and blue add to brightness, ITU-R BT.601
+
+_TURN = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**.5  # Rodrigues: a turn about (1, 1, 1) is 1 + sin TURN + (1 - cos) TURN^2
+_TURNS = np.stack((np.eye(3), _TURN, _TURN @ _TURN))
+_MIXES = np.concatenate((_TURNS, np.full((3, 3), GREY) @ _TURNS)).reshape(6, 9)  # in colour, in grey
 
 def colouring(
     u:dict,            # see draw
     how:Augmentation,
 ) -> np.ndarray:       # new red, green and blue from old ones and 1, float32 (N, 3, 4)
     "Hue, saturation, greyness, contrast about mid-grey and brightness as one matrix. Ours: not in the paper."
-    angle, saturation, contrast, brightness = (x[:, None, None] for x in (
-        _within(u['hue'], math.radians(how.hue_deg)), (1 + _within(u['saturation'], how.saturation)) * (u['grey'] >= how.grey),
-        1 + _within(u['contrast'], how.contrast), 1 + _within(u['brightness'], how.brightness)))
-    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**.5
-    hue = np.eye(3) + np.sin(angle)*cross + (1 - np.cos(angle))*(cross @ cross)  # Rodrigues: about (1, 1, 1)
-    mix = (np.full((3, 3), GREY)*(1 - saturation) + np.eye(3)*saturation) @ hue
-    return (brightness*np.concatenate((contrast*mix, np.broadcast_to(.5*(1 - contrast), (len(angle), 3, 1))), 2)).astype('float32')
+    angle, contrast, brightness = _within(u['hue'], math.radians(how.hue_deg)), 1 + _within(u['contrast'], how.contrast), 1 + _within(u['brightness'], how.brightness)
+    colour = (1 + _within(u['saturation'], how.saturation)) * (u['grey'] >= how.grey)
+    turn = np.stack((np.ones_like(angle), np.sin(angle), 1 - np.cos(angle)))
+    matrix = np.empty((len(angle), 3, 4), 'float32')
+    matrix[:, :, :3] = (contrast*brightness*np.concatenate((colour*turn, (1 - colour)*turn))).T.dot(_MIXES).reshape(-1, 3, 3)
+    matrix[:, :, 3] = (.5*(1 - contrast)*brightness)[:, None]
+    return matrix
 
 # %% ../nbs/21_batches.ipynb #7c41f3a9
 def recolour(
-    images:Tensor,  # in [0, 1], (N, 3, S, S)
-    matrix:Tensor,  # see colouring, (N, 3, 4)
-) -> Tensor:        # in [0, 1], (N, 3, S, S)
+    images:Tensor,        # in [0, white], (N, 3, S, S)
+    matrix:Tensor,        # see colouring, (N, 3, 4)
+    white:float=1.,       # 255 for bytes as floating numbers
+    out:Tensor|None=None, # where the result goes, contiguous
+) -> Tensor:              # in [0, 1], (N, 3, S, S)
     "Pictures whose colours went through the matrices. Ours: not in the paper."
-    return torch.baddbmm(matrix[:, :, 3:], matrix[:, :, :3], images.flatten(2)).clamp_(0, 1).view_as(images)
+    mix, shift = matrix[:, :, :3]/white, matrix[:, :, 3:]
+    mixed = torch.bmm(mix, images.flatten(2), out=None if out is None else out.flatten(2))
+    return mixed.add_(shift).clamp_(0, 1).view_as(images)
 
 # %% ../nbs/21_batches.ipynb #81f24fb6
 def blur(
@@ -161,6 +174,12 @@ def _send(array, device):
     tensor = torch.as_tensor(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else tensor.to(device)
 
+def _recoloured(images, matrix):
+    "Bytes to numbers in [0, 1], by their matrices; on a CPU few pictures at a time, which stay in its cache."
+    out, size = torch.empty(images.shape, device=images.device), 16 if images.device.type == 'cpu' else len(images)
+    for few, mix, place in zip(*(x.split(size) for x in (images, matrix, out))): recolour(few.contiguous().float(), mix, 255, place)
+    return out
+
 def augment(
     images:Tensor,      # uint8, (N, 3, S, S), on any device
     u:dict,             # see draw
@@ -169,9 +188,9 @@ def augment(
     "Pictures moved, recoloured, blurred and cut out, in this order. Ours: not in the paper."
     if not how.changes: return images
     S, device = images.shape[-1], images.device
-    images = images.contiguous().float().div_(255)
-    if how.moves: images = move(images, _send(placement(u, how), device), how.interpolation)
-    if how.recolours: images = recolour(images, _send(colouring(u, how), device))
+    if how.moves and how.interpolation == 'nearest': images = move(images, _send(placement(u, how), device))
+    if how.moves and how.interpolation == 'bilinear': images = move(images.contiguous().float(), _send(placement(u, how), device), 'bilinear')
+    images = _recoloured(images, _send(colouring(u, how), device)) if how.recolours else images.contiguous().float().div_(255)
     if len(some := np.flatnonzero(u['blur'] < how.blur)):
         at, sigma = _send(some, device), _send(u['sigma'][some]*how.blur_size*S, device)
         images[at] = blur(images[at], sigma, math.ceil(3*how.blur_size*S))
