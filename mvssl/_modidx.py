@@ -23,7 +23,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                'mvssl.batches.Frames._upload': ('batches.html#frames._upload', 'mvssl/batches.py'),
                                'mvssl.batches.Frames.images': ('batches.html#frames.images', 'mvssl/batches.py'),
                                'mvssl.batches.Frames.read': ('batches.html#frames.read', 'mvssl/batches.py'),
-                               'mvssl.batches._recoloured': ('batches.html#_recoloured', 'mvssl/batches.py'),
+                               'mvssl.batches._resampled': ('batches.html#_resampled', 'mvssl/batches.py'),
                                'mvssl.batches._send': ('batches.html#_send', 'mvssl/batches.py'),
                                'mvssl.batches._within': ('batches.html#_within', 'mvssl/batches.py'),
                                'mvssl.batches.augment': ('batches.html#augment', 'mvssl/batches.py'),
