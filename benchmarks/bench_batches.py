@@ -4,8 +4,8 @@ The same step (PoseNet and consistency loss, forward, backward, AdamW; bfloat16,
 batch that lies ready, taking turns, so that a busy machine slows both. On a CPU the time that its cores worked counts, one thread, on a
 GPU the wall clock. Printed: time in the loader, as a share of a step on the ready batch, and by how much load and step together take
 longer than that step, which also counts the work of the reading thread. Wanted: resident frames with the default augmentation load in
-at most 5 % of a step; a run ends with an error beyond 6 %, since other work on the machine moves it by nearly one. Without arguments: 64 px, width 16, 32 pairs on a CPU; 224 px,
-width 64, 256 pairs on a GPU.
+at most 5 % of a step; a run ends with an error beyond 6 %, since other work on the machine moves it by nearly one. Without arguments:
+64 px, width 16, 32 pairs on a CPU; 224 px, width 64, 256 pairs on a GPU.
 """
 import statistics
 import sys
