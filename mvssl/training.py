@@ -51,6 +51,7 @@ class TrainConfig:
     steps: int = 1200                   # of the optimiser
     labelled: tuple = ('S1',)           # subjects whose labels are used
     label_fraction: float = 1.          # share of their instants, evenly over each sequence
+    new_takes: int = 0                  # sequences of each of them that are kept out of training, to tell new takes from new people
     unlabelled: tuple | None = None     # subjects that give pairs; None: all that are not held out, the labelled ones too
     validation: tuple = ('S8',)         # held out, and looked at while training
     test: tuple = ('S9', 'S11')         # held out, never looked at here
@@ -67,7 +68,7 @@ class TrainConfig:
     standardise: bool = True            # the embedding over the batch before it is made a unit vector: a healthy start
     start: str = 'random'               # initial weights: random, synthetic2d, imagenet, or a file of weights
     start_steps: int = 600              # of the training that synthetic2d starts with
-    loss: str = 'hinge'                 # of pairs: 'hinge', or 'info_nce' for comparison
+    loss: str = 'hinge'                 # of pairs: 'hinge' to the hardest negative; for comparison to 'all_negatives', or 'info_nce'
     margin: float = .6                  # how much farther the hardest negative should be than the positive, chord length
     beta: float = .3                    # what is not farther than this is no negative, chord length
     alpha: float = .2                   # weight of the pairs' loss in arm joint
@@ -82,6 +83,7 @@ class TrainConfig:
     compile: bool = False               # the network by torch.compile: pays on a GPU after a minute
     log_every: int = 10                 # steps
     validate_every: int = 100           # steps; each time with a checkpoint
+    keep_every: int = 0                 # steps after which the weights are kept, to look back on; 0: only the best and the last ones
 
     def __post_init__(self):
         for name in ('labelled', 'unlabelled', 'validation', 'test'):
@@ -90,17 +92,18 @@ class TrainConfig:
             object.__setattr__(self, name, None if value is None else tuple(value))
         augmentation = self.augmentation or Augmentation.none()
         object.__setattr__(self, 'augmentation', Augmentation(**augmentation) if isinstance(augmentation, dict) else augmentation)
-        for name, choices in dict(arm=ARMS, negatives=('same subject', 'any'), norm=('batch', 'group'), head_reads=('features', 'embedding'), loss=('hinge', 'info_nce'),
+        for name, choices in dict(arm=ARMS, negatives=('same subject', 'any'), norm=('batch', 'group'), head_reads=('features', 'embedding'), loss=('hinge', 'all_negatives', 'info_nce'),
                                   pose_kind=('l1', 'l2', 'smooth'), precision=('bf16', 'fp32')).items():
             _refuse_unless(getattr(self, name) in choices, name, f"be one of {', '.join(choices)}", getattr(self, name))
         for name in ('steps', 'n_labelled', 'subjects_per_batch', 'chunk', 'start_steps', 'log_every', 'validate_every', 'margin', 'lr'):
             _refuse_unless(getattr(self, name) > 0, name, 'be positive', getattr(self, name))
-        for name in ('beta', 'alpha', 'weight_decay'): _refuse_unless(getattr(self, name) >= 0, name, 'not be negative', getattr(self, name))
+        for name in ('beta', 'alpha', 'weight_decay', 'new_takes', 'keep_every'): _refuse_unless(getattr(self, name) >= 0, name, 'not be negative', getattr(self, name))
         for name in ('ramp', 'warmup'): _refuse_unless(0 <= getattr(self, name) <= 1, name, 'lie in [0, 1]', getattr(self, name))
         _refuse_unless(0 < self.label_fraction <= 1, 'label_fraction', 'lie in (0, 1]', self.label_fraction)
         _refuse_unless(0 <= self.ema < 1, 'ema', 'lie in [0, 1)', self.ema)
         _refuse_unless(self.n_pairs >= 2, 'n_pairs', 'be at least 2: a negative is another pair', self.n_pairs)
         _refuse_unless(self.validate_every % self.log_every == 0, 'validate_every', f'be a multiple of log_every = {self.log_every}', self.validate_every)
+        _refuse_unless(self.keep_every % self.log_every == 0, 'keep_every', f'be a multiple of log_every = {self.log_every}', self.keep_every)
         _refuse_unless(self.cached is None or self.cached > 0, 'cached', 'be positive or None', self.cached)
         _refuse_unless(not (self.cached and self.norm == 'batch'), 'cached', "be None with norm 'batch', whose statistics are those of the whole batch", self.cached)
         train = {*(self.labelled if self.uses_labels else ()), *(self.unlabelled or ())}
@@ -120,6 +123,7 @@ class Split(NamedTuple):
     labelled: np.ndarray    # their labels are used
     pairs: np.ndarray       # they give pairs
     validation: np.ndarray  # they are looked at while training
+    new_takes: np.ndarray   # labelled subjects in sequences that are kept out
 
 def _is_of(dataset, name, subjects):
     there = list(dataset.table['subject'].unique())
@@ -134,6 +138,15 @@ def evenly(
     "Which of n things in a row to keep. Ours: not in the paper."
     return np.diff(np.arange(n + 1)*max(1, round(n*fraction)) // n) > 0
 
+def _new_takes(config, dataset, of):
+    "Sequences of each labelled subject that are kept out, evenly from all over them."
+    kept_out = np.zeros(len(dataset), bool)
+    for subject in config.labelled if config.new_takes else ():
+        sequences = np.unique(dataset.sequence_index[of & (dataset.table['subject'] == subject).to_numpy()])
+        _refuse_unless(config.new_takes < len(sequences), 'new_takes', f'be fewer than the sequences of {subject}, {len(sequences)}', config.new_takes)
+        kept_out |= np.isin(dataset.sequence_index, sequences[evenly(len(sequences), config.new_takes/len(sequences))])
+    return kept_out
+
 def split(
     config:TrainConfig,
     dataset,            # a store
@@ -141,17 +154,20 @@ def split(
     "Who is labelled, who gives pairs, who is held out. By default the standard split of Human3.6M, with S8 for validation; that choice is ours."
     nobody = np.zeros(len(dataset), bool)
     validation, test = (_is_of(dataset, name, getattr(config, name)) for name in ('validation', 'test'))
-    labelled, pairs = nobody, nobody
+    labelled, pairs, new_takes = nobody, nobody, nobody
     if config.uses_labels:
         labelled = _is_of(dataset, 'labelled', config.labelled) & dataset.is_labelled
         _refuse_unless(labelled.any(), 'labelled', 'name subjects with poses', config.labelled)
+        new_takes = _new_takes(config, dataset, labelled)
+        labelled &= ~new_takes
         for sequence in np.unique(dataset.sequence_index[labelled]):
             rows = np.flatnonzero(labelled & (dataset.sequence_index == sequence))
             labelled[rows] = evenly(len(rows), config.label_fraction)
     if config.uses_pairs:
         pairs = ~(validation | test) if config.unlabelled is None else _is_of(dataset, 'unlabelled', config.unlabelled)
+        pairs = pairs & ~new_takes
         _refuse_unless(pairs.any(), 'unlabelled', 'leave somebody who is not held out', config.unlabelled)
-    return Split(labelled, pairs, validation)
+    return Split(labelled, pairs, validation, new_takes)
 
 # %% ../nbs/24_training.ipynb #52b14fa4
 def rate(
@@ -226,8 +242,8 @@ def batch_loss(
     if pairs:
         z_a, z_p, subject = (gather(part) for part in (z[:n//2], z[n//2:n], pairs.subject[:n//2]))
         may = subject[:, None] == subject if config.negatives == 'same subject' else None
-        if config.loss == 'hinge': loss, seen = consistency_loss(z_a, z_p, config.margin, config.beta, may)
-        else: loss, seen = info_nce_loss(z_a, z_p, beta=config.beta, may_be_negative=may)
+        if config.loss == 'info_nce': loss, seen = info_nce_loss(z_a, z_p, beta=config.beta, may_be_negative=may)
+        else: loss, seen = consistency_loss(z_a, z_p, config.margin, config.beta, may, k=1 if config.loss == 'hinge' else None)
         if weight: total = total + weight*loss
         stats |= dict(pairs_loss=loss.detach(), **seen)
     return total, stats
@@ -634,6 +650,7 @@ def _train(config, dataset, folder, run, pool, device, progress):
             looks = ends or trainer.done % config.validate_every == 0
             if run:
                 if looks: record |= validate(trainer.average, dataset, trainer.parts, config)
+                _keep(trainer, run, record)
                 _warn(record, config, known)
                 run.log(**record, alarms=sorted(alarms(record, config)))
                 bar.set_postfix(_shown(record))
@@ -641,12 +658,22 @@ def _train(config, dataset, folder, run, pool, device, progress):
             window, began = {}, time.perf_counter()
     if run: _finish(trainer, run, known)
 
+def _save_averaged(trainer, run, name):
+    save_weights(run.path/f'{name}.safetensors', trainer.average, dict(side=trainer.dataset.side, train=run.config, dataset=trainer.dataset.checksum, step=trainer.done))
+
+def _best(records): return min((record for record in records if record.get('mpjpe_mm') is not None), key=lambda record: record['mpjpe_mm'], default=None)
+
+def _keep(trainer, run, record):
+    "Keeps the weights if validation was never better, and at the steps asked for."
+    if (every := trainer.config.keep_every) and trainer.done % every == 0: _save_averaged(trainer, run, f'weights-{trainer.done:06d}')
+    if record.get('mpjpe_mm') is not None and _best([*run.records, record]) is record: _save_averaged(trainer, run, 'best')
+
 def _finish(trainer, run, known):
-    config, dataset, last = trainer.config, trainer.dataset, run.records[-1]
+    config, dataset, last, best = trainer.config, trainer.dataset, run.records[-1], _best(run.records)
     names = lambda rows: sorted(dataset.table['subject'][rows].unique())
     facts = dict(steps=config.steps, parameters=sum(p.numel() for p in trainer.network.parameters()), seconds=run.seconds,
                  images_per_s=float(np.median([record['images_per_s'] for record in run.records])),
                  instants={name: int(rows.sum()) for name, rows in trainer.parts._asdict().items()}, subjects={name: names(rows) for name, rows in trainer.parts._asdict().items()},
-                 alarms=known, validation={name: last[name] for name in VALIDATED if name in last})
-    save_weights(run.path/'weights.safetensors', trainer.average, dict(side=dataset.side, train=run.config, dataset=dataset.checksum))
+                 alarms=known, validation={name: last[name] for name in VALIDATED if name in last}, best=best and dict(step=best['step'], mpjpe_mm=best['mpjpe_mm']))
+    _save_averaged(trainer, run, 'weights')
     run.finish(facts | {name: last[name] for name in STATISTICS if name in last})

@@ -81,16 +81,23 @@ class Take:
 
 def _shares(total, n): return [total//n + (i < total % n) for i in range(n)]
 
+def _of_each(subjects, instants):
+    "Instants of each subject, from those of the whole store or given one by one."
+    if not isinstance(instants, dict): return dict(zip(subjects, _shares(instants, len(subjects))))
+    if set(instants) != set(subjects): raise ValueError(f'instants must name the subjects {subjects} when they are a dictionary, got {tuple(instants)}')
+    return instants
+
 def plan(
     subjects,           # names
-    instants:int,       # of the whole store
+    instants:int|dict,  # of the whole store, shared out evenly; or of each subject
 ) -> list:              # of `Take`
-    "Who does what for how long: the instants are shared out evenly. Ours: not in the paper."
+    "Who does what for how long: the instants of a subject are shared out evenly. Ours: not in the paper."
     subjects = tuple(subjects)
     if not subjects or len(set(subjects)) < len(subjects): raise ValueError(f'subjects must be different names, at least one, got {subjects}')
-    if instants < SHORTEST*len(subjects): raise ValueError(f'instants must be at least {SHORTEST} for each of {len(subjects)} subjects, {SHORTEST*len(subjects)} in all, got {instants}')
-    sequences = [(action, trial) for trial in (1, 2) for action in ORDER][:instants//len(subjects)//SHORTEST]
-    return [Take(subject, action, trial, n) for subject, own in zip(subjects, _shares(instants, len(subjects))) for (action, trial), n in zip(sequences, _shares(own, len(sequences)))]
+    each = _of_each(subjects, instants)
+    if (least := min(each.values())) < SHORTEST: raise ValueError(f'instants must be at least {SHORTEST} for each of {len(subjects)} subjects, {SHORTEST*len(subjects)} in all, got {instants}, which gives one {least}')
+    sequences = [(action, trial) for trial in (1, 2) for action in ORDER]
+    return [Take(subject, action, trial, n) for subject in subjects for own in [sequences[:each[subject]//SHORTEST]] for (action, trial), n in zip(own, _shares(each[subject], len(own)))]
 
 # %% ../../nbs/sources/13_synthetic.ipynb #726f519b
 HZ, STRIDE = 10, 5          # Supplementary: Sec. 1; frames per second kept of 50
@@ -166,7 +173,7 @@ def make_dataset(
     path,                           # folder to make
     rig:str='studio',               # studio (4 views, like Human3.6M) or stage (8 views, like MPI-INF-3DHP)
     subjects:Iterable|None=None,    # names; default: the rig's own; U01, U02, ... are more people, without labels
-    instants:int|None=None,         # T of the whole store, shared out evenly; default: 600 a subject
+    instants:int|dict|None=None,    # T of the whole store, shared out evenly, or of each subject; default: 600 a subject
     side:int=64,                    # S: side of the crops, px
     seed:int=0,                     # of people, room and motion
     motion=None,                    # folder of BVH files instead of procedural motion
@@ -186,7 +193,7 @@ def make_dataset(
     if labels not in ('named', 'all'): raise ValueError(f"labels must be 'named' or 'all', got {labels!r}")
     if motion is not None: raise ValueError(f'motion must be None in this version: reading BVH files comes with sources.mocap, got {motion!r}')
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    facts = dict(rig=rig.name, seed=seed, subjects=list(subjects), instants=sum(t.instants for t in takes), motion='procedural', perspective=perspective, clutter=clutter, labels=labels,
+    facts = dict(rig=rig.name, seed=seed, subjects=list(subjects), instants=instants if isinstance(instants, dict) else sum(t.instants for t in takes), motion='procedural', perspective=perspective, clutter=clutter, labels=labels,
                  device=device, synthetic=True, stands_for=rig.stands_for)
     if not overwrite and (Path(path)/'dataset.json').exists():
         finished = MultiviewDataset.open(path)
