@@ -370,7 +370,7 @@ def test_metric_arm_needs_no_label(tmp_path):
     metrics = train(config, store, tmp_path/'run', progress=False)
     assert set(metrics['validation']) == {'recall', 'nearest_mm', 'chance_mm', 'best_mm'}, 'no labels, no error; one subject, no probe'
     assert metrics['validation']['nearest_mm'] is None and 0 <= metrics['validation']['recall'] <= 1
-    assert metrics['subjects'] == dict(labelled=[], pairs=['U01'], validation=['U02'])
+    assert metrics['subjects'] == dict(labelled=[], pairs=['U01'], validation=['U02'], new_takes=[])
 
 
 def test_a_pair_batch_may_hold_labelled_images_without_a_pose():
