@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from mvssl import runs
-from mvssl.runs import as_json, open_run, provenance, save_figure, save_table, write_json, write_whole
+from mvssl.runs import as_json, as_markdown, is_whole, open_run, provenance, save_figure, save_table, write_json, write_whole
 
 CONFIG = dict(margin=.6, seed=0)
 
@@ -132,11 +132,54 @@ def test_sidecars(tmp_path):
     assert picture == tmp_path/'figures'/'fig.png' and table == tmp_path/'other'/'table.csv' and table.read_text() == 'a\n1\n'
     for path, note in ((picture, 'a line'), (table, '')):
         sidecar = json.loads(path.with_suffix('.json').read_text())
-        assert sidecar['artefact'] == path.name and sidecar['sha256'] == hashlib.sha256(path.read_bytes()).hexdigest() and sidecar['note'] == note
+        assert sidecar['artefacts'][path.name] == hashlib.sha256(path.read_bytes()).hexdigest() and len(sidecar['artefacts']) == 2 and sidecar['note'] == note
         assert sidecar['config'] == CONFIG and sidecar['inputs'] == dict(dataset='aa') and sidecar['source'] == 'x.ipynb' and sidecar['run'] == 'run'
         assert {'commit', 'clean', 'versions', 'device', 'started', 'seconds', 'sittings'} <= set(sidecar)
         assert str(tmp_path) not in path.with_suffix('.json').read_text()
     with pytest.raises(ValueError, match='name must be'): save_figure(figure, '../fig', run)
+
+
+def test_a_sidecar_belongs_to_one_run(tmp_path):
+    "What another run said under the name is not mixed with what this one says."
+    claim = dict(title='a', paper='b', ours='c', verdict='not', why='d')
+    for name, numbers in (('old', dict(a=1)), ('new', dict(b=2))):
+        with open_run(tmp_path/name, CONFIG, figures=tmp_path/'figures') as run:
+            save_table(pd.DataFrame(dict(a=[1])), 'x', run, results=numbers, claim=claim if name == 'old' else None)
+            run.finish({})
+    sidecar = json.loads((tmp_path/'figures'/'x.json').read_text())
+    assert (sidecar['run'], sidecar['results'], sidecar['claim']) == ('new', dict(b=2), None)
+    assert is_whole(tmp_path/'new') and not is_whole(tmp_path/'old'), 'replaced by the new run'
+
+
+def test_nothing_is_written_that_json_or_a_claim_refuses(tmp_path):
+    with open_run(tmp_path/'run', CONFIG) as run:
+        for wrong in (dict(results=dict(a=object())), dict(claim=dict(title='a')), dict(formats=()), dict(formats=('csv', 'xls'))):
+            with pytest.raises(ValueError): save_table(pd.DataFrame(dict(a=[1])), 'x', run, **wrong)
+        assert not list(run.path.glob('x.*'))
+
+
+@pytest.mark.parametrize('missing', ['figures/x.csv', 'figures/x.json', 'run/metrics.json'])
+def test_a_run_is_whole_only_with_all_its_files(tmp_path, missing):
+    with open_run(tmp_path/'run', CONFIG, figures=tmp_path/'figures') as run:
+        save_table(pd.DataFrame(dict(a=[1])), 'x', run)
+        run.finish({})
+    assert is_whole(run.path)
+    (tmp_path/missing).unlink()
+    assert not is_whole(run.path)
+
+
+def test_tables_as_markdown():
+    table = pd.DataFrame(dict(n=[1, 2], mm=[123.456, np.nan], text=['a|b', 'c\nd']), index=pd.Index(['x', 'y'], name='arm'))
+    assert as_markdown(table).splitlines() == ['| arm | n | mm | text |', '| --- | ---: | ---: | --- |', '| x | 1 | 123.5 | a\\|b |', '| y | 2 |  | c d |']
+
+
+def test_a_batch_may_have_written_beside_a_run_before_it_began(tmp_path):
+    (tmp_path/'run').mkdir()
+    (tmp_path/'run'/'executed.ipynb').write_text('{}')
+    with open_run(tmp_path/'run', CONFIG) as run: assert run.config == CONFIG
+    (tmp_path/'other').mkdir()
+    (tmp_path/'other'/'thesis.tex').write_text('')
+    with pytest.raises(ValueError, match='something else'): open_run(tmp_path/'other', CONFIG)
 
 
 def test_json_files_end_in_a_line_break_and_are_readable(tmp_path):
