@@ -11,7 +11,8 @@ import scipy.stats
 import torch
 from torch.testing import assert_close
 
-from mvssl.evaluation import _t_quantile, auc, bootstrap_ci, mpjpe, n_mpjpe, pa_mpjpe, pck, pose_scores, procrustes, seeds_ci
+from mvssl.evaluation import (AIMS, NOTHING, Estimate, _t_quantile, auc, bootstrap_ci, gain_over_subjects, gap_closed, mpjpe, n_mpjpe, over_seeds,
+                              pa_mpjpe, pck, pose_scores, procrustes, relative_gain, seeds_ci, verdict_on_gain)
 
 METRICS = [mpjpe, n_mpjpe, pa_mpjpe, pck, auc]
 
@@ -260,6 +261,122 @@ def test_bootstrap_refuses():
     with pytest.raises(ValueError, match='level must lie between 0 and 1, got 95'): bootstrap_ci([1., 2.], [0, 1], level=95)
     with pytest.raises(ValueError, match='one shape'): bootstrap_ci([1., 2.], [0])
     with pytest.raises(ValueError, match='one shape'): bootstrap_ci([[1.], [2.]], [[0], [1]])
+
+
+def test_weights_are_repetitions():
+    rng = np.random.default_rng(4)
+    values, groups, strata, times = rng.normal(size=30), np.arange(30) // 5, np.arange(30) // 15, rng.integers(1, 6, 30)
+    for strata in (None, np.arange(30) // 15):
+        repeated = bootstrap_ci(values.repeat(times), groups.repeat(times), None if strata is None else strata.repeat(times))
+        assert_close(list(bootstrap_ci(values, groups, strata, weights=times)), list(repeated))
+    with pytest.raises(ValueError, match='weights must be positive, got 0'): bootstrap_ci([1., 2.], [0, 1], weights=[1, 0])
+
+
+# ---- two trainings compared ------------------------------------------------------------------------------------------
+
+def test_over_seeds():
+    assert over_seeds([83.4, 83.5, 84.1])[1:3] == seeds_ci([83.4, 83.5, 84.1]) and over_seeds([1, 2, 6])[::3] == (3, 3)
+    assert over_seeds([7.])[::3] == (7, 1) and np.isnan(over_seeds([7.])[1:3]).all()
+    assert over_seeds([]).n == 0 and np.isnan(over_seeds([])[:3]).all()
+
+
+def test_relative_gain_is_a_paired_t_interval():
+    rng = np.random.default_rng(0)
+    baseline = rng.uniform(80, 120, 6)
+    ours = baseline*rng.uniform(.7, .9, 6)
+    gains = [100*(b - o)/b for b, o in zip(baseline, ours)]
+    for level in (.8, .95):
+        expected = scipy.stats.t.interval(level, 5, np.mean(gains), scipy.stats.sem(gains))
+        assert_close(list(relative_gain(baseline, ours, level)), [float(np.mean(gains)), *map(float, expected), 6])
+
+
+def test_seeds_are_paired_by_name_not_by_place():
+    baseline, ours, bound = (pd.Series(values, index=[3, 1, 2]) for values in ([100., 110, 105], [80., 84, 85], [60., 61, 64]))
+    assert_close(list(relative_gain(baseline, ours[[2, 3, 1]])), list(relative_gain(baseline, ours)))
+    assert_close(list(gap_closed(baseline, ours[[2, 3, 1]], bound[[1, 2, 3]])), list(gap_closed(baseline, ours, bound)))
+    assert relative_gain(baseline, ours[[1]]).n == 1 and gap_closed(baseline, ours, bound[[1, 3]]).n == 2
+    with pytest.raises(ValueError, match='all Series by seed, got Series of 3, ndarray of 3'): relative_gain(baseline, ours.to_numpy())
+
+
+def slow_fieller(closed, gap, level):
+    "Shares that scipy's t test of one sample does not reject, by trying them all."
+    shares = np.linspace(-5, 5, 100001)
+    kept = shares[scipy.stats.ttest_1samp(closed[:, None] - shares*gap[:, None], 0, axis=0).pvalue >= 1 - level]
+    return kept.min(), kept.max()
+
+
+@pytest.mark.parametrize('n', [2, 3, 5, 20])
+def test_gap_closed_is_what_a_t_test_does_not_reject(n):
+    rng, given = np.random.default_rng(n), 0
+    for level in (.5, .8, .95):
+        for _ in range(6):
+            bound = rng.normal(70, 3, n)
+            gap = rng.normal(30, 4, n)
+            closed = rng.uniform(0, 1)*gap + rng.normal(0, 3, n)
+            share, low, high, n_seeds = gap_closed(bound + gap, bound + gap - closed, bound, level)
+            assert n_seeds == n and math.isclose(share, 100*closed.sum()/gap.sum())
+            rejects_no_gap = scipy.stats.ttest_1samp(gap, 0).pvalue < 1 - level
+            assert math.isnan(low) == math.isnan(high) == (not rejects_no_gap)
+            if rejects_no_gap and -500 < low and high < 500:
+                assert_close((low/100, high/100), tuple(map(float, slow_fieller(closed, gap, level))), atol=2e-4, rtol=0)
+                given += 1
+    assert given > 6
+
+
+def test_gap_closed_holds_the_truth():
+    "Share of 1000 worlds of 3 seeds whose interval holds the true 40 %; the bound's error varies too."
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(1000):
+        common = rng.normal(0, 3, 3)
+        baseline, ours, bound = (level + common + rng.normal(0, 1.5, 3) for level in (100, 86, 65))
+        low, high = gap_closed(baseline, ours, bound)[1:3]
+        held += not low > 40 and not high < 40                                  # no interval excludes nothing
+    assert .93 <= held/1000 <= .97
+
+
+def test_a_certain_bound_is_one_number():
+    baseline, ours = [100., 110, 105], [80., 84, 85]
+    assert_close(list(gap_closed(baseline, ours, 60)), list(gap_closed(baseline, ours, [60, 60, 60])))
+    assert_close(list(gap_closed(pd.Series(baseline, [4, 5, 6]), pd.Series(ours, [4, 5, 6]), 60.)), list(gap_closed(baseline, ours, 60)))
+    one = gap_closed([100.], [90.], [80.])
+    assert one[::3] == (50, 1) and np.isnan(one[1:3]).all()
+    assert gap_closed([100., 100], [90., 90], [100., 100]).n == 2 and np.isnan(gap_closed([100., 100], [90., 90], [100., 100])[:3]).all()
+    with pytest.raises(ValueError, match='ours_mm must be positive, got nan'): gap_closed([100.], [np.nan], [80.])
+    with pytest.raises(ValueError, match='arrays of one length'): gap_closed([100., 1], [90., 1], [80.])
+
+
+def test_gain_over_subjects_is_the_bootstrap_of_the_ratio():
+    "To first order: drawing whole subjects, and each time taking the ratio of the means."
+    rng = np.random.default_rng(1)
+    baseline, images = rng.uniform(80, 125, 12), rng.integers(200, 400, 12)
+    ours = baseline*rng.uniform(.7, .95, 12)
+    draws = rng.integers(0, 12, (20000, 12))
+    gains = 100*(1 - (images*ours)[draws].sum(1)/(images*baseline)[draws].sum(1))
+    tail = scipy.stats.norm.cdf(-math.sqrt(12/11) * scipy.stats.t.ppf(.975, 11))
+    gain, low, high, n = gain_over_subjects(baseline, ours, images, n=20000)
+    assert n == 12 and math.isclose(gain, 100*(1 - (images*ours).sum()/(images*baseline).sum()))
+    assert_close(np.array([low, high]), np.quantile(gains, (tail, 1 - tail)), atol=.25, rtol=0)      # of a width of 8
+    assert low < gain < high
+    with pytest.raises(ValueError, match='one shape'): gain_over_subjects([], [])
+
+
+@pytest.mark.parametrize('gain, over_control, closed, verdict', [
+    ((25, 5, 45, 3), (15, 1, 29, 3), NOTHING, 'replicated'),
+    ((24.9, 5, 45, 3), (15, 1, 29, 3), NOTHING, 'partly'),
+    ((25, 5, 45, 3), (14.9, 1, 29, 3), (49, 40, 60, 3), 'partly'),
+    ((12, 5, 20, 3), (3, 1, 5, 3), (50, 1, 90, 3), 'replicated'),
+    ((12, 5, 20, 3), (3, 1, 5, 3), (50, math.nan, math.nan, 3), 'partly'),
+    ((25, 0, 50, 3), (15, 1, 29, 3), (80, 70, 90, 3), 'not'),
+    ((40, 30, 50, 3), (2, -1, 5, 3), (80, 70, 90, 3), 'not'),
+    ((-5, -9, -1, 3), (2, 1, 5, 3), NOTHING, 'not'),
+    ((40, 30, 50, 2), (20, 10, 30, 2), (80, 70, 90, 2), 'not tested'),
+    ((40, math.nan, math.nan, 1), (20, math.nan, math.nan, 1), NOTHING, 'not tested'),
+    ((40, 30, 50, 3), NOTHING, (80, 70, 90, 3), 'not tested'),
+])
+def test_verdicts(gain, over_control, closed, verdict):
+    found, why = verdict_on_gain(Estimate(*gain), Estimate(*over_control), Estimate(*closed))
+    assert found == verdict and 'nan' not in why
+    assert AIMS == dict(gain=25, over_control=15, closed=50)
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
