@@ -39,6 +39,7 @@ STANDS_ON = {
     'evaluation': ['skeleton'],
     'retrieval': ['evaluation'],
     'training': ['batches', 'encoder', 'loss', 'evaluation', 'runs'],
+    'negatives': ['training'],
 }
 SOURCES = ['motion', 'bodies', 'rendering', 'synthetic', 'mocap', 'crops', 'human36m', 'mpi_inf_3dhp', 'videos']
 for at, source in enumerate(SOURCES):    # a source may use the ground and the sources before it
