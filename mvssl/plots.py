@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMN_INCH', 'PAGE_INCH', 'OKABE_ITO', 'ARMS', 'COLOURS', 'MARKERS', 'NAMES', 'WINDOW_COLOURS', 'STYLE',
-           'contact_sheet', 'use_style']
+           'contact_sheet', 'use_style', 'retrieval_figure']
 
 # %% ../nbs/32_plots.ipynb #851a1e0a
 import matplotlib.pyplot as plt
@@ -88,3 +88,57 @@ def use_style() -> ExitStack:    # put in a `with`, it gives the former style ba
     former.callback(plt.rcParams.update, {key: plt.rcParams[key] for key in STYLE})
     plt.rcParams.update(STYLE)
     return former
+
+# %% ../nbs/32_plots.ipynb #5d0144c2
+def retrieval_figure(
+    blocks,                     # from left to right, dicts: data, title; queries (Q, S, S, 3), names [Q]; found (Q, K, S, S, 3), distance_mm (Q, K); best_mm (Q,), chance_mm
+    width_inch:float=PAGE_INCH,
+) -> plt.Figure:
+    "Queries and their nearest images, with pose distances. Supplementary: Sec. 3, Figure 1."
+    for block in blocks: _check_block(block)
+    n_columns, n_found = [len(block['queries']) for block in blocks], len(blocks[0]['found'][0])
+    rest, left, gap, apart = .035, .16, .1, .26     # inches: between images, of row names, between blocks, between datasets
+    is_new = [i > 0 and block['data'] != blocks[i - 1]['data'] for i, block in enumerate(blocks)]
+    side = (width_inch - left - sum(apart if new else gap for new in is_new[1:])) / sum(n_columns)
+    top, line = .62, .125                           # headings; a line of small type
+    rows = [top] + [top + side + .07 + i*(side + line) for i in range(n_found)]
+    height = rows[-1] + side + 2*line + .03
+    fig = plt.figure(figsize=(width_inch, height), layout='none')
+    ax = fig.add_axes([0, 0, 1, 1])
+    ax.set(xlim=(0, width_inch), ylim=(height, 0))
+    ax.axis('off')
+    for row, name in zip(rows, ['query', *(_ordinal(i + 1) for i in range(n_found))]):
+        ax.text(left - .05, row + side/2, name, rotation=90, ha='center', va='center', fontsize=7)
+    x, span = left, {}
+    for block, new in zip(blocks, is_new):
+        if block is not blocks[0]: x += apart if new else gap
+        end = x + side*len(block['queries']) - rest
+        span.setdefault(block['data'], [x, end])[1] = end
+        ax.text((x + end)/2, .29, block['title'], ha='center', va='center', fontsize=7)
+        for q in range(len(block['queries'])): _draw_column(ax, block, q, x + q*side, side - rest, rows, line)
+        x = end + rest
+    for data, (start, end) in span.items():
+        ax.text((start + end)/2, .08, data, ha='center', va='center', fontsize=8, fontweight='bold')
+        ax.plot([start, end], [.185, .185], color='.2', lw=.6)
+    return fig
+
+def _draw_column(ax, block, q, x, side, rows, line):
+    "One query and what was found for it."
+    small = dict(ha='center', va='top', fontsize=6)
+    ax.text(x + side/2, rows[0] - .03, block['names'][q], ha='center', va='bottom', fontsize=6, linespacing=1.05)
+    for row, picture in zip(rows, [block['queries'][q], *block['found'][q]]): ax.imshow(picture, extent=(x, x + side, row + side, row), aspect='auto')
+    ax.add_patch(plt.Rectangle((x, rows[0]), side, side, fill=False, lw=1.2, ec='.1'))
+    for row, mm in zip(rows[1:], block['distance_mm'][q]):
+        failed = mm > block['chance_mm']
+        ax.text(x + side/2, row + side + .015, '–' if np.isnan(mm) else f'{mm:.0f} mm', **small, fontweight='bold' if failed else None, color=OKABE_ITO['vermillion'] if failed else '.1')
+    best = block['best_mm'][q]
+    ax.text(x + side/2, rows[-1] + side + .015 + line, '' if np.isnan(best) else f'best {best:.0f}', **small, color='.45')
+
+def _ordinal(n): return f"{n}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(n if n < 20 else n % 10, 'th')}"
+
+def _check_block(block):
+    "Refuses arrays that do not belong together."
+    found, n = np.asarray(block['found']), len(block['queries'])
+    if found.ndim != 5 or found.shape[-1] != 3: raise ValueError(f'found must have shape (Q, K, S, S, 3), got {found.shape}')
+    for name, shape in dict(found=(n, *found.shape[1:]), names=(n,), distance_mm=found.shape[:2], best_mm=(n,)).items():
+        if (got := np.shape(block[name])[:len(shape)]) != shape[:len(got)] or len(got) < len(shape): raise ValueError(f'{name} must have shape {shape} for {n} queries, got {got}')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FOLD', 'SPARE', 'HIT_AT', 'Rule', 'match_rule', 'cross_subject_cross_view', 'same_subject_cross_view', 'Neighbours',
-           'retrieve', 'pose_distance', 'retrieval_scores']
+           'retrieve', 'pose_distance', 'retrieval_scores', 'pick_queries']
 
 # %% ../nbs/31_retrieval.ipynb #77fc2cc6
 import math
@@ -314,7 +314,7 @@ def _per_query(
 
 @torch.no_grad()
 def retrieval_scores(
-    z,                                              # embeddings of all images, (M, D)
+    z,                                              # embeddings of all images, (M, D), or several of them: a dict of such by name
     poses,                                          # their 3D poses, mm, (M, 17, 3), canonical or in the world; NaN = no label; None: no labels at all
     labels,                                         # table of M rows: subject, view, instant, sequence
     protocol:Callable=cross_subject_cross_view,     # (query labels, database labels, same_instant=...) -> Rule
@@ -324,9 +324,13 @@ def retrieval_scores(
     ks:tuple=(1, 5, 10, 20),                        # how many of the found to look at
     level:float=0.95,                               # of the intervals
     seed:int=0,                                     # of chance and of the intervals
-) -> pd.DataFrame:                                  # a row per (score, K); columns: embedding, oracle, chance, each with low and high; queries scored
+) -> pd.DataFrame:                                  # a row per (score, K); columns: embedding (or its names), oracle, chance, each with low and high; queries scored
     "Retrieval scores with oracle and chance, intervals over the queries' sequences. Ours: the main paper's definition was not readable."
-    z = torch.as_tensor(z)
+    several = {name: torch.as_tensor(one) for name, one in (z if isinstance(z, dict) else {'embedding': z}).items()}
+    if not several or {'oracle', 'chance', 'queries'} & set(several): raise ValueError(f"z must hold embeddings under names of their own, got {list(several)}")
+    z = next(iter(several.values()))
+    for name, one in several.items():
+        if len(one) != len(z): raise ValueError(f"z must have a row per image for every name, {name!r} has {len(one)} for {len(z)} images")
     columns = {name: np.asarray(labels[name]) for name in ('subject', 'view', 'instant', 'sequence')}
     for name, column in columns.items():
         if len(column) != len(z): raise ValueError(f"labels must have a row per image, {name!r} has {len(column)} for {len(z)} images")
@@ -346,7 +350,7 @@ def retrieval_scores(
     n_own = torch.bincount(pair[0][rule(*pair)], minlength=len(moment))
     k = max(*ks, int(n_own.max()))
     lots = torch.Generator().manual_seed(seed)
-    found = {'embedding': retrieve(z[chosen[0]], z[chosen[1]], k, rule).index}
+    found = {name: retrieve(one[chosen[0]], one[chosen[1]], k, rule).index for name, one in several.items()}
     if poses is not None: found['oracle'] = retrieve(*pose, k, rule, pose_distance).index
     found['chance'] = retrieve(*(torch.randn(len(part), 16, generator=lots) for part in chosen), k, rule).index    # any order is as likely
     rows = {}
@@ -362,3 +366,22 @@ def retrieval_scores(
     table = pd.DataFrame(rows.values(), index=pd.MultiIndex.from_tuples(rows, names=['score', 'K']))
     table.attrs['without_label'] = n_asked - len(chosen[0])
     return table
+
+# %% ../nbs/31_retrieval.ipynb #85efec6e
+def pick_queries(
+    labels,         # a table of M rows: subject, action
+    n:int,          # how many
+    seed:int=0,     # of the lot
+    among=None,     # which may be taken, indices or (M,) bools; None: all
+) -> np.ndarray:    # rows of the table in the order they were taken, (n,)
+    "Queries for a figure, by lot, spread over subjects, then over actions; what is found for them has no say. Ours: not in the paper."
+    subject, action = (np.unique(np.asarray(labels[name]), return_inverse=True)[1] for name in ('subject', 'action'))
+    rows = np.arange(len(subject)) if among is None else np.arange(len(subject))[np.asarray(among)]
+    if not 0 < n <= len(rows): raise ValueError(f"n must lie between 1 and the {len(rows)} images that may be taken, got {n}")
+    rows, taken = np.random.default_rng(seed).permutation(rows), []
+    for _ in range(n):
+        times = np.bincount(subject[taken], minlength=len(subject))[subject[rows]] * (n + 1) + np.bincount(action[taken], minlength=len(action))[action[rows]]
+        first = int(times.argmin())
+        taken.append(rows[first])
+        rows = np.delete(rows, first)
+    return np.array(taken)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from mvssl import retrieval
 from mvssl.evaluation import mpjpe, pa_mpjpe
-from mvssl.retrieval import cross_subject_cross_view, match_rule, pose_distance, retrieval_scores, retrieve, same_subject_cross_view
+from mvssl.retrieval import cross_subject_cross_view, match_rule, pick_queries, pose_distance, retrieval_scores, retrieve, same_subject_cross_view
 from mvssl.skeleton import canonicalise
 
 
@@ -344,3 +344,65 @@ def test_scores_refuse():
     with pytest.raises(ValueError, match='labels must have a row per image'): retrieval_scores(z[:5], poses[:5], labels)
     with pytest.raises(ValueError, match='queries must leave at least one image with a label, got 72 without'):
         retrieval_scores(z, poses * math.nan, labels)
+
+
+def test_several_embeddings_are_scored_as_each_alone():
+    z, poses, labels = scene(9)
+    several = {'all': z, 'part': z[:, :3], 'as numbers': z.numpy()}
+    table = retrieval_scores(several, poses, labels, same_subject_cross_view, ks=(1, 5), seed=4)
+    for name, one in several.items():
+        alone = retrieval_scores(one, poses, labels, same_subject_cross_view, ks=(1, 5), seed=4)
+        columns = [f'{column}{end}' for column in ('embedding', 'oracle', 'chance') for end in ('', ' low', ' high')] + ['queries']
+        renamed = {column: column.replace('embedding', name) for column in columns}
+        pd.testing.assert_frame_equal(table[list(renamed.values())], alone[columns].rename(columns=renamed))
+    assert (table.part != table['all']).any()
+
+
+def test_several_embeddings_refuse():
+    z, poses, labels = scene(10)
+    for wrong in ({}, {'chance': z}):
+        with pytest.raises(ValueError, match='z must hold embeddings under names of their own'): retrieval_scores(wrong, poses, labels)
+    with pytest.raises(ValueError, match="'b' has 5 for 72 images"): retrieval_scores({'a': z, 'b': z[:5]}, poses, labels)
+
+
+# ---- queries of a figure ---------------------------------------------------------------------------------------------
+
+def uneven(seed):
+    "Labels with subjects and actions in very different numbers, not all of them together."
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(dict(subject=rng.choice(['A', 'B', 'C'], 400, p=[.9, .08, .02]), action=rng.choice(list('uvwxyz'), 400, p=[.5, .3, .1, .05, .03, .02])))
+
+
+def picked_by_loop(labels, n, seed, allowed):
+    "The rule as one would tell it."
+    order, taken = list(np.random.default_rng(seed).permutation(allowed)), []
+    for _ in range(n):
+        def times(row): return tuple(sum(labels[name][t] == labels[name][row] for t in taken) for name in ('subject', 'action'))
+        best = min(times(row) for row in order)
+        taken.append(next(row for row in order if times(row) == best))
+        order.remove(taken[-1])
+    return taken
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_queries_are_picked_by_the_rule(seed):
+    labels = uneven(seed)
+    allowed = np.random.default_rng(100 + seed).choice(400, 60, replace=False)
+    assert pick_queries(labels, 9, seed, allowed).tolist() == picked_by_loop(labels, 9, seed, allowed)
+    is_allowed = np.isin(np.arange(400), allowed)
+    assert pick_queries(labels, 9, seed, is_allowed).tolist() == picked_by_loop(labels, 9, seed, np.sort(allowed))
+    assert len(set(pick_queries(labels, 400, seed))) == 400
+
+
+def test_a_lot_decides_which_images_are_queries():
+    labels = uneven(7)
+    drawn = [pick_queries(labels, 6, seed) for seed in range(60)]
+    assert len({tuple(one) for one in drawn}) == 60
+    counts = np.bincount(np.concatenate(drawn), minlength=400)[labels.subject == 'A']
+    assert counts.max() <= 6                                    # no image of the large subject is preferred: 120 draws of some 360
+    assert all(sorted(labels.subject[one].value_counts()) == [2, 2, 2] for one in drawn)
+
+
+def test_queries_refuse():
+    for n in (0, 401):
+        with pytest.raises(ValueError, match=f'n must lie between 1 and the 400 images that may be taken, got {n}'): pick_queries(uneven(0), n)
