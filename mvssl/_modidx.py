@@ -370,7 +370,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                  'mvssl.reproduce._code_of': ('reproduce.html#_code_of', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce._imports': ('reproduce.html#_imports', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce._module': ('reproduce.html#_module', 'mvssl/reproduce.py'),
-                                 'mvssl.reproduce.asdict_roles': ('reproduce.html#asdict_roles', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.code_key': ('reproduce.html#code_key', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.each': ('reproduce.html#each', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.error_table': ('reproduce.html#error_table', 'mvssl/reproduce.py'),
