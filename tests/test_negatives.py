@@ -17,7 +17,7 @@ from mvssl.skeleton import canonicalise
 from mvssl.sources.synthetic import make_dataset
 from mvssl.training import TrainConfig, start_network
 
-CONFIG = TrainConfig(arm='metric', n_pairs=12, subjects_per_batch=3, width=8, dim=8, validation=(), test=(), seed=3)
+CONFIG = TrainConfig(arm='metric', n_pairs=12, subjects_per_batch=3, width=8, dim=8, validation=(), test=(), seed=3, precision='fp32')
 
 
 @pytest.fixture(scope='module')
