@@ -372,6 +372,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                  'mvssl.reproduce.Training.log': ('reproduce.html#training.log', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Training.metrics': ('reproduce.html#training.metrics', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Training.network': ('reproduce.html#training.network', 'mvssl/reproduce.py'),
+                                 'mvssl.reproduce.Training.weights': ('reproduce.html#training.weights', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce._checkout': ('reproduce.html#_checkout', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce._code_of': ('reproduce.html#_code_of', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce._imports': ('reproduce.html#_imports', 'mvssl/reproduce.py'),

@@ -115,7 +115,7 @@ PROFILES = {profile.name: profile for profile in (
             studio=each('S1', 96) | each('S5 U01..U03', 40) | each('S8 V1', 24) | each('S9 S11 T1', 32),
             stage=each('S1 S7 S8', 24),
             validation=('S8', 'V1'), test=('S9', 'S11', 'T1'),
-            train=dict(steps=20, width=4, n_pairs=16, n_labelled=16, subjects_per_batch=4, new_takes=2, log_every=5, validate_every=10),
+            train=dict(steps=20, width=8, n_pairs=16, n_labelled=16, subjects_per_batch=4, new_takes=2, log_every=5, validate_every=10),
             seeds={'supervised-100': 2, 'control-100': 2, 'joint-100': 2, 'supervised-10': 1, 'joint-10': 1, 'supervised-all': 1,
                    'joint-m0.4-b0.2': 1, 'joint-m0.8-b0.4': 1, 'joint-m1.0-b0.5': 1, 'joint-neither': 1}),
     Profile('laptop', 'a quarter of an hour on two cores', side=64,
@@ -241,7 +241,9 @@ def parameters_of(
         except (AttributeError, ValueError): raise ValueError(f'{Path(notebook).name}: the parameters cell must hold literals only, got {ast.unparse(node)!r}') from None
     return found
 
-# %% ../nbs/41_reproduce.ipynb #faab6d7a-1
+# %% ../nbs/41_reproduce.ipynb #e62147fb
+_WEIGHTS = dict(last='weights.safetensors', best='best.safetensors')
+
 @dataclass(frozen=True)
 class Training:
     "A finished training of a batch. Ours: not in the paper."
@@ -264,13 +266,17 @@ class Training:
         "See `error_table`."
         return pd.read_csv(self.folder/'errors.csv')
 
+    @property
+    def weights(self):
+        "Which weights there are: last; best, unless nobody was held out for validation."
+        return tuple(name for name, file in _WEIGHTS.items() if (self.folder/file).exists())
+
     def network(self,
         weights='last',     # or 'best': at its best validation
     ):                      # a PoseNet that does not train
         "The trained network. Ours: not in the paper."
-        files = dict(last='weights.safetensors', best='best.safetensors')
-        if weights not in files: raise ValueError(f"weights must be one of {', '.join(files)}, got {weights!r}")
-        return load_network(self.folder/files[weights]).eval()
+        if weights not in self.weights: raise ValueError(f"weights must be one of {', '.join(self.weights)}, got {weights!r}")
+        return load_network(self.folder/_WEIGHTS[weights]).eval()
 
 def is_trained(folder): return (Path(folder)/'errors.csv').exists() and is_whole(folder)
 
