@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Hardest', 'find_hardest', 'neighbour_mm', 'mine', 'describe_negatives']
 
-# %% ../nbs/25_negatives.ipynb #77fc2cc6
+# %% ../nbs/25_negatives.ipynb #019cb83c
+import copy
 import math
 from dataclasses import replace
 from typing import NamedTuple
@@ -56,52 +57,37 @@ def neighbour_mm(
     distance = _apart_mm(*(pose[torch.tensor(both[row].to_numpy(int))] for row in ('row', 'row_later')))
     return distance[~distance.isnan()].numpy()
 
-# %% ../nbs/25_negatives.ipynb #eb69f392
-def _drawn(dataset, config, n_batches):
-    "Batches of pairs as training draws them: instant, view of the anchor, view of the positive, int64 (n, B) each."
-    sampler = make_batches(config, dataset, 'cpu', pairs=split(config, dataset).pairs)['pairs'].sampler
-    return tuple(torch.stack(part) for part in zip(*(next(sampler) for _ in range(n_batches))))
-
+# %% ../nbs/25_negatives.ipynb #9fc23300
 @torch.no_grad()
-def _encoded(network, dataset, instant, view, precision, n_images=512):
-    "Embeddings of single images, (M, D), by a network that is evaluated."
-    was_training, device, z = network.training, next(network.parameters()).device, []
-    network.eval()
-    try:
-        for i, v in zip(instant.split(n_images), view.split(n_images)):
-            images = torch.from_numpy(np.ascontiguousarray(dataset.frames[i.numpy(), v.numpy()])).to(device).permute(0, 3, 1, 2)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16'): z.append(network.encoder(images).float().cpu())
-    finally: network.train(was_training)
-    return torch.cat(z)
-
 def mine(
-    network:PoseNet,
+    network:PoseNet,                            # is left as it was
     dataset,                                    # a store, poses known for at least some
-    config:TrainConfig,                         # how batches are drawn: chunk, n_pairs, subjects_per_batch, seed, who gives pairs; precision
+    config:TrainConfig,                         # how batches are made: seed, chunk, n_pairs, subjects_per_batch, augmentation, who gives pairs; precision
     n_batches:int=40,
     beta:tuple=(.3, 0.),                        # chord lengths, each is tried
     negatives:tuple=('same subject', 'any'),    # who may be one, each is tried
-) -> pd.DataFrame:                              # a row per rule and pair, see below
+) -> pd.DataFrame:                              # a row per rule and pair: who, from where, distances, true distances in mm
     "The mined negatives of batches with their true pose distance. Supplementary: Sec. 1; the measurement is ours."
     if n_batches < 1: raise ValueError(f'n_batches must be at least 1, got {n_batches}')
+    if not config.uses_pairs: raise ValueError(f"config must be of an arm that sees pairs, got {config.arm!r}")
     if wrong := set(negatives) - {'same subject', 'any'}: raise ValueError(f"negatives must be among 'same subject' and 'any', got {sorted(wrong)}")
-    instant, *views = _drawn(dataset, config, n_batches)
-    B = instant.shape[1]
-    z_a, z_p = (_encoded(network, dataset, instant.flatten(), view.flatten(), config.precision).unflatten(0, (n_batches, B)) for view in views)
-    pose = torch.from_numpy(canonicalise(dataset.poses[instant.flatten().numpy()]).astype('float32')).unflatten(0, (n_batches, B))
-    subject = torch.from_numpy(dataset.table['subject'].factorize()[0])[instant]
-    rng, rows = torch.Generator().manual_seed(config.seed), []
-    for batch in range(n_batches):
-        d = pairwise_distance(z_a[batch], z_p[batch])
-        between = _apart_mm(pose[batch][:, None], pose[batch])
-        lottery = torch.rand(B, B, generator=rng)
+    device = next(network.parameters()).device
+    encoder = copy.deepcopy(network.encoder).train()
+    batches = make_batches(config, dataset, device, pairs=split(config, dataset).pairs)['pairs']
+    lots, rows = torch.Generator().manual_seed(config.seed), []
+    for number, batch in zip(range(n_batches), batches):
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == 'bf16'): z = encoder(batch.images)
+        d = pairwise_distance(*z.chunk(2)).cpu()
+        instant, pose, subject = (part.cpu().chunk(2)[0] for part in (batch.instant, batch.pose, batch.subject))
+        views, B = batch.view.cpu().chunk(2), len(d)
+        between, lottery = _apart_mm(pose[:, None], pose), torch.rand(B, B, generator=lots)
         for who in negatives:
             may = ~torch.eye(B, dtype=torch.bool)
-            if who == 'same subject': may &= subject[batch][:, None] == subject[batch]
+            if who == 'same subject': may &= subject[:, None] == subject
             closest = between.masked_fill(~may | between.isnan(), math.inf).amin(1)
-            compared = dict(closest_mm=closest.masked_fill(~closest.isfinite(), math.nan), random_mm=_at(between, lottery.masked_fill(~may, -1).argmax(1), may.any(1)))
-            for least in beta: rows.append(dict(negatives=np.full(B, who), beta=np.full(B, least), batch=np.full(B, batch))
-                                           | _columns(instant[batch], views[0][batch], views[1][batch], d, between, find_hardest(d, least, may)) | compared)
+            compared = dict(closest_mm=closest.masked_fill(closest.isinf(), math.nan), random_mm=_at(between, lottery.masked_fill(~may, -1).argmax(1), may.any(1)))
+            for least in beta: rows.append(dict(negatives=np.full(B, who), beta=np.full(B, least), batch=np.full(B, number))
+                                           | _columns(instant, *views, d, between, find_hardest(d, least, may)) | compared)
     return pd.DataFrame({name: np.concatenate([row[name] for row in rows]) for name in rows[0]})
 
 def _at(matrix, column, exists):
