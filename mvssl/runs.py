@@ -178,8 +178,8 @@ def is_held(
     except ValueError: return True
     return False
 
-# %% ../nbs/40_runs.ipynb #2d233446
-STARTED_WITH = ('executed.ipynb', 'log.txt')  # what a batch writes beside a run, and may have written before it began
+# %% ../nbs/40_runs.ipynb #b51dfbcf
+STARTED_WITH = ('executed.ipynb', 'log.txt', 'outcome.json')  # what a batch writes beside a run, and may have written before it began
 
 def _read_json(path):
     try: return json.loads(path.read_text(encoding='utf-8'))
