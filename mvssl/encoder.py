@@ -112,6 +112,7 @@ class PoseEncoder(nn.Module):
             self.register_buffer(name, torch.tensor(value)[:, None, None], persistent=False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d): nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+            if isinstance(module, Block): nn.init.zeros_(module.bn2.weight)     # a block begins as nothing: training leaves the mean pose at once
 
     def features(
         self,
