@@ -38,7 +38,9 @@ STANDS_ON = {
     'batches': ['sampler'],
     'evaluation': ['skeleton'],
     'retrieval': ['evaluation'],
+    'embedding_map': ['retrieval'],
     'training': ['batches', 'encoder', 'loss', 'evaluation', 'runs'],
+    'report': ['runs'],
     'negatives': ['training'],
 }
 SOURCES = ['motion', 'bodies', 'rendering', 'synthetic', 'mocap', 'crops', 'human36m', 'mpi_inf_3dhp', 'videos']
