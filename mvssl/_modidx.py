@@ -306,6 +306,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                              'mvssl.plots._share_axes': ('plots.html#_share_axes', 'mvssl/plots.py'),
                              'mvssl.plots._with_gaps': ('plots.html#_with_gaps', 'mvssl/plots.py'),
                              'mvssl.plots.contact_sheet': ('plots.html#contact_sheet', 'mvssl/plots.py'),
+                             'mvssl.plots.over_steps': ('plots.html#over_steps', 'mvssl/plots.py'),
                              'mvssl.plots.retrieval_figure': ('plots.html#retrieval_figure', 'mvssl/plots.py'),
                              'mvssl.plots.selection_of_negatives': ('plots.html#selection_of_negatives', 'mvssl/plots.py'),
                              'mvssl.plots.training_course': ('plots.html#training_course', 'mvssl/plots.py'),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMN_INCH', 'PAGE_INCH', 'OKABE_ITO', 'ARMS', 'COLOURS', 'MARKERS', 'NAMES', 'WINDOW_COLOURS', 'STYLE', 'RULES',
-           'contact_sheet', 'use_style', 'training_course', 'retrieval_figure', 'selection_of_negatives']
+           'contact_sheet', 'use_style', 'training_course', 'retrieval_figure', 'selection_of_negatives', 'over_steps']
 
 # %% ../nbs/32_plots.ipynb #851a1e0a
 import matplotlib.pyplot as plt
@@ -92,7 +92,7 @@ def use_style() -> ExitStack:    # put in a `with`, it gives the former style ba
 # %% ../nbs/32_plots.ipynb #2014f63a
 _COURSE = (('loss', dict(pose_loss=('blue', 'of poses'), pairs_loss=('green', 'of pairs'))),
            ('distance, chord length', dict(d_positive=('green', 'to the positive'), d_negative=('vermillion', 'to the hardest negative'))),
-           ('error of held-out people, mm', dict(mpjpe_mm=('black', 'MPJPE'), n_mpjpe_mm=('purple', 'N-MPJPE'), pa_mpjpe_mm=('sky', 'PA-MPJPE'))))
+           ('held-out error, mm', dict(mpjpe_mm=('black', 'MPJPE'), n_mpjpe_mm=('purple', 'N-MPJPE'), pa_mpjpe_mm=('sky', 'PA-MPJPE'))))
 
 def training_course(
     log,            # what was logged, by column: `step`, and any of those named in the panels; NaN where a line has none; each (N,)
@@ -187,17 +187,19 @@ def _distance_axes(ax, distances, same_mm, least):
     for name, mm in same_mm.items():
         ax.axvline(mm, color='.2', lw=.6, ls=(0, (1, 2)), zorder=0)
         ax.annotate(name, (mm, 1), xytext=(-1.5, 0), textcoords='offset points', xycoords=('data', 'axes fraction'), rotation=90, ha='right', va='top', fontsize=6, color='.3')
-    ax.set(xscale='log', yscale='log', xlim=(2, 500), ylim=(least, 1), xlabel='true pose distance of the negative, mm')
+    ax.set(xscale='log', yscale='log', xlim=(2, 500), ylim=(least, 1), xlabel='true distance of the negative, mm')
     ax.set_xticks([2, 5, 10, 20, 50, 100, 200, 500], labels=['2', '5', '10', '20', '50', '100', '200', '500'])
     ax.set_yticks([y for y in (.001, .01, .1, 1) if y >= least], labels=[f'{100*y:g} %' for y in (.001, .01, .1, 1) if y >= least])
     ax.minorticks_off()
 
-def _share_axes(ax, shares):
-    for name, (step, share, low, high) in shares.items():
-        colour, line = RULES[name]
-        ax.fill_between(step, 100*np.asarray(low), 100*np.asarray(high), color=colour, alpha=.15, lw=0)
-        ax.plot(step, 100*np.asarray(share), color=colour, ls=line, marker='o', ms=2.5)
-    ax.set(xlabel='step of the training', ylim=(0, None))
+_BY_CHUNKS = {'with chunks': (OKABE_ITO['green'], '-'), 'without chunks': (OKABE_ITO['vermillion'], '-')}
+
+def _share_axes(ax, shares, xlabel):
+    for name, (x, share, low, high) in shares.items():
+        colour, line = (RULES | _BY_CHUNKS)[name]
+        ax.fill_between(x, 100*np.asarray(low), 100*np.asarray(high), color=colour, alpha=.15, lw=0)
+        ax.plot(x, 100*np.asarray(share), color=colour, ls=line, marker='o', ms=2.5)
+    ax.set(xlabel=xlabel, ylim=(0, None))
     ax.margins(x=.02)
 
 def _example_axes(fig, examples, columns):
@@ -220,26 +222,63 @@ def selection_of_negatives(
     shares,         # title of a panel -> way of choosing -> step (K,), share of false negatives, its low and high end, (K,) each
     examples,       # way of choosing -> pictures uint8 (Q, 3, S, S, 3) of anchor, positive, negative, and distances of the latter, mm, (Q,)
     columns,        # a title for each of the Q columns of examples
-    same_mm,        # words -> distance up to which poses count as the same, mm; the first is that of `shares`
+    same_mm,        # words -> distance up to which poses count as the same, mm; the first is that of the shares
+    over_beta,      # title of a panel -> 'with chunks' and 'without chunks' -> beta (K,), share of false negatives, its low and high end, (K,) each
+    beta,           # that of the training
     least=.002,     # the smallest share that is shown
 ) -> plt.Figure:
     "How alike poses are to the negatives mined for them: distributions, false ones along a training, examples. For Supplementary: Sec. 1."
-    if list(distances) != list(shares): raise ValueError(f'distances and shares must have the same panels, got {list(distances)} and {list(shares)}')
+    if not list(distances) == list(shares) == list(over_beta): raise ValueError(f'distances, shares and over_beta must have the same panels, got {list(distances)}, {list(shares)} and {list(over_beta)}')
     for name, (pictures, mm) in examples.items():
         if np.ndim(pictures) != 5 or np.shape(pictures)[:2] != (len(columns), 3) or len(mm) != len(columns):
             raise ValueError(f'examples must have pictures ({len(columns)}, 3, S, S, 3) and as many distances, got {np.shape(pictures)} and {len(mm)} for {name!r}')
     with use_style():
         inch = PAGE_INCH - .75          # what is left for examples beside their labels
         below = len(examples)*(inch/len(columns)/3.1 + .14) + .32
-        fig = plt.figure(figsize=(PAGE_INCH, 3.6 + below))
-        above, below = fig.subfigures(2, 1, height_ratios=[3.6, below])
-        axes = above.subplots(2, len(distances), sharey='row', squeeze=False)
+        fig = plt.figure(figsize=(PAGE_INCH, 4.5 + below))
+        above, below = fig.subfigures(2, 1, height_ratios=[4.5, below])
+        axes = above.subplots(3, len(distances), sharey='row', squeeze=False)
         for ax, (title, values) in zip(axes[0], distances.items()):
             _distance_axes(ax, values, same_mm, least)
             ax.set_title(title)
-        for ax, values in zip(axes[1], shares.values()): _share_axes(ax, values)
-        axes[0, 0].set_ylabel('share of pairs with\na negative nearer than that')
-        axes[1, 0].set_ylabel(f'false negatives, %\n({next(iter(same_mm))})')
+        for ax, values in zip(axes[1], shares.values()): _share_axes(ax, values, 'step of the training')
+        for ax, values in zip(axes[2], over_beta.values()):
+            _share_axes(ax, values, 'beta, chord length')
+            ax.axvline(beta, color='.2', lw=.6, ls=(0, (1, 2)), zorder=0)
+        axes[0, 0].set_ylabel('pairs with a negative\nnearer than that')
+        for row in axes[1:]: row[0].set_ylabel(f'false negatives, %\n({next(iter(same_mm))})')
         above.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside upper center', ncols=6)
+        for name, (x, share, _, _) in next(iter(over_beta.values())).items():
+            axes[2, 0].annotate(name, (x[0], 100*share[0]), xytext=(2, 3), textcoords='offset points', fontsize=6, color=_BY_CHUNKS[name][0])
         _example_axes(below, examples, columns)
+    return fig
+
+# %% ../nbs/32_plots.ipynb #1a46b9bc
+def over_steps(
+    panels,         # title of a panel -> name of a line -> steps (K,), values of n trainings (n, K)
+    looks,          # name of a line -> colour, line style
+    columns=2,      # panels side by side
+    references=None,# title of a panel -> value of a dotted line
+    width=PAGE_INCH,
+) -> plt.Figure:
+    "Courses of trainings, one panel per quantity. Ours: not in the paper."
+    for title, lines in panels.items():
+        for name, (steps, values) in lines.items():
+            if np.ndim(values) != 2 or np.shape(values)[1] != len(steps): raise ValueError(f'panels must give (n, {len(steps)}) values for as many steps, got {np.shape(values)} for {name!r} of {title!r}')
+            if name not in looks: raise ValueError(f'looks must have all lines, {name!r} is not in {list(looks)}')
+    rows = -(-len(panels)//columns)
+    with use_style():
+        fig, axes = plt.subplots(rows, columns, figsize=(width, .3 + 1.45*rows), sharex=True, squeeze=False)
+        for ax, (title, lines) in zip(axes.flat, panels.items()):
+            for name, (steps, values) in lines.items():
+                colour, line = looks[name]
+                ax.plot(steps, np.mean(values, 0), color=colour, ls=line, label=name)
+                if len(values) > 1: ax.fill_between(steps, np.min(values, 0), np.max(values, 0), color=colour, alpha=.15, lw=0)
+            if references and title in references: ax.axhline(references[title], color='.4', lw=.7, ls=':', zorder=0)
+            ax.set_title(title)
+            ax.margins(x=.01)
+        for ax in axes.flat[len(panels):]: ax.axis('off')
+        for ax in axes[-1]: ax.set_xlabel('step')
+        handles = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels())}
+        fig.legend(handles.values(), handles, loc='outside upper center', ncols=len(handles))
     return fig
