@@ -92,6 +92,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                            'mvssl.cli.main': ('cli.html#main', 'mvssl/cli.py'),
                            'mvssl.cli.make': ('cli.html#make', 'mvssl/cli.py'),
                            'mvssl.cli.plain_errors': ('cli.html#plain_errors', 'mvssl/cli.py'),
+                           'mvssl.cli.reproduce': ('cli.html#reproduce', 'mvssl/cli.py'),
+                           'mvssl.cli.status': ('cli.html#status', 'mvssl/cli.py'),
                            'mvssl.cli.train': ('cli.html#train', 'mvssl/cli.py')},
             'mvssl.dataset': { 'mvssl.dataset.DatasetError': ('dataset.html#dataseterror', 'mvssl/dataset.py'),
                                'mvssl.dataset.DatasetError.__init__': ('dataset.html#dataseterror.__init__', 'mvssl/dataset.py'),

@@ -11,8 +11,8 @@ import scipy.stats
 import torch
 from torch.testing import assert_close
 
-from mvssl.evaluation import (AIMS, NOTHING, Estimate, _t_quantile, auc, bootstrap_ci, gain_over_subjects, gap_closed, mpjpe, n_mpjpe, over_seeds,
-                              pa_mpjpe, pck, pose_scores, procrustes, relative_gain, seeds_ci, verdict_on_gain)
+from mvssl.evaluation import (AIMS, ERRORS_MM, NOTHING, Estimate, _t_quantile, arms_table, auc, bootstrap_ci, gain_over_subjects, gap_closed, image_means,
+                              mpjpe, n_mpjpe, over_seeds, pa_mpjpe, pck, pose_scores, procrustes, relative_gain, seeds_ci, verdict_on_gain)
 
 METRICS = [mpjpe, n_mpjpe, pa_mpjpe, pck, auc]
 
@@ -358,6 +358,38 @@ def test_gain_over_subjects_is_the_bootstrap_of_the_ratio():
     assert_close(np.array([low, high]), np.quantile(gains, (tail, 1 - tail)), atol=.25, rtol=0)      # of a width of 8
     assert low < gain < high
     with pytest.raises(ValueError, match='one shape'): gain_over_subjects([], [])
+
+
+def test_image_means_count_images():
+    rng = np.random.default_rng(0)
+    images = pd.DataFrame(dict(part=rng.choice(['a', 'b'], 500), subject=rng.integers(0, 4, 500), action=rng.integers(0, 3, 500), **{name: rng.uniform(50, 150, 500) for name in ERRORS_MM}))
+    rows = images.assign(images=1).groupby(['part', 'subject', 'action']).agg(images=('images', 'sum'), **{name: (name, 'mean') for name in ERRORS_MM}).reset_index()
+    for by in (['part'], ['part', 'subject']):
+        expected = images.groupby(by, sort=False)[list(ERRORS_MM)].mean().sort_index()
+        found = image_means(rows, by).set_index(by)
+        pd.testing.assert_frame_equal(found[list(ERRORS_MM)].sort_index(), expected)
+        assert found['images'].sum() == 500
+    assert image_means(rows.iloc[::-1], ['part'])['part'].tolist() == ['b', 'a']                 # order of first appearance
+
+
+def test_arms_table_is_made_of_its_parts():
+    rng = np.random.default_rng(1)
+    scores = pd.DataFrame([dict(labels=labels, arm=arm, seed=seed, **{name: rng.uniform(60, 120) for name in ERRORS_MM})
+                           for labels in (100, 10) for arm in ('supervised', 'control', 'joint', 'info_nce') for seed in (2, 0, 1) if (labels, arm, seed) != (10, 'control', 1)])
+    of = lambda labels, arm, name='mpjpe_mm': scores.query('labels == @labels and arm == @arm').set_index('seed')[name]
+    for bound, used in ((pd.Series({0: 50., 1: 51, 2: 52}), pd.Series({0: 50., 1: 51, 2: 52})), (pd.Series({0: 50.}), 50.)):
+        table = arms_table(scores.sample(frac=1, random_state=0), bound)
+        assert len(table) == 8
+        for labels in (100, 10):
+            for arm in ('control', 'joint', 'info_nce'):
+                row, n = table.loc[(labels, arm)], len(of(labels, arm))
+                assert row['seeds'] == n
+                expected = [over_seeds(of(labels, arm, name)) for name in ERRORS_MM] + [relative_gain(of(labels, 'supervised'), of(labels, arm))]
+                expected += [relative_gain(of(labels, 'control'), of(labels, arm)) if arm != 'control' else NOTHING, gap_closed(of(labels, 'supervised'), of(labels, arm), used)]
+                for name, value in zip((*ERRORS_MM, 'gain', 'over control', 'closed'), expected):
+                    assert_close(row[[name, f'{name} low', f'{name} high']].to_numpy(float, copy=True), np.array(value[:3]), equal_nan=True)
+    assert table.loc[(100, 'supervised'), ['gain', 'closed']].isna().all() and table.loc[(100, 'supervised'), 'over control'] != 0
+    assert arms_table(scores)['closed'].isna().all() and arms_table(scores, pd.Series(dtype=float))['closed'].isna().all()
 
 
 @pytest.mark.parametrize('gain, over_control, closed, verdict', [
