@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'data', 'PICTURES', 'main', 'plain_errors', 'describe', 'draw_sheet', 'check', 'make', 'train',
-           'embed_pictures', 'embed']
+           'embed_pictures', 'embed', 'reproduce', 'status']
 
 # %% ../nbs/42_cli.ipynb #922b41a7
 import io
@@ -340,3 +340,64 @@ def embed(
         out.parent.mkdir(parents=True, exist_ok=True)
         _write_arrays(out, arrays, columns)
         typer.echo(f"{len(arrays['z'])} images, z {arrays['z'].shape[1]}-d, {_size(out.stat().st_size)}\nmade: {out}")
+
+# %% ../nbs/42_cli.ipynb #4f0bda8e
+_PROFILE = typer.Option(help='smoke: shows in two minutes that all of it runs, its numbers mean nothing. laptop: a quarter of an hour on two cores. gpu: full size, hours on one GPU.')
+_DATA = typer.Option(help="'synthetic', or the folder of a store of your own, see mvssl data.")
+_SECOND = typer.Option(help='A second store, for the second half of Figure 1.  [default: with synthetic data the other rig]', show_default=False)
+_OUT = typer.Option(help='Folder for data/, runs/ and figures/.  [default: the checkout, or the current folder]', show_default=False)
+_JOBS = typer.Option(help="Notebooks at a time.  [default: the profile's, else one per core]", show_default=False)
+
+@app.command()
+def reproduce(
+    profile: Annotated[str, _PROFILE] = 'laptop',
+    data: Annotated[str, _DATA] = 'synthetic',
+    second_data: Annotated[str | None, _SECOND] = None,
+    scheduler: Annotated[str | None, typer.Option(help='Address of a Dask scheduler whose workers see the same folders, as in tcp://host:8786.  [default: this machine]', show_default=False)] = None,
+    out: Annotated[str | None, _OUT] = None,
+    only: Annotated[list[str] | None, typer.Option(help='Only this and what it needs: stores, report, an analysis (2_margin_ablation), a group of trainings (joint-100) or one of them (joint-100-s0); can be repeated.', show_default=False)] = None,
+    jobs: Annotated[int | None, _JOBS] = None,
+    labelled: Annotated[str | None, typer.Option(help='Subjects whose labels are used, in a store of your own.  [default: S1]', show_default=False)] = None,
+    validation: Annotated[str | None, typer.Option(help='Subjects held out and looked at while training, in a store of your own.  [default: S8]', show_default=False)] = None,
+    test: Annotated[str | None, typer.Option(help='Subjects held out and never looked at, in a store of your own.  [default: S9,S11]', show_default=False)] = None,
+):
+    """Make every table and figure of the supplementary, and a page that sets them beside the paper's.
+
+    Stores, then trainings, then analyses, each a notebook of nbs/experiments. They are left under data/, runs/ and figures/, and
+    figures/<profile>-<data>/report.html is the page. Needs a checkout and the extra 'notebooks' (make has both):
+
+      mvssl reproduce --profile smoke
+
+      mvssl reproduce
+
+    On Human3.6M and MPI-INF-3DHP, once they are prepared, with a GPU; and on the workers of a cluster:
+
+      mvssl reproduce --profile gpu --data data/human36m --second-data data/3dhp
+
+      mvssl reproduce --profile gpu --scheduler tcp://host:8786
+
+    What is there already, from the same settings, data and code, is not made again; after a kill the same command goes on where it was.
+    A notebook that fails stops what needs it and nothing else: the summary names its cell and its error, and the exit status is 1.
+    """
+    from mvssl.reproduce import reproduce as run_batch
+    with plain_errors():
+        summary = run_batch(profile, data, second_data or '', scheduler or '', out or '', tuple(only or ()), jobs, dict(labelled=_names(labelled), validation=_names(validation), test=_names(test)),
+                            say=typer.echo, progress=_shows_bar())
+    if not summary.is_whole: raise typer.Exit(1)
+
+@app.command()
+def status(
+    profile: Annotated[str, typer.Option(help='See mvssl reproduce.')] = 'laptop',
+    data: Annotated[str, _DATA] = 'synthetic',
+    second_data: Annotated[str | None, _SECOND] = None,
+    out: Annotated[str | None, _OUT] = None,
+    jobs: Annotated[int | None, _JOBS] = None,
+):
+    """Show what of mvssl reproduce is done, running, failed or missing, and how long the rest will take.
+
+    Give the options that mvssl reproduce was given. It looks at folders only, so it can be asked at any time and from any machine that sees them:
+
+      mvssl status --profile laptop
+    """
+    from mvssl.reproduce import status as status_of
+    with plain_errors(): typer.echo(str(status_of(profile, data, second_data or '', out or '', jobs)))

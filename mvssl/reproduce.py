@@ -335,6 +335,7 @@ class Job:
     @property
     def is_running(self): return is_held(self.folder)
 
+_OWN = ('arm', 'margin', 'beta', 'seed')                    # fields of TrainConfig that are parameters of experiments/train
 _OF_THE_BATCH = ('profile', 'data', 'second_data', 'out')   # parameters of every experiment that say which batch it belongs to
 
 class Batch:
@@ -389,24 +390,32 @@ class Batch:
     @cached_property
     def roles(self):
         "Who is labelled, validation, test: as the batch was told, else as the profile or Human3.6M's split have it."
-        if self.is_synthetic: return Roles(self.profile.labelled, self.profile.validation, self.profile.test)
-        told = json.loads((self.runs/'roles.json').read_text(encoding='utf-8')) if (self.runs/'roles.json').exists() else {}
-        there = set(self.dataset.table['subject'])
-        roles = Roles(**{name: tuple(told.get(name) or [subject for subject in usual if subject in there]) for name, usual in _H36M_ROLES.items()})
-        for name in _H36M_ROLES:
-            if unknown := [subject for subject in getattr(roles, name) if subject not in there]:
-                raise ValueError(f"--{name} must name subjects of {self.dataset.path.name}, which has {', '.join(sorted(there))}, got {', '.join(unknown)}")
-        return roles
+        return Roles(self.profile.labelled, self.profile.validation, self.profile.test) if self.is_synthetic else self._roles(self._told)
+
+    @property
+    def _told(self):
+        path = self.runs/'roles.json'
+        return json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+
+    def _roles(self, told):
+        there = list(self.dataset.table['subject'].unique())
+        roles = {name: tuple(told.get(name) or [subject for subject in usual if subject in there]) for name, usual in _H36M_ROLES.items()}
+        for name, subjects in roles.items():
+            if unknown := [subject for subject in subjects if subject not in there]:
+                raise ValueError(f"--{name} must name subjects of {self.dataset.path.name}, which has {', '.join(there)}, got {', '.join(unknown)}")
+        TrainConfig(**roles)    # refuses a subject in two roles
+        return Roles(**roles)
 
     def tell_roles(self, **roles):
-        "Keeps roles that a user has named for a store of their own."
-        if named := {name: list(subjects) for name, subjects in roles.items() if subjects}:
-            if self.is_synthetic: raise ValueError(f"--{next(iter(named))} is for stores of your own: with synthetic data the profile says who is who")
-            before = json.loads((self.runs/'roles.json').read_text(encoding='utf-8')) if (self.runs/'roles.json').exists() else {}
-            self.runs.mkdir(parents=True, exist_ok=True)
-            write_json(self.runs/'roles.json', before | named)
-            self.__dict__.pop('roles', None)
-            self.__dict__.pop('groups', None)
+        "Keeps roles that a user has named for a store of their own: subjects of labelled, validation, test."
+        named = {name: list(subjects) for name, subjects in roles.items() if subjects}
+        if not named: return
+        if self.is_synthetic: raise ValueError(f"--{next(iter(named))} is for stores of your own: with synthetic data the profile says who is who")
+        told = self._told | named
+        self._roles(told)
+        self.runs.mkdir(parents=True, exist_ok=True)
+        write_json(self.runs/'roles.json', told)
+        for name in ('roles', 'groups'): self.__dict__.pop(name, None)
 
     @property
     def left_out(self):
@@ -480,14 +489,15 @@ class Batch:
     def job_of(self, training:Training) -> Job:
         "The training as a notebook with parameters that anyone can pass."
         config, base = as_json(asdict(training.config)), as_json(asdict(self.config(training.seed, arm=training.config.arm)))
-        own = ('arm', 'margin', 'beta', 'seed')
-        overrides = {name: value for name, value in config.items() if value != base[name] and name not in own}
+        overrides = {name: value for name, value in config.items() if value != base[name] and name not in _OWN}
         images = config['steps'] * (2*config['n_pairs']*training.config.uses_pairs + config['n_labelled']*training.config.uses_labels)
-        return Job(training.name, notebook_named('train'), self._parameters | {name: config[name] for name in own} | dict(overrides=json.dumps(overrides)), training.folder, images=images)
+        return Job(training.name, notebook_named('train'), self.parameters_for('train') | {name: config[name] for name in _OWN} | dict(overrides=json.dumps(overrides)), training.folder, images=images)
 
-    @property
-    def _parameters(self): return dict(profile=self.profile.name, data=self.data if self.is_synthetic else str(Path(self.data).absolute()),
-                                       second_data=self.second_data and str(Path(self.second_data).absolute()), out=str(self.root))
+    def parameters_for(self, name):
+        "Parameters of a notebook that say which batch it belongs to, and those that the profile sets."
+        absolute = lambda path: path and str(Path(path).absolute())
+        where = dict(profile=self.profile.name, data=self.data if self.is_synthetic else absolute(self.data), second_data=absolute(self.second_data), out=str(self.root))
+        return where | (dict.fromkeys((*_OWN, 'overrides')) if name == 'train' else self.profile.analyses.get(name, {}))
 
     def _analysis(self, name, config):
         "Inputs and folder of an analysis."
@@ -500,7 +510,7 @@ class Batch:
         parameters = parameters_of(notebook_named(name)) | self.profile.analyses.get(name, {})
         config = {key: value for key, value in parameters.items() if key not in _OF_THE_BATCH}
         _, folder, used = self._analysis(name, config)
-        return Job(name, notebook_named(name), self._parameters | self.profile.analyses.get(name, {}), folder, tuple(training.name for training in used))
+        return Job(name, notebook_named(name), self.parameters_for(name), folder, tuple(training.name for training in used))
 
     def open_run(self,
         notebook:str,       # name of an analysis
@@ -543,13 +553,16 @@ def kernels(
             start_kernel = _async_start_kernel
         yield OwnKernelManager
 
-def check_parameters(job):
-    "Refuses parameters that the notebook has not: papermill would run it without them."
-    known = _import('papermill', 'notebooks').inspect_notebook(job.notebook)
-    for name in job.parameters:
+def check_parameters(
+    notebook,       # its path
+    parameters,     # names that it is to be given
+):
+    "Refuses parameters that a notebook has not: papermill would run it without them. Ours: not in the paper."
+    known = _import('papermill', 'notebooks').inspect_notebook(notebook)
+    for name in parameters:
         if name not in known:
             close = get_close_matches(name, known, 1)
-            raise ValueError(f"{job.notebook.name} has no parameter {name!r}{f', did you mean {close[0]!r}?' if close else ''} It has {', '.join(known)}")
+            raise ValueError(f"{Path(notebook).name} has no parameter {name!r}{f', did you mean {close[0]!r}?' if close else ''} It has {', '.join(known)}")
 
 @dataclass(frozen=True)
 class Outcome:
@@ -722,7 +735,9 @@ def reproduce(
 ) -> Summary:
     "Makes every table and figure that is not there already. Ours: not in the paper."
     began, only = time.perf_counter(), (only,) if isinstance(only, str) else tuple(only)
+    if jobs is not None and jobs < 1: raise ValueError(f'--jobs must be positive, got {jobs}')
     batch = Batch(profile, data, second_data, out)
+    _check_before(batch)
     batch.tell_roles(**roles or {})
     batch.runs.mkdir(parents=True, exist_ok=True)
     lock = hold(batch.runs, 'a batch that another process is running')
@@ -733,16 +748,21 @@ def reproduce(
         summary = Summary(batch.name)
         make_stores(batch, tell, progress)
         if 'stores' not in only or len(only) > 1: _run_notebooks(batch, tuple(name for name in only if name not in ('stores', 'report')), 'report' in only and len(only) == 1, scheduler, jobs, tell, summary)
-        if not only or 'report' in only: _write_report(batch, tell, summary)
+        if not only or 'report' in only: _write_report(batch, summary)
         summary.seconds = time.perf_counter() - began
         tell(str(summary))
     return summary
+
+def _check_before(batch):
+    "Refuses what would fail later, before anything is made."
+    for name in ('train', *NEEDS):
+        if notebook_named(name).exists(): check_parameters(notebook_named(name), batch.parameters_for(name))
+    if not batch.is_synthetic: batch.dataset, batch.second  # noqa: B018 - opened, or refused
 
 def _run_notebooks(batch, only, nothing, scheduler, jobs, say, summary):
     summary.left_out = batch.left_out | analyses_of(batch)[1]
     if nothing: return
     trainings, analyses = jobs_of(batch, only)
-    for job in [*trainings[:1], *analyses]: check_parameters(job)
     say(f"batch {batch.name}: {sum(not job.is_done for job in trainings)} of {len(trainings)} trainings and {sum(not job.is_done for job in analyses)} of {len(analyses)} analyses to run")
     if all(job.is_done for job in (*trainings, *analyses)):
         summary.reused += [job.name for job in (*trainings, *analyses)]
@@ -754,7 +774,8 @@ def _run_notebooks(batch, only, nothing, scheduler, jobs, say, summary):
             if failed := [name for name in job.needs if name in summary.failed]: summary.stopped[job.name] = ', '.join(failed)
         _wave([job for job in analyses if job.name not in summary.stopped], run, say, summary, n, [])
 
-def _write_report(batch, say, summary):
+def _write_report(batch, summary):
+    if not batch.figures.is_dir(): return    # no artefact yet
     try: from mvssl.report import write_report
     except ImportError: return
     try: summary.report = str(write_report(batch.figures))
