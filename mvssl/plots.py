@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMN_INCH', 'PAGE_INCH', 'OKABE_ITO', 'ARMS', 'COLOURS', 'MARKERS', 'NAMES', 'WINDOW_COLOURS', 'STYLE', 'RULES',
-           'contact_sheet', 'use_style', 'training_course', 'retrieval_figure', 'selection_of_negatives', 'over_steps']
+           'contact_sheet', 'use_style', 'training_course', 'retrieval_figure', 'map_figure', 'selection_of_negatives',
+           'over_steps', 'semi_supervision', 'configurations']
 
 # %% ../nbs/32_plots.ipynb #851a1e0a
 import matplotlib.pyplot as plt
@@ -89,6 +90,16 @@ def use_style() -> ExitStack:    # put in a `with`, it gives the former style ba
     plt.rcParams.update(STYLE)
     return former
 
+# %% ../nbs/32_plots.ipynb #04466d48
+def _page(width_inch, height_inch):
+    "An empty figure measured in inches, y downwards, on which everything is placed by hand."
+    fig = plt.figure(figsize=(width_inch, height_inch))
+    fig.set_layout_engine('none')
+    ax = fig.add_axes([0, 0, 1, 1])
+    ax.set(xlim=(0, width_inch), ylim=(height_inch, 0))
+    ax.axis('off')
+    return fig, ax
+
 # %% ../nbs/32_plots.ipynb #2014f63a
 _COURSE = (('loss', dict(pose_loss=('blue', 'of poses'), pairs_loss=('green', 'of pairs'))),
            ('distance, chord length', dict(d_positive=('green', 'to the positive'), d_negative=('vermillion', 'to the hardest negative'))),
@@ -128,13 +139,10 @@ def retrieval_figure(
     rest, left, gap, apart = .035, .16, .1, .26     # inches: between images, of row names, between blocks, between datasets
     is_new = [i > 0 and block['data'] != blocks[i - 1]['data'] for i, block in enumerate(blocks)]
     side = (width_inch - left - sum(apart if new else gap for new in is_new[1:])) / sum(n_columns)
-    top, line = .62, .125                           # headings; a line of small type
+    top, line = .62, .135                           # headings; a line of small type
     rows = [top] + [top + side + .07 + i*(side + line) for i in range(n_found)]
     height = rows[-1] + side + 2*line + .03
-    fig = plt.figure(figsize=(width_inch, height), layout='none')
-    ax = fig.add_axes([0, 0, 1, 1])
-    ax.set(xlim=(0, width_inch), ylim=(height, 0))
-    ax.axis('off')
+    fig, ax = _page(width_inch, height)
     for row, name in zip(rows, ['query', *(_ordinal(i + 1) for i in range(n_found))]):
         ax.text(left - .05, row + side/2, name, rotation=90, ha='center', va='center', fontsize=7)
     x, span = left, {}
@@ -152,15 +160,15 @@ def retrieval_figure(
 
 def _draw_column(ax, block, q, x, side, rows, line):
     "One query and what was found for it."
-    small = dict(ha='center', va='top', fontsize=6)
+    small = dict(ha='center', va='top')
     ax.text(x + side/2, rows[0] - .03, block['names'][q], ha='center', va='bottom', fontsize=6, linespacing=1.05)
     for row, picture in zip(rows, [block['queries'][q], *block['found'][q]]): ax.imshow(picture, extent=(x, x + side, row + side, row), aspect='auto')
     ax.add_patch(plt.Rectangle((x, rows[0]), side, side, fill=False, lw=1.2, ec='.1'))
     for row, mm in zip(rows[1:], block['distance_mm'][q]):
         failed = mm > block['chance_mm']
-        ax.text(x + side/2, row + side + .015, '–' if np.isnan(mm) else f'{mm:.0f} mm', **small, fontweight='bold' if failed else None, color=OKABE_ITO['vermillion'] if failed else '.1')
+        ax.text(x + side/2, row + side + .015, '–' if np.isnan(mm) else f'{mm:.0f} mm', **small, fontsize=7, fontweight='bold' if failed else None, color=OKABE_ITO['vermillion'] if failed else '.1')
     best = block['best_mm'][q]
-    ax.text(x + side/2, rows[-1] + side + .015 + line, '' if np.isnan(best) else f'best {best:.0f}', **small, color='.45')
+    ax.text(x + side/2, rows[-1] + side + .015 + line, '' if np.isnan(best) else f'best {best:.0f}', **small, fontsize=6, color='.4')
 
 def _ordinal(n): return f"{n}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(n if n < 20 else n % 10, 'th')}"
 
@@ -170,6 +178,65 @@ def _check_block(block):
     if found.ndim != 5 or found.shape[-1] != 3: raise ValueError(f'found must have shape (Q, K, S, S, 3), got {found.shape}')
     for name, shape in dict(found=(n, *found.shape[1:]), names=(n,), distance_mm=found.shape[:2], best_mm=(n,)).items():
         if (got := np.shape(block[name])[:len(shape)]) != shape[:len(got)] or len(got) < len(shape): raise ValueError(f'{name} must have shape {shape} for {n} queries, got {got}')
+
+# %% ../nbs/32_plots.ipynb #25216983
+def map_figure(
+    xy,                         # places of all images in the map, (N, 2)
+    rows,                       # which of them are shown, (P,)
+    pictures,                   # and their pictures, (P, S, S, 3)
+    side:float,                 # of a picture, in the map's unit
+    windows,                    # dicts: centre (2,), side; rows, pictures, picture_side of those shown in it; text
+    title:str='',
+    width_inch:float=PAGE_INCH,
+) -> plt.Figure:
+    "A map with pictures at their places, and windows of it magnified. Supplementary: Sec. 4, Figure 2."
+    xy = np.asarray(xy, dtype=float)
+    if xy.ndim != 2 or xy.shape[1] != 2: raise ValueError(f'xy must have shape (N, 2), got {xy.shape}')
+    for where, some in (('', dict(rows=rows, pictures=pictures)), *((f' of window {i + 1}', window) for i, window in enumerate(windows))):
+        if np.ndim(some['pictures']) != 4 or len(some['pictures']) != len(some['rows']):
+            raise ValueError(f"pictures{where} must have shape (P, S, S, 3) for {len(some['rows'])} rows, got {np.shape(some['pictures'])}")
+    n, top, below, gap, rest = len(windows), .2, .17, .16, .03                # inches
+    low, high = xy.min(0) - .55*side, xy.max(0) + .55*side
+    tall = (high[1] - low[1]) / (high[0] - low[0])
+    across = (width_inch - gap + below + rest*(n - 1)/n) / (1 + tall/n) if n else width_inch   # so that the windows beside the map share its height
+    height = across*tall
+    each = height/n - below - rest*(n - 1)/n if n else 0
+    fig, page = _page(width_inch, top + height + .02)
+    page.text(0, .02, f"{'(a) ' if n else ''}{title}", va='top', fontsize=8)
+    ax = _inset(page, 0, top, across, height, low, high)
+    ax.scatter(*xy.T, s=1.2, lw=0, c='.72', zorder=1)
+    for row, picture in zip(rows, pictures): _put(ax, xy[row], side, picture)
+    for i, window in enumerate(windows): _frame(ax, window['centre'], window['side'], WINDOW_COLOURS[i % len(WINDOW_COLOURS)], i + 1)
+    if not n: return fig
+    left = width_inch - each
+    page.text(left, .02, '(b) the windows magnified', va='top', fontsize=8)
+    for i, window in enumerate(windows):
+        colour, half = WINDOW_COLOURS[i % len(WINDOW_COLOURS)], window['side']/2
+        y = top + i*(each + below + rest)
+        zoom = _inset(page, left, y, each, each, np.asarray(window['centre']) - half, np.asarray(window['centre']) + half)
+        zoom.scatter(*xy.T, s=2, lw=0, c='.72', zorder=1)
+        for row, picture in zip(window['rows'], window['pictures']): _put(zoom, xy[row], window['picture_side'], picture)
+        for spine in zoom.spines.values(): spine.set(visible=True, color=colour, linewidth=2, zorder=4)
+        zoom.text(.03, .97, str(i + 1), transform=zoom.transAxes, ha='left', va='top', color='w', fontweight='bold', bbox=dict(boxstyle='square,pad=.25', fc=colour, ec='none'), zorder=5)
+        page.text(left + each/2, y + each + .03, window['text'], ha='center', va='top', fontsize=7)
+    return fig
+
+def _inset(page, x, y, width, height, low, high):
+    "Axes at a place of a page, in inches, showing the map from `low` to `high`."
+    total = page.figure.get_size_inches()
+    ax = page.figure.add_axes([x/total[0], 1 - (y + height)/total[1], width/total[0], height/total[1]], xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
+    for spine in ax.spines.values(): spine.set_visible(False)
+    return ax
+
+def _put(ax, at, side, picture):
+    "A picture at its place."
+    x, y = np.asarray(at) - side/2
+    ax.imshow(picture, extent=(x, x + side, y, y + side), aspect='auto', zorder=2)
+
+def _frame(ax, centre, side, colour, number):
+    x, y = np.asarray(centre) - side/2
+    ax.add_patch(plt.Rectangle((x, y), side, side, fill=False, ec=colour, lw=1.6, zorder=4))
+    ax.text(x, y + side, str(number), ha='left', va='bottom', color='w', fontweight='bold', bbox=dict(boxstyle='square,pad=.25', fc=colour, ec='none'), zorder=5)
 
 # %% ../nbs/32_plots.ipynb #2de66b2f
 RULES = {   # colour, line
@@ -281,4 +348,112 @@ def over_steps(
         for ax in axes[-1]: ax.set_xlabel('step')
         handles = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels())}
         fig.legend(handles.values(), handles, loc='outside upper center', ncols=len(handles))
+    return fig
+
+# %% ../nbs/32_plots.ipynb #354dd1d5
+def _whiskers(ax, x, stated, arm, **how):
+    "Means with their intervals, (K, 3); where an interval is NaN, the mean alone."
+    mean, low, high = np.asarray(stated, dtype=float).T
+    reach = np.nan_to_num([mean - low, high - mean])
+    return ax.errorbar(x, mean, yerr=np.maximum(reach, 0), color=COLOURS[arm], marker=MARKERS[arm], **how)
+
+def _check_stated(name, stated, n):
+    for arm, values in stated.items():
+        if arm not in COLOURS: raise ValueError(f"{name} must be named by arms of the style, {', '.join(COLOURS)}, got {arm!r}")
+        if np.shape(values) != (n, 3): raise ValueError(f'{name} must have mean, low and high of {n} for each arm, got shape {np.shape(values)} for {arm}')
+
+def _curves(ax, images, curves, bound, best):
+    for at, (arm, stated) in enumerate(curves.items()):
+        apart = np.asarray(images) * 1.05**(at - (len(curves) - 1)/2)       # so that intervals do not hide one another
+        known = ~np.isnan(np.asarray(stated, dtype=float)[:, 0])
+        _whiskers(ax, apart[known], np.asarray(stated)[known], arm, label=NAMES[arm])
+        if best is not None and arm in best: ax.plot(apart, best[arm], MARKERS[arm], mfc='none', mec=COLOURS[arm], ms=6, mew=.7)
+    if bound is not None:
+        mean, low, high = bound
+        ax.axhline(mean, color='k', lw=.9, ls=(0, (4, 2)))
+        if low < high: ax.axhspan(low, high, color='k', alpha=.08, lw=0)
+        ax.annotate(NAMES['supervised-all'], (1, mean), (-1, 2), xycoords=('axes fraction', 'data'), textcoords='offset points', ha='right', va='bottom')
+    ax.set_xscale('log')
+    ax.set_xticks(images, [f'{n:,.0f}' for n in images])
+    ax.minorticks_off()
+    ax.margins(x=.14, y=.1)
+    ax.set(xlabel='labelled images', ylabel='MPJPE on test subjects, mm')
+
+def _of_parts(ax, parts, stated):
+    for at, (arm, values) in enumerate(stated.items()):
+        _whiskers(ax, np.arange(len(parts)) + .17*(at - (len(stated) - 1)/2), values, arm, ls='none')
+    for edge in range(1, len(parts)): ax.axvline(edge - .5, color='.9', lw=.5, zorder=0)
+    ax.set_xticks(range(len(parts)), [part.replace(' ', '\n') for part in parts], rotation=0)
+    ax.set_xlim(-.5, len(parts) - .5)
+    ax.set_ylabel('MPJPE, mm')
+    ax.tick_params(axis='x', length=0)
+
+def _of_subjects(ax, names, errors, from_arm, to_arm):
+    "A row per subject, the largest gain on top; its change in percent at the right."
+    start, end = (np.asarray(errors[arm], dtype=float) for arm in (from_arm, to_arm))
+    order = np.argsort(1 - end/start)                                       # drawn from below
+    rows = np.arange(len(names))
+    ax.hlines(rows, end[order], start[order], color='.75', lw=1.4, zorder=1)
+    for arm, values in errors.items(): ax.plot(np.asarray(values)[order], rows, MARKERS[arm], color=COLOURS[arm], zorder=2)
+    for row, at in zip(rows, order):
+        ax.annotate(f'{100*(end[at]/start[at] - 1):+.0f} %'.replace('-', '\N{MINUS SIGN}'), (1.02, row), xycoords=('axes fraction', 'data'), va='center', fontsize=6)
+    ax.set_yticks(rows, np.asarray(names)[order])
+    ax.set_ylim(-.6, len(names) - .4)
+    ax.margins(x=.06)
+    ax.tick_params(axis='y', length=0)
+    ax.set_xlabel('MPJPE, mm')
+
+def semi_supervision(
+    images,             # labelled images at each budget, (K,)
+    curves:dict,        # arm -> mean, low, high at each budget, mm, (K, 3); NaN where there is nothing
+    parts,              # names of parts of the data, (P,)
+    of_parts:dict,      # arm -> mean, low, high on each part, mm, (P, 3)
+    subjects,           # names of the test subjects, (S,)
+    of_subjects:dict,   # arm -> error of each test subject, mm, (S,)
+    bound=None,         # mean, low, high with the labels of everybody, mm
+    best:dict|None=None,    # arm -> mean at each budget with each arm stopped at its own best validation, mm, (K,)
+) -> plt.Figure:        # as wide as a page
+    "Error against labels, on the parts of the data, on each test subject. Ours: the figure is not in the paper."
+    _check_stated('curves', curves, len(images))
+    _check_stated('of_parts', of_parts, len(parts))
+    for name, found, n in (('of_subjects', of_subjects, len(subjects)), ('best', best or {}, len(images))):
+        for arm, values in found.items():
+            if np.shape(values) != (n,): raise ValueError(f'{name} must have {n} numbers for each arm, got shape {np.shape(values)} for {arm}')
+    fig, axes = plt.subplots(1, 3, figsize=(PAGE_INCH, max(2.15, .5 + .125*len(subjects))), width_ratios=[1, 1.15, .85])
+    _curves(axes[0], images, curves, bound, best)
+    _of_parts(axes[1], parts, of_parts)
+    if {'supervised', 'joint'} <= set(of_subjects): _of_subjects(axes[2], subjects, of_subjects, 'supervised', 'joint')
+    for ax, title in zip(axes, ('(a) labels', '(b) parts of the data', '(c) test subjects')): ax.set_title(title, loc='left')
+    drawn = dict(zip(*reversed(axes[0].get_legend_handles_labels())))
+    fig.legend(drawn.values(), drawn.keys(), loc='outside upper center', ncols=len(drawn))
+    return fig
+
+# %% ../nbs/32_plots.ipynb #9de13028
+def configurations(
+    errors,     # of each configuration, mm, (N,)
+    levers,     # what it was tried for, (N,), a row each in their first order
+    arms,       # its arm, (N,)
+    chosen,     # bool (N,)
+    label:str='MPJPE on validation subjects, mm',
+) -> plt.Figure:    # as wide as a column
+    "Errors of all configurations by what was changed. Ours: not in the paper."
+    errors, levers, arms, chosen = (np.asarray(x) for x in (errors, levers, arms, chosen))
+    if not errors.shape == levers.shape == arms.shape == chosen.shape or errors.ndim != 1: raise ValueError(
+        f'errors, levers, arms and chosen must have one shape (N,), got {errors.shape}, {levers.shape}, {arms.shape} and {chosen.shape}')
+    rows, kinds = list(dict.fromkeys(levers)), list(dict.fromkeys(arms))
+    if unknown := set(kinds) - set(COLOURS): raise ValueError(f"arms must be some of {', '.join(COLOURS)}, got {', '.join(sorted(unknown))}")
+    fig, ax = plt.subplots(figsize=(COLUMN_INCH, max(1.3, .75 + .17*len(rows))))
+    for at, arm in enumerate(kinds):
+        apart = .2*(at - (len(kinds) - 1)/2)
+        y = np.array([rows.index(lever) for lever in levers]) + apart
+        of_arm, best = arms == arm, (arms == arm) & chosen
+        ax.plot(errors[of_arm], y[of_arm], MARKERS[arm], color=COLOURS[arm], label=NAMES[arm], alpha=.8, mew=.3, mec='w')
+        ax.plot(errors[best], y[best], 'o', mfc='none', mec='k', ms=7, mew=.9, zorder=5)
+        for error in errors[best]: ax.axvline(error, color=COLOURS[arm], lw=.7, zorder=0)
+    for edge in range(1, len(rows)): ax.axhline(edge - .5, color='.9', lw=.5, zorder=0)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - .5, -.5)
+    ax.tick_params(axis='y', length=0)
+    ax.set_xlabel(label)
+    fig.legend(loc='outside upper center', ncols=3, columnspacing=1)
     return fig
