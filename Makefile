@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help test notebooks lint readme bench clean
+.PHONY: help test reproduce smoke notebooks lint readme bench clean
 
 WORKERS ?= 2
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -35,6 +35,12 @@ test: $(INSTALLED)  ## run everything: lint, notebooks exported and clean, every
 		awk '/^[<>]/ {print "  " $$4}' .venv/changed | sort -u >&2; exit 1; }
 	$(BIN)/nbdev_test --n_workers $(WORKERS) --timing
 	$(BIN)/python -m pytest -n $(WORKERS) tests
+
+reproduce: $(INSTALLED)  ## make every table and figure of the supplementary: a quarter of an hour on two cores
+	$(BIN)/mvssl reproduce --profile laptop --out .
+
+smoke: $(INSTALLED)  ## the same, tiny, into build/smoke: shows that all of it runs
+	$(BIN)/mvssl reproduce --profile smoke --out build/smoke
 
 notebooks: $(INSTALLED)  ## export mvssl/ from the notebooks and clean them
 	$(BIN)/nbdev_export

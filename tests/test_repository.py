@@ -46,6 +46,7 @@ STANDS_ON = {
 SOURCES = ['motion', 'bodies', 'rendering', 'synthetic', 'mocap', 'crops', 'human36m', 'mpi_inf_3dhp', 'videos']
 for at, source in enumerate(SOURCES):    # a source may use the ground and the sources before it
     STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', 'skeleton', *(f'sources.{lower}' for lower in SOURCES[:at])]
+STANDS_ON['reproduce'] = ['training', 'report', 'sources.synthetic']
 STANDS_ON['cli'] = list(STANDS_ON)
 
 
