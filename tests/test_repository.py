@@ -42,6 +42,7 @@ STANDS_ON = {
     'training': ['batches', 'encoder', 'loss', 'evaluation', 'runs'],
     'report': ['runs'],
     'negatives': ['training'],
+    'margins': ['evaluation'],
 }
 SOURCES = ['motion', 'bodies', 'rendering', 'synthetic', 'mocap', 'crops', 'human36m', 'mpi_inf_3dhp', 'videos']
 for at, source in enumerate(SOURCES):    # a source may use the ground and the sources before it
