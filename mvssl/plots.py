@@ -367,12 +367,12 @@ def _curves(ax, images, curves, bound, best):
         apart = np.asarray(images) * 1.05**(at - (len(curves) - 1)/2)       # so that intervals do not hide one another
         known = ~np.isnan(np.asarray(stated, dtype=float)[:, 0])
         _whiskers(ax, apart[known], np.asarray(stated)[known], arm, label=NAMES[arm])
-        if best is not None and arm in best: ax.plot(apart, best[arm], MARKERS[arm], mfc='none', mec=COLOURS[arm], ms=6, mew=.7)
+        if best is not None and arm in best: ax.plot(apart, best[arm], MARKERS[arm], mfc='none', mec=COLOURS[arm], ms=6.5, mew=.6)
     if bound is not None:
         mean, low, high = bound
         ax.axhline(mean, color='k', lw=.9, ls=(0, (4, 2)))
         if low < high: ax.axhspan(low, high, color='k', alpha=.08, lw=0)
-        ax.annotate(NAMES['supervised-all'], (1, mean), (-1, 2), xycoords=('axes fraction', 'data'), textcoords='offset points', ha='right', va='bottom')
+        ax.annotate(f"{NAMES['supervised-all']}: {mean:.0f}", (0, mean), (3, 2), xycoords=('axes fraction', 'data'), textcoords='offset points', va='bottom')
     ax.set_xscale('log')
     ax.set_xticks(images, [f'{n:,.0f}' for n in images])
     ax.minorticks_off()
@@ -383,7 +383,7 @@ def _of_parts(ax, parts, stated):
     for at, (arm, values) in enumerate(stated.items()):
         _whiskers(ax, np.arange(len(parts)) + .17*(at - (len(stated) - 1)/2), values, arm, ls='none')
     for edge in range(1, len(parts)): ax.axvline(edge - .5, color='.9', lw=.5, zorder=0)
-    ax.set_xticks(range(len(parts)), [part.replace(' ', '\n') for part in parts], rotation=0)
+    ax.set_xticks(range(len(parts)), parts, rotation=28, ha='right', rotation_mode='anchor')
     ax.set_xlim(-.5, len(parts) - .5)
     ax.set_ylabel('MPJPE, mm')
     ax.tick_params(axis='x', length=0)
@@ -397,6 +397,7 @@ def _of_subjects(ax, names, errors, from_arm, to_arm):
     for arm, values in errors.items(): ax.plot(np.asarray(values)[order], rows, MARKERS[arm], color=COLOURS[arm], zorder=2)
     for row, at in zip(rows, order):
         ax.annotate(f'{100*(end[at]/start[at] - 1):+.0f} %'.replace('-', '\N{MINUS SIGN}'), (1.02, row), xycoords=('axes fraction', 'data'), va='center', fontsize=6)
+    ax.annotate('change', (1.02, len(names) - .35), xycoords=('axes fraction', 'data'), va='bottom', fontsize=6)
     ax.set_yticks(rows, np.asarray(names)[order])
     ax.set_ylim(-.6, len(names) - .4)
     ax.margins(x=.06)
@@ -419,12 +420,13 @@ def semi_supervision(
     for name, found, n in (('of_subjects', of_subjects, len(subjects)), ('best', best or {}, len(images))):
         for arm, values in found.items():
             if np.shape(values) != (n,): raise ValueError(f'{name} must have {n} numbers for each arm, got shape {np.shape(values)} for {arm}')
-    fig, axes = plt.subplots(1, 3, figsize=(PAGE_INCH, max(2.15, .5 + .125*len(subjects))), width_ratios=[1, 1.15, .85])
+    fig, axes = plt.subplots(1, 3, figsize=(PAGE_INCH, max(2.35, .6 + .13*len(subjects))), width_ratios=[1, 1.15, .85])
     _curves(axes[0], images, curves, bound, best)
     _of_parts(axes[1], parts, of_parts)
     if {'supervised', 'joint'} <= set(of_subjects): _of_subjects(axes[2], subjects, of_subjects, 'supervised', 'joint')
     for ax, title in zip(axes, ('(a) labels', '(b) parts of the data', '(c) test subjects')): ax.set_title(title, loc='left')
     drawn = dict(zip(*reversed(axes[0].get_legend_handles_labels())))
+    if best: drawn['at its best validation'] = plt.Line2D([], [], ls='none', marker='o', mfc='none', mec='.3', ms=6.5, mew=.6)
     fig.legend(drawn.values(), drawn.keys(), loc='outside upper center', ncols=len(drawn))
     return fig
 
@@ -447,7 +449,7 @@ def configurations(
         apart = .2*(at - (len(kinds) - 1)/2)
         y = np.array([rows.index(lever) for lever in levers]) + apart
         of_arm, best = arms == arm, (arms == arm) & chosen
-        ax.plot(errors[of_arm], y[of_arm], MARKERS[arm], color=COLOURS[arm], label=NAMES[arm], alpha=.8, mew=.3, mec='w')
+        ax.plot(errors[of_arm], y[of_arm], MARKERS[arm], color=COLOURS[arm], label=NAMES[arm], mew=.3, mec='w')
         ax.plot(errors[best], y[best], 'o', mfc='none', mec='k', ms=7, mew=.9, zorder=5)
         for error in errors[best]: ax.axvline(error, color=COLOURS[arm], lw=.7, zorder=0)
     for edge in range(1, len(rows)): ax.axhline(edge - .5, color='.9', lw=.5, zorder=0)
