@@ -195,31 +195,41 @@ def map_figure(
     for where, some in (('', dict(rows=rows, pictures=pictures)), *((f' of window {i + 1}', window) for i, window in enumerate(windows))):
         if np.ndim(some['pictures']) != 4 or len(some['pictures']) != len(some['rows']):
             raise ValueError(f"pictures{where} must have shape (P, S, S, 3) for {len(some['rows'])} rows, got {np.shape(some['pictures'])}")
-    n, top, below, gap, rest = len(windows), .2, .17, .16, .03                # inches
-    low, high = xy.min(0) - .55*side, xy.max(0) + .55*side
-    tall = (high[1] - low[1]) / (high[0] - low[0])
-    across = (width_inch - gap + below + rest*(n - 1)/n) / (1 + tall/n) if n else width_inch   # so that the windows beside the map share its height
-    height = across*tall
-    each = height/n - below - rest*(n - 1)/n if n else 0
-    fig, page = _page(width_inch, top + height + .02)
-    page.text(0, .02, f"{'(a) ' if n else ''}{title}", va='top', fontsize=8)
-    ax = _inset(page, 0, top, across, height, low, high)
+    low = np.min([xy.min(0) - .55*side, *(np.subtract(window['centre'], .52*window['side']) for window in windows)], axis=0)
+    high = np.max([xy.max(0) + .55*side, *(np.add(window['centre'], .52*window['side']) for window in windows)], axis=0)
+    size, map_at, zooms_at, each = _arrange(len(windows), (high[1] - low[1]) / (high[0] - low[0]), width_inch)
+    fig, page = _page(*size)
+    page.text(0, .02, f"{'(a) ' if windows else ''}{title}", va='top', fontsize=8)
+    ax = _inset(page, *map_at, low, high)
     ax.scatter(*xy.T, s=1.2, lw=0, c='.72', zorder=1)
     for row, picture in zip(rows, pictures): _put(ax, xy[row], side, picture)
     for i, window in enumerate(windows): _frame(ax, window['centre'], window['side'], WINDOW_COLOURS[i % len(WINDOW_COLOURS)], i + 1)
-    if not n: return fig
-    left = width_inch - each
-    page.text(left, .02, '(b) the windows magnified', va='top', fontsize=8)
-    for i, window in enumerate(windows):
+    if windows: page.text(zooms_at[0][0], zooms_at[0][1] - .18, '(b) the windows magnified', va='top', fontsize=8)
+    for i, (window, (x, y)) in enumerate(zip(windows, zooms_at)):
         colour, half = WINDOW_COLOURS[i % len(WINDOW_COLOURS)], window['side']/2
-        y = top + i*(each + below + rest)
-        zoom = _inset(page, left, y, each, each, np.asarray(window['centre']) - half, np.asarray(window['centre']) + half)
+        zoom = _inset(page, x, y, each, each, np.asarray(window['centre']) - half, np.asarray(window['centre']) + half)
         zoom.scatter(*xy.T, s=2, lw=0, c='.72', zorder=1)
         for row, picture in zip(window['rows'], window['pictures']): _put(zoom, xy[row], window['picture_side'], picture)
         for spine in zoom.spines.values(): spine.set(visible=True, color=colour, linewidth=2, zorder=4)
-        zoom.text(.03, .97, str(i + 1), transform=zoom.transAxes, ha='left', va='top', color='w', fontweight='bold', bbox=dict(boxstyle='square,pad=.25', fc=colour, ec='none'), zorder=5)
-        page.text(left + each/2, y + each + .03, window['text'], ha='center', va='top', fontsize=7)
+        _number(zoom, .012, .988, i + 1, colour, transform=zoom.transAxes, va='top')
+        page.text(x + each/2, y + each + .03, window['text'], ha='center', va='top', fontsize=7, linespacing=1.1)
     return fig
+
+def _arrange(
+    n,      # windows
+    tall,   # height of the map by its width
+    width,  # of the page, inches
+):          # size of the page; place and size of the map; places of the windows, their side
+    "A wide map has its windows below, any other has them at its right, as high as it is."
+    top, text, gap, rest = .2, .27, .16, .05
+    if not n: return (width, top + width*tall), (0, top, width, width*tall), [], 0
+    if tall < .62:
+        each = (width - (n - 1)*gap) / n
+        y = top + width*tall + .25
+        return (width, y + each + text), (0, top, width, width*tall), [(i*(each + gap), y) for i in range(n)], each
+    across = (width - gap + text + rest*(n - 1)/n) / (1 + tall/n)
+    each = across*tall/n - text - rest*(n - 1)/n
+    return (width, top + across*tall), (0, top, across, across*tall), [(width - each, top + i*(each + text + rest)) for i in range(n)], each
 
 def _inset(page, x, y, width, height, low, high):
     "Axes at a place of a page, in inches, showing the map from `low` to `high`."
@@ -234,9 +244,13 @@ def _put(ax, at, side, picture):
     ax.imshow(picture, extent=(x, x + side, y, y + side), aspect='auto', zorder=2)
 
 def _frame(ax, centre, side, colour, number):
+    "Where a window is."
     x, y = np.asarray(centre) - side/2
     ax.add_patch(plt.Rectangle((x, y), side, side, fill=False, ec=colour, lw=1.6, zorder=4))
-    ax.text(x, y + side, str(number), ha='left', va='bottom', color='w', fontweight='bold', bbox=dict(boxstyle='square,pad=.25', fc=colour, ec='none'), zorder=5)
+    _number(ax, x, y + side, number, colour, va='top')
+
+def _number(ax, x, y, number, colour, **more):
+    ax.text(x, y, str(number), ha='left', color='w', fontweight='bold', bbox=dict(boxstyle='square,pad=.2', fc=colour, ec='none'), zorder=5, **more)
 
 # %% ../nbs/32_plots.ipynb #2de66b2f
 RULES = {   # colour, line
@@ -251,11 +265,11 @@ def _distance_axes(ax, distances, same_mm, least):
         colour, line = RULES.get(name, (OKABE_ITO['grey'], '-'))
         values = np.sort(values)
         ax.step(values, np.arange(1, len(values) + 1)/len(values), where='post', color=colour, ls=line, label=name)
-    for name, mm in same_mm.items():
+    for mm in same_mm:
         ax.axvline(mm, color='.2', lw=.6, ls=(0, (1, 2)), zorder=0)
-        ax.annotate(name, (mm, 1), xytext=(-1.5, 0), textcoords='offset points', xycoords=('data', 'axes fraction'), rotation=90, ha='right', va='top', fontsize=6, color='.3')
+        ax.annotate(f'{mm:.0f} mm', (mm, 1), xytext=(-1.5, -1), textcoords='offset points', xycoords=('data', 'axes fraction'), rotation=90, ha='right', va='top', fontsize=6, color='.3')
     ax.set(xscale='log', yscale='log', xlim=(2, 500), ylim=(least, 1), xlabel='true distance of the negative, mm')
-    ax.set_xticks([2, 5, 10, 20, 50, 100, 200, 500], labels=['2', '5', '10', '20', '50', '100', '200', '500'])
+    ax.set_xticks([2, 5, 10, 20, 50, 100, 200], labels=['2', '5', '10', '20', '50', '100', '200'])
     ax.set_yticks([y for y in (.001, .01, .1, 1) if y >= least], labels=[f'{100*y:g} %' for y in (.001, .01, .1, 1) if y >= least])
     ax.minorticks_off()
 
@@ -289,7 +303,7 @@ def selection_of_negatives(
     shares,         # title of a panel -> way of choosing -> step (K,), share of false negatives, its low and high end, (K,) each
     examples,       # way of choosing -> pictures uint8 (Q, 3, S, S, 3) of anchor, positive, negative, and distances of the latter, mm, (Q,)
     columns,        # a title for each of the Q columns of examples
-    same_mm,        # words -> distance up to which poses count as the same, mm; the first is that of the shares
+    same_mm,        # distances up to which poses count as the same, mm; the first is that of the shares
     over_beta,      # title of a panel -> 'with chunks' and 'without chunks' -> beta (K,), share of false negatives, its low and high end, (K,) each
     beta,           # that of the training
     least=.002,     # the smallest share that is shown
@@ -313,7 +327,7 @@ def selection_of_negatives(
             _share_axes(ax, values, 'beta, chord length')
             ax.axvline(beta, color='.2', lw=.6, ls=(0, (1, 2)), zorder=0)
         axes[0, 0].set_ylabel('pairs with a negative\nnearer than that')
-        for row in axes[1:]: row[0].set_ylabel(f'false negatives, %\n({next(iter(same_mm))})')
+        for row in axes[1:]: row[0].set_ylabel(f'false negatives, %\n(within {same_mm[0]:.0f} mm)')
         above.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside upper center', ncols=6)
         for name, (x, share, _, _) in next(iter(over_beta.values())).items():
             axes[2, 0].annotate(name, (x[0], 100*share[0]), xytext=(2, 3), textcoords='offset points', fontsize=6, color=_BY_CHUNKS[name][0])
