@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMN_INCH', 'PAGE_INCH', 'OKABE_ITO', 'ARMS', 'COLOURS', 'MARKERS', 'NAMES', 'WINDOW_COLOURS', 'STYLE', 'RULES',
-           'contact_sheet', 'use_style', 'training_course', 'retrieval_figure', 'map_figure', 'selection_of_negatives',
-           'over_steps', 'semi_supervision', 'configurations']
+           'SERIES', 'contact_sheet', 'use_style', 'training_course', 'retrieval_figure', 'map_figure',
+           'selection_of_negatives', 'over_steps', 'semi_supervision', 'configurations']
 
 # %% ../nbs/32_plots.ipynb #851a1e0a
 import matplotlib.pyplot as plt
@@ -334,13 +334,14 @@ def selection_of_negatives(
         _example_axes(below, examples, columns)
     return fig
 
-# %% ../nbs/32_plots.ipynb #1a46b9bc
+# %% ../nbs/32_plots.ipynb #69deeeea
+SERIES = tuple((OKABE_ITO[colour], line) for colour, line in (('sky', '-'), ('black', '--'), ('orange', '-.'), ('vermillion', ':')))    # of settings in order
+
 def over_steps(
-    panels,         # title of a panel -> name of a line -> steps (K,), values of n trainings (n, K)
-    looks,          # name of a line -> colour, line style
-    columns=2,      # panels side by side
-    references=None,# title of a panel -> value of a dotted line
-    width=PAGE_INCH,
+    panels,             # title of a panel -> name of a line -> steps (K,), values of n trainings (n, K)
+    looks,              # name of a line -> colour, line style
+    columns=2,          # panels side by side
+    references=None,    # title of a panel -> value of a dotted line
 ) -> plt.Figure:
     "Courses of trainings, one panel per quantity. Ours: not in the paper."
     for title, lines in panels.items():
@@ -349,7 +350,7 @@ def over_steps(
             if name not in looks: raise ValueError(f'looks must have all lines, {name!r} is not in {list(looks)}')
     rows = -(-len(panels)//columns)
     with use_style():
-        fig, axes = plt.subplots(rows, columns, figsize=(width, .3 + 1.45*rows), sharex=True, squeeze=False)
+        fig, axes = plt.subplots(rows, columns, figsize=(PAGE_INCH, .3 + 1.45*rows), sharex=True, squeeze=False)
         for ax, (title, lines) in zip(axes.flat, panels.items()):
             for name, (steps, values) in lines.items():
                 colour, line = looks[name]
@@ -450,23 +451,28 @@ def configurations(
     levers,     # what it was tried for, (N,), a row each in their first order
     arms,       # its arm, (N,)
     chosen,     # bool (N,)
+    phases=None,    # what it can be compared within, such as a set of people, (N,); None: all with all
     label:str='MPJPE on validation subjects, mm',
 ) -> plt.Figure:    # as wide as a column
     "Errors of all configurations by what was changed. Ours: not in the paper."
-    errors, levers, arms, chosen = (np.asarray(x) for x in (errors, levers, arms, chosen))
-    if not errors.shape == levers.shape == arms.shape == chosen.shape or errors.ndim != 1: raise ValueError(
-        f'errors, levers, arms and chosen must have one shape (N,), got {errors.shape}, {levers.shape}, {arms.shape} and {chosen.shape}')
+    errors, levers, arms, chosen, phases = (np.asarray(x) for x in (errors, levers, arms, chosen, np.zeros(len(errors)) if phases is None else phases))
+    if not errors.shape == levers.shape == arms.shape == chosen.shape == phases.shape or errors.ndim != 1: raise ValueError(
+        f'errors, levers, arms, chosen and phases must have one shape (N,), got {errors.shape}, {levers.shape}, {arms.shape}, {chosen.shape} and {phases.shape}')
     rows, kinds = list(dict.fromkeys(levers)), list(dict.fromkeys(arms))
     if unknown := set(kinds) - set(COLOURS): raise ValueError(f"arms must be some of {', '.join(COLOURS)}, got {', '.join(sorted(unknown))}")
     fig, ax = plt.subplots(figsize=(COLUMN_INCH, max(1.3, .75 + .17*len(rows))))
+    row = np.array([rows.index(lever) for lever in levers])
     for at, arm in enumerate(kinds):
-        apart = .2*(at - (len(kinds) - 1)/2)
-        y = np.array([rows.index(lever) for lever in levers]) + apart
+        y = row + .2*(at - (len(kinds) - 1)/2)
         of_arm, best = arms == arm, (arms == arm) & chosen
         ax.plot(errors[of_arm], y[of_arm], MARKERS[arm], color=COLOURS[arm], label=NAMES[arm], mew=.3, mec='w')
         ax.plot(errors[best], y[best], 'o', mfc='none', mec='k', ms=7, mew=.9, zorder=5)
-        for error in errors[best]: ax.axvline(error, color=COLOURS[arm], lw=.7, zorder=0)
-    for edge in range(1, len(rows)): ax.axhline(edge - .5, color='.9', lw=.5, zorder=0)
+        for error, phase in zip(errors[best], phases[best]):
+            ax.vlines(error, row[phases == phase].min() - .5, row[phases == phase].max() + .5, color=COLOURS[arm], lw=.7, zorder=0)
+    phase_of = [phases[levers == lever][0] for lever in rows]
+    for edge in range(1, len(rows)):
+        same = phase_of[edge] == phase_of[edge - 1]
+        ax.axhline(edge - .5, color='.9' if same else '.4', lw=.5, zorder=0)
     ax.set_yticks(range(len(rows)), rows)
     ax.set_ylim(len(rows) - .5, -.5)
     ax.tick_params(axis='y', length=0)
