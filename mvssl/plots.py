@@ -136,7 +136,7 @@ def retrieval_figure(
     "Queries and their nearest images, with pose distances. Supplementary: Sec. 3, Figure 1."
     for block in blocks: _check_block(block)
     n_columns, n_found = [len(block['queries']) for block in blocks], len(blocks[0]['found'][0])
-    rest, left, gap, apart = .035, .16, .1, .26     # inches: between images, of row names, between blocks, between datasets
+    rest, left, gap, apart = .035, .2, .1, .24     # inches: between images, of row names, between blocks, between datasets
     is_new = [i > 0 and block['data'] != blocks[i - 1]['data'] for i, block in enumerate(blocks)]
     side = (width_inch - left - sum(apart if new else gap for new in is_new[1:])) / sum(n_columns)
     top, line = .62, .135                           # headings; a line of small type
@@ -144,7 +144,7 @@ def retrieval_figure(
     height = rows[-1] + side + 2*line + .03
     fig, ax = _page(width_inch, height)
     for row, name in zip(rows, ['query', *(_ordinal(i + 1) for i in range(n_found))]):
-        ax.text(left - .05, row + side/2, name, rotation=90, ha='center', va='center', fontsize=7)
+        ax.text(.075, row + side/2, name, rotation=90, ha='center', va='center', fontsize=7)
     x, span = left, {}
     for block, new in zip(blocks, is_new):
         if block is not blocks[0]: x += apart if new else gap
