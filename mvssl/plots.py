@@ -465,7 +465,7 @@ def configurations(
     for at, arm in enumerate(kinds):
         y = row + .2*(at - (len(kinds) - 1)/2)
         of_arm, best = arms == arm, (arms == arm) & chosen
-        ax.plot(errors[of_arm], y[of_arm], MARKERS[arm], color=COLOURS[arm], label=NAMES[arm], mew=.3, mec='w')
+        ax.plot(errors[of_arm], y[of_arm], MARKERS[arm], color=COLOURS[arm], label=NAMES[arm], mew=.3, mec='w', ms=6 if MARKERS[arm] == '*' else None)
         ax.plot(errors[best], y[best], 'o', mfc='none', mec='k', ms=7, mew=.9, zorder=5)
         for error, phase in zip(errors[best], phases[best]):
             ax.vlines(error, row[phases == phase].min() - .5, row[phases == phase].max() + .5, color=COLOURS[arm], lw=.7, zorder=0)
