@@ -69,13 +69,13 @@ def best_setting(
 # %% ../nbs/35_margins.ipynb #384763c1
 def unsteadiness(
     values,             # along a training, at equal distances, (K,)
-    share:float=.5,     # of them, the last ones, is looked at
-) -> float:             # standard deviation about a straight line, in the unit of the values
+    share:float=.5,     # of them, the last ones, is looked at, but at least 3
+) -> float:             # standard deviation about a straight line, in the unit of the values; NaN for fewer than 3
     "How much something wavers along a training. Ours: the supplementary says that large margins destabilise, not how that was seen."
     values = np.asarray(values, dtype=np.float64)
     if not 0 < share <= 1: raise ValueError(f'share must lie in (0, 1], got {share}')
     if values.ndim != 1: raise ValueError(f'values must have shape (K,), got {values.shape}')
-    values = values[len(values) - math.ceil(share*len(values)):]
+    values = values[-max(3, math.ceil(share*len(values))):]
     if len(values) < 3: return math.nan     # two points are always on a line
     x = np.arange(len(values))
     return float(np.sqrt(np.square(values - np.polyval(np.polyfit(x, values, 1), x)).sum() / (len(values) - 2)))

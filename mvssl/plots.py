@@ -204,7 +204,7 @@ def map_figure(
     ax.scatter(*xy.T, s=1.2, lw=0, c='.72', zorder=1)
     for row, picture in zip(rows, pictures): _put(ax, xy[row], side, picture)
     for i, window in enumerate(windows): _frame(ax, window['centre'], window['side'], WINDOW_COLOURS[i % len(WINDOW_COLOURS)], i + 1)
-    if windows: page.text(zooms_at[0][0], zooms_at[0][1] - .18, '(b) the windows magnified', va='top', fontsize=8)
+    if windows: page.text(zooms_at[0][0], zooms_at[0][1] - .18, '(b) windows of (a)', va='top', fontsize=8)
     for i, (window, (x, y)) in enumerate(zip(windows, zooms_at)):
         colour, half = WINDOW_COLOURS[i % len(WINDOW_COLOURS)], window['side']/2
         zoom = _inset(page, x, y, each, each, np.asarray(window['centre']) - half, np.asarray(window['centre']) + half)
@@ -234,7 +234,7 @@ def _arrange(
 def _inset(page, x, y, width, height, low, high):
     "Axes at a place of a page, in inches, showing the map from `low` to `high`."
     total = page.figure.get_size_inches()
-    ax = page.figure.add_axes([x/total[0], 1 - (y + height)/total[1], width/total[0], height/total[1]], xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
+    ax = page.figure.add_axes([x/total[0], 1 - (y + height)/total[1], width/total[0], height/total[1]], xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[], facecolor='none')
     for spine in ax.spines.values(): spine.set_visible(False)
     return ax
 
