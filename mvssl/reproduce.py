@@ -183,7 +183,6 @@ def _module(name):
     path = _HOME.joinpath(*name.split('.')).with_suffix('.py')
     return path.read_text(encoding='utf-8') if path.is_file() else None
 
-@cache
 def _code_of(path):
     "Code of a notebook but for its parameters, whose values stand in the configuration."
     cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
@@ -537,6 +536,7 @@ def _import(name, extra):
 @contextmanager
 def kernels(
     threads:int,    # of each
+    log=None,       # open file for what their processes print beside the notebook; None: where this one prints
 ):                  # a class of kernel managers, for papermill
     "Kernels that share nothing but the machine. Ours: not in the paper."
     AsyncKernelManager = _import('jupyter_client.manager', 'notebooks').AsyncKernelManager
@@ -548,7 +548,7 @@ def kernels(
                 if os.name == 'posix': self.transport, self.ip = 'ipc', f'{own}/k'  # short: a socket's path has room for a hundred letters
 
             async def _async_start_kernel(self, **more):
-                more['env'] = dict(more.get('env') or os.environ) | dict.fromkeys(THREADS, str(threads))
+                more |= dict(env=dict(more.get('env') or os.environ) | dict.fromkeys(THREADS, str(threads)), stdout=log, stderr=log)
                 return await super()._async_start_kernel(**more)
             start_kernel = _async_start_kernel
         yield OwnKernelManager
@@ -597,7 +597,7 @@ def run_job(
     (job.folder/'outcome.json').unlink(missing_ok=True)
     while job.is_running and time.perf_counter() < began + patience_s: time.sleep(.2)
     try:
-        with open(job.folder/'log.txt', 'a', encoding='utf-8') as log, kernels(threads) as manager:
+        with open(job.folder/'log.txt', 'a', encoding='utf-8') as log, kernels(threads, log) as manager:
             papermill.execute_notebook(str(job.notebook), str(job.folder/'executed.ipynb'), job.parameters, kernel_name='python3', kernel_manager_class=manager, progress_bar=False,
                                        stdout_file=log, stderr_file=log)
         if not job.is_done: error = f'ended without its results in {job.folder.name}: its last cell must call run.finish'
@@ -622,7 +622,7 @@ def workers(
         yield run, n, threads
         return
     Client = _import('distributed', 'cluster').Client
-    try: client = Client(scheduler, timeout='20s', set_as_default=False)
+    try: client = Client(scheduler, timeout='10s', set_as_default=False)
     except (OSError, ValueError) as error: raise ValueError(f'--scheduler must be the address of a running Dask scheduler, as in tcp://host:8786, got {scheduler!r} ({error})') from None
     with client:
         client.wait_for_workers(1, timeout=60)

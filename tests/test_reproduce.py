@@ -1,0 +1,358 @@
+"""Batches from end to end: what they leave, what they do not make twice, kills, clusters, failures. Stores and trainings are those of the smoke profile."""
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell
+
+from mvssl import reproduce as module
+from mvssl.dataset import MultiviewDataset
+from mvssl.encoder import load_network
+from mvssl.reproduce import GROUPS, NEEDS, PROFILES, Batch, code_key, groups, jobs_of, make_stores, reproduce, root_of, run_job, status
+from mvssl.runs import hold, is_held
+from mvssl.training import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ROOT / 'nbs' / 'experiments'
+MVSSL = Path(sys.executable).parent / 'mvssl'
+ARTEFACTS = {    # notebook -> what it must leave
+    'semi_supervision': ('semi_supervision.png', 'semi_supervision.pdf', 'semi_supervision.csv', 'semi_supervision.md', 'semi_supervision.json'),
+    '1_selection_of_negatives': ('sec1_negatives.png', 'sec1_negatives.pdf', 'sec1_negatives.json'),
+    '2_margin_ablation': ('table1_margin_ablation.csv', 'table1_margin_ablation.md', 'table1_margin_ablation.json', 'margin_stability.png', 'margin_stability.pdf'),
+    '3_pose_retrieval': ('fig1_pose_retrieval.png', 'fig1_pose_retrieval.pdf', 'fig1_scores.csv', 'fig1_scores.md'),
+    '4_embedding_space': ('fig2_embedding_space.png', 'fig2_embedding_space.pdf'),
+}
+
+
+def command(*words, **environment):
+    "Runs `mvssl` with these words."
+    return subprocess.run([MVSSL, *map(str, words)], capture_output=True, text=True, env=os.environ | environment)
+
+
+@pytest.fixture(scope='session')
+def stores(tmp_path_factory):
+    "The smoke profile's stores under a root of their own."
+    batch = Batch('smoke', out=tmp_path_factory.mktemp('stores'))
+    make_stores(batch, say=lambda text: None)
+    return batch.root
+
+
+@pytest.fixture
+def root(stores, tmp_path):
+    "A root in which only the stores are made."
+    shutil.copytree(stores / 'data', tmp_path / 'root' / 'data')
+    return tmp_path / 'root'
+
+
+def edited(source, target, *cells, after):
+    "A copy of a notebook with more code cells after the first one that contains `after`."
+    nb = nbformat.read(source, as_version=4)
+    at = next(i for i, cell in enumerate(nb.cells) if cell.cell_type == 'code' and after in cell.source) + 1
+    nb.cells[at:at] = map(new_code_cell, cells)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nb, target)
+
+
+ANALYSIS = """
+import os
+import pandas as pd
+from mvssl.reproduce import Batch
+from mvssl.runs import save_table
+batch = Batch(profile, data, second_data, out)
+run = batch.open_run(NAME, dict(seed=seed))
+print('threads', os.environ['OMP_NUM_THREADS'])
+"""
+PARAMETERS = "profile: str = 'smoke'\ndata: str = 'synthetic'\nsecond_data: str = ''\nout: str = ''\nseed: int = 0"
+
+
+def analysis(folder, name, *cells):
+    "A made-up analysis that saves a small table, or does what the cells do."
+    nb = nbformat.v4.new_notebook(cells=[new_code_cell(PARAMETERS, metadata=dict(tags=['parameters'])), new_code_cell(ANALYSIS.replace('NAME', repr(name))),
+                                         *map(new_code_cell, cells), new_code_cell(f"save_table(pd.DataFrame(dict(a=[1])), 'made_by_{name[0]}', run)\nrun.finish({{}})")],
+                                  metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')))
+    nbformat.write(nb, folder / f'{name}.ipynb')
+
+
+FAKE = """
+import json
+from mvssl.runs import open_run
+run.folder.parent.mkdir(parents=True, exist_ok=True)
+with open_run(run.folder, dict(name=run.name), resume=True) as fake: fake.finish(dict(steps=1))
+(run.folder/'errors.csv').write_text('weights')
+raise SystemExit
+"""
+
+
+@pytest.fixture
+def made_up(tmp_path, monkeypatch):
+    "A folder of experiments whose training pretends; a test adds analyses."
+    folder = tmp_path / 'experiments'
+    nb = nbformat.read(EXPERIMENTS / 'train.ipynb', as_version=4)
+    last = next(i for i, cell in enumerate(nb.cells) if 'batch.folder_of' in cell.source)
+    nb.cells[last + 1:] = [new_code_cell(FAKE.replace('raise SystemExit\n', ''))]
+    folder.mkdir()
+    nbformat.write(nb, folder / 'train.ipynb')
+    monkeypatch.setenv('MVSSL_NOTEBOOKS', str(folder))
+    return folder
+
+
+# ---- what is asked ---------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('profile', PROFILES.values(), ids=list(PROFILES))
+def test_arms_differ_in_the_arm_alone(profile):
+    "Every group is a valid configuration, and those of the headline share all but their arm (and what the profile gives an arm)."
+    asked = groups(replace(profile, seeds=dict.fromkeys(GROUPS, 1)))
+    configs = {name: TrainConfig(**dict(validation=profile.validation, test=profile.test) | profile.train | changes) for name, changes in asked.items()}
+    for percent in (100, 10, 2):
+        alike = {repr(replace(configs[f'{arm}-{percent}'], arm='joint')) for arm in ('supervised', 'control', 'joint')}
+        assert len(alike) == 1
+    changed = {name: {field for field, value in vars(config).items() if value != getattr(configs['joint-100'], field)} for name, config in configs.items()}
+    assert changed['joint-m0.8-b0.4'] == {'margin', 'beta'} and changed['joint-neither'] == {'chunk', 'beta'} and changed['info_nce'] == {'loss'}
+    assert changed['supervised-all'] == {'arm', 'labelled'} and len(configs['supervised-all'].labelled) > len(profile.labelled)
+    assert not set(configs['supervised-all'].labelled) & {*profile.validation, *profile.test}
+
+
+def test_every_training_subject_of_the_largest_profiles_is_somebody():
+    for name in ('laptop', 'gpu'):
+        profile = PROFILES[name]
+        assert len(profile.test) >= 8 and all(subject in profile.studio for subject in profile.test + profile.validation)
+        assert all(profile.seeds[group] >= 3 for group in ('supervised-100', 'control-100', 'joint-100', *(group for group in GROUPS if group.startswith('joint-m'))))
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    "A copy of the library that a key is computed of, and a notebook that uses its training."
+    shutil.copytree(ROOT / 'mvssl', tmp_path / 'mvssl', ignore=shutil.ignore_patterns('__pycache__'))
+    monkeypatch.setattr(module, '_HOME', tmp_path / 'mvssl')
+    nb = nbformat.v4.new_notebook(cells=[new_code_cell('seed: int = 0', metadata=dict(tags=['parameters'])), new_code_cell('from mvssl.training import train\nfrom mvssl.reproduce import Batch')])
+    nbformat.write(nb, tmp_path / 'x.ipynb')
+    return tmp_path
+
+
+def change(path, old, new):
+    text = path.read_text(encoding='utf-8')
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding='utf-8')
+
+
+@pytest.mark.parametrize('file, old, new, matters', [
+    ('loss.py', 'import', '# a remark\nimport', False),
+    ('loss.py', '"""', '"""Better said. ', False),
+    ('loss.py', 'def pose_loss(', 'FACTOR = 2\n\n\ndef pose_loss(', True),                   # which training imports
+    ('skeleton.py', 'JOINTS =', 'JOINTS = ()\nJOINTS =', True),                              # which evaluation imports, which training imports
+    ('plots.py', 'import', 'x = 1\nimport', False),                                          # which it does not use
+    ('reproduce.py', 'import', 'x = 1\nimport', False),                                      # what this decides stands in the configuration
+    ('../x.ipynb', 'import train', 'import train, embed', True),
+    ('../x.ipynb', 'seed: int = 0', 'seed: int = 1', False),                                 # its value stands in the configuration
+])
+def test_keys_change_with_code_and_not_with_words(copy, file, old, new, matters):
+    before = code_key(copy / 'x.ipynb')
+    change(copy / 'mvssl' / file, old, new)
+    assert (code_key(copy / 'x.ipynb') != before) == matters
+
+
+def test_keys_change_with_configuration_and_data(root, made_up):
+    batch = Batch('smoke', out=root)
+    folders = {batch.folder_of(batch.config(seed, **changes)) for seed, changes in ((0, {}), (1, {}), (0, dict(margin=.7)), (0, dict(augmentation=None)))}
+    assert len(folders) == 4
+    facts = json.loads((root / 'data/smoke/studio/dataset.json').read_text())
+    (root / 'data/smoke/studio/dataset.json').write_text(json.dumps(facts | dict(checksum='0' * 32)))
+    assert Batch('smoke', out=root).folder_of(batch.config(0)) not in folders
+
+
+def test_a_training_asked_for_by_hand_is_that_of_its_group(root):
+    batch = Batch('smoke', out=root)
+    for group in batch.groups:
+        for training in batch.planned(group):
+            words = batch.job_of(training).parameters
+            config = batch.config(words['seed'], arm=words['arm'], margin=words['margin'], beta=words['beta'], **json.loads(words['overrides']))
+            assert config == training.config and batch.name_of(config) == training.name and batch.folder_of(config) == training.folder
+    assert batch.name_of(batch.config(0, margin=.7)) == 'joint-m0.7-b0.3-s0'
+
+
+# ---- the whole of it -------------------------------------------------------------------------------------------------
+
+def test_smoke_from_end_to_end(tmp_path):
+    "The command a user types; then again, when there is nothing left to do."
+    out = tmp_path / 'out'
+    first = command('reproduce', '--profile', 'smoke', '--out', out)
+    assert first.returncode == 0, first.stdout + first.stderr
+    figures = out / 'figures' / 'smoke-synthetic'
+    wanted = [file for notebook, files in ARTEFACTS.items() for file in files]
+    assert sorted(file for file in wanted if not (figures / file).exists()) == []
+    named = {}
+    for path in figures.glob('*.json'):
+        sidecar = json.loads(path.read_text(encoding='utf-8'))
+        if 'artefacts' not in sidecar: continue
+        named |= sidecar['artefacts']
+        assert {'commit', 'clean', 'config', 'inputs', 'versions', 'device', 'seconds', 'run', 'source'} <= set(sidecar), path.name
+        assert sidecar['inputs']['dataset'] == MultiviewDataset.open(out / 'data/smoke/studio').checksum
+        assert str(tmp_path) not in path.read_text(encoding='utf-8'), 'a path of this machine'
+    for path in figures.iterdir():
+        assert path.stat().st_size < 1e6, path.name
+        if path.suffix != '.json' and path.name != 'report.html': assert named[path.name] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert 'smoke' in (figures / 'report.html').read_text(encoding='utf-8')
+    executed = list((out / 'runs').rglob('executed.ipynb'))
+    assert len(executed) == sum(PROFILES['smoke'].seeds.values()) + len(NEEDS)
+
+    began = time.perf_counter()
+    again = command('reproduce', '--profile', 'smoke', '--out', out)
+    assert again.returncode == 0 and f': 0 run, {len(executed)} reused, 0 failed' in again.stdout, again.stdout + again.stderr
+    assert time.perf_counter() - began < 60
+    told = command('status', '--profile', 'smoke', '--out', out)
+    assert told.returncode == 0 and f'{len(NEEDS)} of {len(NEEDS)} analyses done; not running' in told.stdout
+
+
+def test_a_parameter_that_is_misspelt_is_refused_before_anything_runs(made_up, tmp_path, monkeypatch):
+    analysis(made_up, '2_margin_ablation')
+    monkeypatch.setitem(PROFILES, 'smoke', replace(PROFILES['smoke'], analyses={'2_margin_ablation': dict(sede=1)}))
+    with pytest.raises(ValueError, match="2_margin_ablation.ipynb has no parameter 'sede', did you mean 'seed'?"): reproduce('smoke', out=tmp_path / 'new')
+    assert not (tmp_path / 'new').exists()
+
+
+SLOW = """
+import os, time
+quick = training.validate
+def slowly(*args, **more):
+    time.sleep(float(os.environ.get('SLOW_S', 0)))
+    return quick(*args, **more)
+training.validate = slowly
+"""
+
+
+def wait_for(what, seconds=120):
+    began = time.perf_counter()
+    while not what():
+        assert time.perf_counter() < began + seconds, 'waited in vain'
+        time.sleep(.1)
+
+
+def test_a_killed_batch_goes_on_where_it_was(root, tmp_path, monkeypatch):
+    "Killed while one training has its checkpoint behind it and waits in its second look at the validation subjects."
+    edited(EXPERIMENTS / 'train.ipynb', tmp_path / 'experiments' / 'train.ipynb', SLOW, after='from mvssl import training')
+    monkeypatch.setenv('MVSSL_NOTEBOOKS', str(tmp_path / 'experiments'))
+    words = ['reproduce', '--profile', 'smoke', '--out', str(root), '--only', 'supervised-100', '--jobs', '2']
+    killed = subprocess.Popen([MVSSL, *words], env=os.environ | dict(SLOW_S='15'), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    trainings = Batch('smoke', out=root).planned('supervised-100')
+    wait_for(lambda: all((training.folder / 'checkpoint.pt').exists() for training in trainings))
+    assert status('smoke', out=root).is_running
+    assert set(status('smoke', out=root).jobs.set_index('name').loc[[training.name for training in trainings], 'state']) == {'running'}
+    with pytest.raises(ValueError, match='another process is running'): reproduce('smoke', out=root, only='supervised-100')
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    wait_for(lambda: not any(is_held(training.folder) for training in trainings), 12)    # nobody is left at work
+    found = status('smoke', out=root)
+    assert not found.is_running and str(found).count('step 15 of 20') == 2, 'logged after the checkpoint of step 10'
+
+    done = command(*words)
+    assert done.returncode == 0 and '2 run, 0 reused' in done.stdout, done.stdout + done.stderr
+    for training in trainings:
+        assert len(json.loads((training.folder / 'provenance.json').read_text())) == 2, 'one entry per sitting'
+        assert [step for step in training.log['step']] == [5, 10, 15, 20]
+    once = replace(trainings[0], folder=Batch('smoke', out=tmp_path / 'straight').runs / trainings[0].folder.name)
+    shutil.copytree(root / 'data', tmp_path / 'straight' / 'data')
+    assert reproduce('smoke', out=tmp_path / 'straight', only=trainings[0].name, jobs=2, say=lambda text: None).is_whole
+    assert once.folder.is_dir(), 'the same key'     # and the same threads, which numbers of floating point depend on
+    for name, weights in load_network(once.folder / 'weights.safetensors').state_dict().items():
+        assert np.array_equal(weights, trainings[0].network().state_dict()[name]), name
+
+
+def test_what_fails_stops_only_what_needs_it(root, made_up):
+    "A training fails, an analysis fails, an analysis needs the training, another needs neither; on one thread each."
+    edited(made_up / 'train.ipynb', made_up / 'train.ipynb', "if arm == 'supervised' and seed == 1: raise RuntimeError('out of luck')", after='import json')
+    for name, cells in {'1_selection_of_negatives': ['# what is wrong\nnegatives = 1/0'], '3_pose_retrieval': [], '4_embedding_space': []}.items(): analysis(made_up, name, *cells)
+    told = []
+    summary = reproduce('smoke', out=root, only=('1_selection_of_negatives', '3_pose_retrieval', '4_embedding_space'), jobs=2, say=told.append)
+    assert not summary.is_whole and summary.stopped == {'3_pose_retrieval': 'supervised-100-s1'}
+    assert set(summary.failed) == {'supervised-100-s1', '1_selection_of_negatives'} and '4_embedding_space' in summary.done and 'supervised-100-s0' in summary.done
+    assert re.search(r"cell \[\d+\] `if arm == 'supervised'.*`: RuntimeError: out of luck", summary.failed['supervised-100-s1'])
+    assert re.search(r'cell \[\d+\] `negatives = 1/0`: ZeroDivisionError: division by zero \(see .*executed.ipynb\)', summary.failed['1_selection_of_negatives'])
+    assert 'failed: 1_selection_of_negatives: cell' in told[-1] and 'stopped: 3_pose_retrieval, which needs supervised-100-s1' in told[-1]
+    assert set(status('smoke', out=root).jobs.set_index('name')['state'].loc[['supervised-100-s1', 'supervised-100-s0']]) == {'failed', 'done'}
+    own = jobs_of(Batch('smoke', out=root), ['4_embedding_space'])[1][0].folder
+    assert f"threads {max(1, module.cores() // 2)}\n" in (own / 'log.txt').read_text()
+
+    # mended, only what failed is run again; and what somebody deleted is made again
+    analysis(made_up, '1_selection_of_negatives')
+    (root / 'figures' / 'smoke-synthetic' / 'made_by_4.csv').unlink()
+    summary = reproduce('smoke', out=root, only=('1_selection_of_negatives', '4_embedding_space'), jobs=2, say=told.append)
+    assert summary.is_whole and set(summary.done) == {'1_selection_of_negatives', '4_embedding_space'} and len(summary.reused) == 3
+    assert (root / 'figures' / 'smoke-synthetic' / 'made_by_4.csv').exists()
+
+
+def test_on_a_dask_cluster(root, made_up):
+    "Two worker processes, known by an environment variable that only they have."
+    from distributed import LocalCluster
+    edited(made_up / 'train.ipynb', made_up / 'train.ipynb', "import os\nprint('on', os.environ.get('ON_A_WORKER'), os.environ['OMP_NUM_THREADS'])", after='import json')
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, env=dict(ON_A_WORKER='worker')) as cluster:
+        summary = reproduce('smoke', out=root, only='joint-100', scheduler=cluster.scheduler_address, say=lambda text: None)
+    assert summary.is_whole and set(summary.done) == {'joint-100-s0', 'joint-100-s1'}
+    for training in Batch('smoke', out=root).trainings('joint-100'):
+        assert f'on worker {max(1, module.cores() // 2)}\n' in (training.folder / 'log.txt').read_text()
+    assert reproduce('smoke', out=root, only='joint-100', say=lambda text: None).reused == ['joint-100-s0', 'joint-100-s1'], 'the same keys here'
+
+
+def test_no_cluster_at_the_address(root, made_up):
+    with pytest.raises(ValueError, match='--scheduler must be the address of a running Dask scheduler'): reproduce('smoke', out=root, only='joint-100', scheduler='tcp://127.0.0.1:9', say=lambda text: None)
+
+
+def test_two_batches_at_once(root, made_up):
+    batch = Batch('smoke', out=root)
+    batch.runs.mkdir(parents=True)
+    with hold(batch.runs):
+        refused = command('reproduce', '--profile', 'smoke', '--out', root)
+    assert refused.returncode == 1 and 'a batch that another process is running: wait for it, or stop it' in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('asked, message', [
+    (dict(profile='big'), 'profile must be one of smoke, laptop, gpu'), (dict(only='joint-1'), '--only must name stores, report, an analysis'), (dict(only='paper-joint'), 'not part of profile smoke'),
+    (dict(jobs=0), '--jobs must be positive'), (dict(roles=dict(test=['S9'])), '--test is for stores of your own'), (dict(data='nowhere'), 'there is no folder')])
+def test_refusals(root, made_up, asked, message):
+    with pytest.raises(ValueError, match=message): reproduce(**dict(profile='smoke', out=root, say=lambda text: None) | asked)
+
+
+def test_a_store_of_other_settings_is_not_overwritten(root, made_up, monkeypatch):
+    before = (root / 'data/smoke/studio/dataset.json').read_bytes()
+    monkeypatch.setitem(PROFILES, 'smoke', replace(PROFILES['smoke'], studio=PROFILES['smoke'].studio | dict(S1=88)))
+    with pytest.raises(ValueError, match='a store of other settings than profile smoke has now'): reproduce('smoke', out=root, only='stores', say=lambda text: None)
+    assert (root / 'data/smoke/studio/dataset.json').read_bytes() == before
+
+
+@pytest.mark.parametrize('name, extra', [('papermill', 'notebooks'), ('joblib', 'notebooks'), ('distributed', 'cluster')])
+def test_an_extra_that_is_not_installed_is_named(root, made_up, monkeypatch, name, extra):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValueError, match=rf"{name} is not installed .* pip install 'mvssl\[{extra}\]'"):
+        reproduce('smoke', out=root, only='joint-100', scheduler='tcp://127.0.0.1:9', say=lambda text: None)
+
+
+def test_an_analysis_must_name_its_parameters(root, made_up):
+    analysis(made_up, '4_embedding_space')
+    with pytest.raises(ValueError, match='config must hold the own parameters of 4_embedding_space, seed, got k'): Batch('smoke', out=root).open_run('4_embedding_space', dict(k=3))
+
+
+def test_a_notebook_that_leaves_nothing_has_failed(root, made_up):
+    analysis(made_up, '4_embedding_space', 'run.finish = lambda metrics: None')
+    job = replace(Batch('smoke', out=root).analysis('4_embedding_space'), parameters=Batch('smoke', out=root).parameters_for('4_embedding_space'))
+    assert 'ended without its results' in run_job(job).error
+
+
+def test_without_a_checkout_the_notebooks_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, '_HOME', tmp_path / 'site-packages' / 'mvssl')
+    monkeypatch.chdir(tmp_path)
+    assert root_of() == tmp_path
+    with pytest.raises(ValueError, match='name their folder by the environment variable MVSSL_NOTEBOOKS'): reproduce('smoke')
