@@ -58,7 +58,7 @@ def test_a_search_that_has_seen_test_errors_is_refused(run):
 
 def test_a_configuration_is_run_again(run, tmp_path):
     (tmp_path/'data'/'smoke').mkdir(parents=True)
-    make_dataset(tmp_path/'data'/'smoke'/'studio', subjects=dict.fromkeys(Batch('smoke').profile.studio, 24), side=32, seed=0)
+    make_dataset(tmp_path/'data'/'smoke'/'studio', subjects=dict.fromkeys((*Batch('smoke').profile.validation, *Batch('smoke').profile.test, 'S1', 'S5'), 12), side=32, seed=0)
     asked = [dict(stage='A: rate', name='bound, faster', seed=3, overrides=dict(arm='supervised', labelled='all', lr=.004, steps=5, log_every=5, validate_every=5))]
     sidecar, _ = run(searched(LINES), mode='run', configurations=json.dumps(asked), profile='smoke')
     folder = next((tmp_path/'runs'/'smoke-synthetic').glob('recipe_search-*'))
