@@ -145,6 +145,8 @@ def _png(
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image.convert('RGBA')).convert('RGB')
     width = min(image.width, WIDEST)
     colours = image.resize((400, max(1, 400*image.height//image.width)), Image.Resampling.NEAREST).quantize(256)
+    palette = colours.getpalette()
+    colours.putpalette([255 if min(palette[i - i % 3:i - i % 3 + 3]) > 247 else value for i, value in enumerate(palette)])     # white stays white
     while True:
         out = io.BytesIO()
         smaller = image if width == image.width else image.resize((width, round(image.height*width/image.width)), Image.Resampling.LANCZOS)
@@ -201,8 +203,9 @@ details { margin: .5rem 0; font-size: .88rem } summary { cursor: pointer }
   figure { overflow-x: auto } figure img.broad { max-width: none; width: 40rem }
 }
 @media print {
-  body { font-size: 10pt } main { max-width: none; padding: 0 } nav { display: none } h2, h3 { break-after: avoid } figure, tr, .claims tr { break-inside: avoid }
+  body { font-size: 10pt } main { max-width: none; padding: 0 } nav { display: none } h2, h3, h2 + .small { break-after: avoid } figure, tr, .claims tr { break-inside: avoid }
   .wide { overflow: visible } table { font-size: 7pt } td.k { white-space: normal } a { color: inherit; text-decoration: none } .verdict, .label { -webkit-print-color-adjust: exact; print-color-adjust: exact }
+  details::details-content { content-visibility: visible; block-size: auto } summary { list-style: none }
 }
 """
 

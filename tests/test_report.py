@@ -213,6 +213,13 @@ def test_transparent_pictures_lie_on_white(tmp_path):
     with Image.open(io.BytesIO(_png(tmp_path/'x.png', 5000))) as image: assert image.convert('RGB').getextrema() == ((255, 255),)*3
 
 
+def test_white_stays_white(tmp_path):
+    with open_run(tmp_path/'run', {}) as run: path = save_figure(figure((6.9, 3)), 'x', run, formats='png', dpi=400)
+    with Image.open(io.BytesIO(_png(path, 100_000))) as image:
+        assert image.width == 1400 and image.convert('RGB').getpixel((2, 2)) == (255, 255, 255)
+        assert max(image.convert('RGB').getcolors(1 << 20))[1] == (255, 255, 255)
+
+
 @pytest.mark.parametrize('sizes, total, share', [([10, 20, 30], 100, 30), ([10, 100, 100], 110, 50), ([50, 50], 60, 30), ([], 10, 0), ([5], 3, 3)])
 def test_what_small_pictures_leave_goes_to_the_large(sizes, total, share):
     assert _allowance(sizes, total) == share and sum(min(size, share) for size in sizes) <= total
