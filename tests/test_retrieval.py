@@ -356,6 +356,9 @@ def test_several_embeddings_are_scored_as_each_alone():
         renamed = {column: column.replace('embedding', name) for column in columns}
         pd.testing.assert_frame_equal(table[list(renamed.values())], alone[columns].rename(columns=renamed))
     assert (table.part != table['all']).any()
+    some = retrieval_scores(several, poses, labels, same_subject_cross_view, ks=(1, 5), seed=4, intervals=('part', 'oracle'))
+    pd.testing.assert_frame_equal(some, table[some.columns])
+    assert [name for name in table if name not in some] == [f'{name} {end}' for name in ('all', 'as numbers', 'chance') for end in ('low', 'high')]
 
 
 def test_several_embeddings_refuse():
