@@ -600,7 +600,7 @@ def run_job(
         with open(job.folder/'log.txt', 'a', encoding='utf-8') as log, kernels(threads, log) as manager:
             papermill.execute_notebook(str(job.notebook), str(job.folder/'executed.ipynb'), job.parameters, kernel_name='python3', kernel_manager_class=manager, progress_bar=False,
                                        stdout_file=log, stderr_file=log)
-        if not job.is_done: error = f'ended without its results in {job.folder.name}: its last cell must call run.finish'
+        if not job.is_done: error = f'ended without results in {job.folder.name}: either code that it uses was changed since the batch began (run it again), or its last cell does not call run.finish'
     except papermill.PapermillExecutionError as found: error = _cell(found)
     except Exception as found: error = f'{type(found).__name__}: {found}'   # the kernel died, the disk is full, ...: nothing may stop the others
     outcome = Outcome(job.name, time.perf_counter() - began, error)

@@ -348,7 +348,7 @@ def test_an_analysis_must_name_its_parameters(root, made_up):
 def test_a_notebook_that_leaves_nothing_has_failed(root, made_up):
     analysis(made_up, '4_embedding_space', 'run.finish = lambda metrics: None')
     job = replace(Batch('smoke', out=root).analysis('4_embedding_space'), parameters=Batch('smoke', out=root).parameters_for('4_embedding_space'))
-    assert 'ended without its results' in run_job(job).error
+    assert 'its last cell does not call run.finish' in run_job(job).error
 
 
 def test_without_a_checkout_the_notebooks_are_asked_for(tmp_path, monkeypatch):
