@@ -185,7 +185,7 @@ code { font: .86em/1.4 ui-monospace, 'DejaVu Sans Mono', monospace; overflow-wra
 .wrong { color: #a33300 }
 nav { font-size: .88rem; margin: 1.2rem 0 0; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem }
 figure { margin: 1.2rem 0 1.6rem } figure img { display: block; max-width: 100%; height: auto; margin: 0 auto }
-figcaption { margin-top: .6rem }
+figcaption { margin-top: .6rem; font-size: .9rem; line-height: 1.5 }
 .wide { overflow-x: auto; margin: 1rem 0 }
 table { border-collapse: collapse; font-size: .78rem; line-height: 1.4; font-variant-numeric: tabular-nums lining-nums; border-top: 1.5px solid var(--ink); border-bottom: 1.5px solid var(--ink) }
 th { text-align: left; font-weight: 600; vertical-align: bottom; border-bottom: 1px solid var(--ink) }
