@@ -161,7 +161,9 @@ def retrieval_figure(
 def _draw_column(ax, block, q, x, side, rows, line):
     "One query and what was found for it."
     small = dict(ha='center', va='top')
-    ax.text(x + side/2, rows[0] - .03, block['names'][q], ha='center', va='bottom', fontsize=6, linespacing=1.05)
+    name = block['names'][q]
+    longest = max(map(len, name.split('\n')))
+    ax.text(x + side/2, rows[0] - .03, name, ha='center', va='bottom', fontsize=min(6, 130*side/max(1, longest)), linespacing=1.05)     # 130 side: what fits
     for row, picture in zip(rows, [block['queries'][q], *block['found'][q]]): ax.imshow(picture, extent=(x, x + side, row + side, row), aspect='auto')
     ax.add_patch(plt.Rectangle((x, rows[0]), side, side, fill=False, lw=1.2, ec='.1'))
     for row, mm in zip(rows[1:], block['distance_mm'][q]):
@@ -216,20 +218,19 @@ def map_figure(
     return fig
 
 def _arrange(
-    n,      # windows
-    tall,   # height of the map by its width
-    width,  # of the page, inches
-):          # size of the page; place and size of the map; places of the windows, their side
-    "A wide map has its windows below, any other has them at its right, as high as it is."
-    top, text, gap, rest = .2, .27, .16, .05
-    if not n: return (width, top + width*tall), (0, top, width, width*tall), [], 0
-    if tall < .62:
-        each = (width - (n - 1)*gap) / n
-        y = top + width*tall + .25
-        return (width, y + each + text), (0, top, width, width*tall), [(i*(each + gap), y) for i in range(n)], each
-    across = (width - gap + text + rest*(n - 1)/n) / (1 + tall/n)
-    each = across*tall/n - text - rest*(n - 1)/n
-    return (width, top + across*tall), (0, top, across, across*tall), [(width - each, top + i*(each + text + rest)) for i in range(n)], each
+    n,              # windows
+    tall,           # height of the map by its width
+    width,          # of the page, inches
+    highest=4.9,    # that the map may be, inches
+):                  # size of the page; place and size of the map; places of the windows, their side
+    "The map as large as it may be, its windows in a row below."
+    top, text, gap = .2, .27, .16
+    across = min(width, highest/tall)
+    map_at = ((width - across)/2, top, across, across*tall)
+    if not n: return (width, top + across*tall), map_at, [], 0
+    each, y = min((width - (n - 1)*gap) / n, 2.6), top + across*tall + .25
+    left = (width - n*each - (n - 1)*gap)/2
+    return (width, y + each + text), map_at, [(left + i*(each + gap), y) for i in range(n)], each
 
 def _inset(page, x, y, width, height, low, high):
     "Axes at a place of a page, in inches, showing the map from `low` to `high`."
