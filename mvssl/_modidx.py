@@ -406,6 +406,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                  'mvssl.reproduce.Summary': ('reproduce.html#summary', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Summary.__str__': ('reproduce.html#summary.__str__', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Summary.is_whole': ('reproduce.html#summary.is_whole', 'mvssl/reproduce.py'),
+                                 'mvssl.reproduce.Summary.timing': ('reproduce.html#summary.timing', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Training': ('reproduce.html#training', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Training.errors': ('reproduce.html#training.errors', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Training.log': ('reproduce.html#training.log', 'mvssl/reproduce.py'),

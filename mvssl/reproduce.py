@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib import import_module
+from inspect import getsource
 from pathlib import Path
 from threading import Thread
 
@@ -35,7 +36,7 @@ from .encoder import load_network
 from .evaluation import mpjpe, n_mpjpe, pa_mpjpe
 from .runs import Run, as_json, hold, is_held, is_whole, open_run, write_json
 from .skeleton import canonicalise
-from .training import TrainConfig, embed, split
+from .training import TrainConfig, embed, evenly, split
 
 # %% ../nbs/41_reproduce.ipynb #d25f616b
 _H36M = 'Human3.6M, test on S9 and S11, 3D labels of S1 only'
@@ -72,12 +73,12 @@ GROUPS = {f'{arm}-{percent}': dict(arm=arm, label_fraction=percent/100) for perc
 # %% ../nbs/41_reproduce.ipynb #e7b3955a
 _HEADLINE = tuple(f'{arm}-100' for arm in ('supervised', 'control', 'joint'))
 _MARGINS = tuple(name for name in GROUPS if name.startswith('joint-m'))
-NEEDS = {
-    'semi_supervision': (*_HEADLINE, *(f'{arm}-{percent}' for percent in (10, 2) for arm in ('supervised', 'control', 'joint')), 'supervised-all', 'paper-joint', 'paper-control', 'info_nce', 'all_negatives'),
+NEEDS = {   # in the order in which they are begun: the longest first
     '1_selection_of_negatives': ('joint-100', 'joint-nochunk', 'joint-nobeta', 'joint-neither'),
-    '2_margin_ablation': ('joint-100', *_MARGINS, 'supervised-100', 'control-100'),
     '3_pose_retrieval': ('joint-100', 'supervised-100'),
-    '4_embedding_space': ('joint-100',)}
+    '4_embedding_space': ('joint-100',),
+    'semi_supervision': (*_HEADLINE, *(f'{arm}-{percent}' for percent in (10, 2) for arm in ('supervised', 'control', 'joint')), 'supervised-all', 'paper-joint', 'paper-control', 'info_nce', 'all_negatives'),
+    '2_margin_ablation': ('joint-100', *_MARGINS, 'supervised-100', 'control-100')}
 
 # %% ../nbs/41_reproduce.ipynb #ef4adc9c
 def each(
@@ -206,7 +207,7 @@ def code_key(
 def key(
     config,     # what is asked
     inputs,     # name -> checksum of what is read
-    code:str,   # see `code_key`
+    code,       # see `code_key`
 ) -> str:       # 8 hexadecimal digits
     "Names a result by all that it depends on. Ours: not in the paper."
     return hashlib.sha256(json.dumps(as_json([config, inputs, code]), sort_keys=True).encode()).hexdigest()[:8]
@@ -287,16 +288,20 @@ def error_table(
     networks:dict,          # name -> PoseNet
     config:TrainConfig,     # with which they were trained
     dataset,                # on this store
+    most:int=600,           # instants of the labelled and of the unlabelled part, evenly from all over it
     progress:bool=False,
 ) -> pd.DataFrame:          # columns weights, part, subject, action, images, mpjpe_mm, n_mpjpe_mm, pa_mpjpe_mm
-    "Errors on every instant that has a pose, by part, subject and action. Ours: not in the paper."
+    "Errors on instants that have a pose, by part, subject and action. Ours: not in the paper."
     is_of = lambda subjects: dataset.table['subject'].isin(subjects).to_numpy()
     parts = split(replace(config, arm='supervised'), dataset)
     labelled = is_of(config.labelled) & ~parts.new_takes
     part = np.select([parts.new_takes, labelled, is_of(config.validation), is_of(config.test)], ['new takes', 'labelled', 'validation', 'test'], 'unlabelled')
-    found = []
+    looked_at, found = dataset.is_labelled.copy(), []
+    for name in ('labelled', 'unlabelled'):
+        rows = np.flatnonzero(looked_at & (part == name))
+        if len(rows) > most: looked_at[rows[~evenly(len(rows), most/len(rows))]] = False
     for weights, network in networks.items():
-        seen = embed(network, dataset, dataset.is_labelled, precision=config.precision, progress=progress)
+        seen = embed(network, dataset, looked_at, precision=config.precision, progress=progress)
         rows = seen.instant.numpy()
         true = canonicalise(torch.from_numpy(dataset.poses[rows]))
         table = dataset.table.iloc[rows][['subject', 'action']].assign(part=part[rows], weights=weights, images=1)
@@ -465,7 +470,8 @@ class Batch:
         return f'{config.arm}-m{config.margin}-b{config.beta}-s{config.seed}'
 
     @cached_property
-    def _train_code(self): return code_key(notebook_named('train'), without=('runs', 'plots'))   # bookkeeping and drawing change no number
+    def _train_code(self):    # bookkeeping and drawing change no number; of this module only the table of errors does
+        return [code_key(notebook_named('train'), without=('runs', 'plots')), stripped(getsource(error_table))]
 
     def folder_of(self, config:TrainConfig, name:str='') -> Path:
         "Folder of a training."
@@ -694,7 +700,13 @@ class Summary:
     stopped: dict = field(default_factory=dict)     # name -> what it needs that failed
     left_out: dict = field(default_factory=dict)    # name -> why
     report: str = ''
-    seconds: float = 0.
+    seconds: dict = field(default_factory=dict)     # what the time went into -> s
+
+    @contextmanager
+    def timing(self, what):
+        began = time.perf_counter()
+        try: yield
+        finally: self.seconds[what] = time.perf_counter() - began
 
     @property
     def is_whole(self): return not (self.failed or self.stopped)
@@ -702,24 +714,25 @@ class Summary:
     def __str__(self):
         by_reason = {}
         for name, reason in self.left_out.items(): by_reason.setdefault(reason, []).append(name)
-        lines = [f"batch {self.batch}: {len(self.done)} run, {len(self.reused)} reused, {len(self.failed)} failed, {len(self.stopped)} stopped, {_time(self.seconds)}"]
+        lines = [f"batch {self.batch}: {len(self.done)} run, {len(self.reused)} reused, {len(self.failed)} failed, {len(self.stopped)} stopped; " + ', '.join(f'{what} {_time(seconds)}' for what, seconds in self.seconds.items())]
         lines += [f"  left out: {', '.join(names)} ({reason})" for reason, names in by_reason.items()]
         lines += [f'  failed: {name}: {error}' for name, error in self.failed.items()] + [f'  stopped: {name}, which needs {need}' for name, need in self.stopped.items()]
         return '\n'.join(lines + ([f'  report: {self.report}'] if self.report else []))
 
-def _wave(jobs, run, say, summary, n, seconds_per_image):
-    "Runs the jobs that are not done; tells of each as it ends."
-    todo = [job for job in jobs if not job.is_done]
-    summary.reused += [job.name for job in jobs if job not in todo]
-    by_name, left = {job.name: job for job in todo}, list(todo)
-    for outcome in run(todo) if todo else ():
-        job = by_name[outcome.name]
-        left.remove(job)
+def _wave(jobs, run, say, summary, n):
+    "Runs the jobs that are not done, n at a time; tells of each as it ends."
+    todo = {job.name: job for job in jobs if not job.is_done}
+    summary.reused += [job.name for job in jobs if job.name not in todo]
+    left, seconds_per_image = dict(todo), []
+    for outcome in run(list(todo.values())) if todo else ():
+        job = left.pop(outcome.name)
         if outcome.error: summary.failed[job.name] = f'{outcome.error} (see {job.folder/"executed.ipynb"})'
         else: summary.done.append(job.name)
-        if job.is_training and not outcome.error: seconds_per_image.append(outcome.seconds/job.images)
-        remaining = sum(job.images for job in left)*np.mean(seconds_per_image)/n if seconds_per_image and job.is_training else 0
-        say(f"{job.name} {'FAILED: ' + outcome.error if outcome.error else 'done'} in {_time(outcome.seconds)}, {len(todo) - len(left)} of {len(todo)}" + (f', about {_time(remaining)} left for trainings' if remaining else ''))
+        text = f"{job.name} {'FAILED: ' + outcome.error if outcome.error else 'done'} in {_time(outcome.seconds)}, {len(todo) - len(left)} of {len(todo)}"
+        if job.is_training and not outcome.error:
+            seconds_per_image.append(outcome.seconds/job.images)
+            text += f', about {_time(sum(job.images for job in left.values())*np.mean(seconds_per_image)/n)} left for trainings' if left else ''
+        say(text)
 
 def reproduce(
     profile:str='laptop',       # see `PROFILES`
@@ -734,7 +747,7 @@ def reproduce(
     progress:bool=False,        # bars for stores
 ) -> Summary:
     "Makes every table and figure that is not there already. Ours: not in the paper."
-    began, only = time.perf_counter(), (only,) if isinstance(only, str) else tuple(only)
+    only = (only,) if isinstance(only, str) else tuple(only)
     if jobs is not None and jobs < 1: raise ValueError(f'--jobs must be positive, got {jobs}')
     batch = Batch(profile, data, second_data, out)
     _check_before(batch)
@@ -746,10 +759,10 @@ def reproduce(
         say(text)
     with lock:
         summary = Summary(batch.name)
-        make_stores(batch, tell, progress)
+        with summary.timing('stores'): make_stores(batch, tell, progress)
         if 'stores' not in only or len(only) > 1: _run_notebooks(batch, tuple(name for name in only if name not in ('stores', 'report')), 'report' in only and len(only) == 1, scheduler, jobs, tell, summary)
-        if not only or 'report' in only: _write_report(batch, summary)
-        summary.seconds = time.perf_counter() - began
+        if not only or 'report' in only:
+            with summary.timing('report'): _write_report(batch, summary)
         tell(str(summary))
     return summary
 
@@ -769,10 +782,10 @@ def _run_notebooks(batch, only, nothing, scheduler, jobs, say, summary):
         return
     with workers(jobs or batch.profile.jobs, scheduler) as (run, n, threads):
         say(f'{n} notebooks at a time, {threads} thread{"s" * (threads > 1)} each' + (f', on {scheduler}' if scheduler else ''))
-        _wave(trainings, run, say, summary, n, [])
+        with summary.timing('trainings'): _wave(trainings, run, say, summary, n)
         for job in analyses:
             if failed := [name for name in job.needs if name in summary.failed]: summary.stopped[job.name] = ', '.join(failed)
-        _wave([job for job in analyses if job.name not in summary.stopped], run, say, summary, n, [])
+        with summary.timing('analyses'): _wave([job for job in analyses if job.name not in summary.stopped], run, say, summary, n)
 
 def _write_report(batch, summary):
     if not batch.figures.is_dir(): return    # no artefact yet

@@ -305,6 +305,27 @@ def test_on_a_dask_cluster(root, made_up):
     assert reproduce('smoke', out=root, only='joint-100', say=lambda text: None).reused == ['joint-100-s0', 'joint-100-s1'], 'the same keys here'
 
 
+def test_stores_of_ones_own(root, made_up):
+    "By path, with roles that are told once and kept; what they cannot give is left out with the reason."
+    analysis(made_up, '4_embedding_space')
+    asked = dict(profile='smoke', data=root / 'data/smoke/studio', second_data=root / 'data/smoke/stage', out=root, say=lambda text: None)
+    summary = reproduce(**asked, roles=dict(validation=['S8', 'V1'], test=['S9', 'S11', 'T1']), only='4_embedding_space')
+    assert summary.is_whole and set(summary.done) == {'joint-100-s0', 'joint-100-s1', '4_embedding_space'} and summary.batch == 'smoke-studio'
+    assert (root / 'figures' / 'smoke-studio' / 'made_by_4.csv').exists() and not (root / 'data' / 'smoke-studio').exists()
+    batch = Batch('smoke', asked['data'], asked['second_data'], root)
+    assert (batch.roles.labelled, batch.roles.validation, batch.roles.test) == (('S1',), ('S8', 'V1'), ('S9', 'S11', 'T1')) and batch.second_test == ('S7', 'S8')
+    assert len(reproduce(**asked, only='4_embedding_space').reused) == 3, 'the roles need not be said again'
+    with pytest.raises(ValueError, match='--test must name subjects of studio, .*, got S99'): reproduce(**asked, roles=dict(test=['S99']))
+
+    poses = np.load(batch.dataset.path / 'poses.npy')
+    poses[:] = np.nan
+    np.save(batch.dataset.path / 'poses.npy', poses)
+    batch = Batch('smoke', asked['data'], asked['second_data'], root)
+    assert batch.groups == {} and batch.left_out['joint-100'] == 'no poses of S1 in the store'
+    with pytest.raises(ValueError, match='--only 4_embedding_space: needs joint-100: no poses of S1 in the store'): reproduce(**asked, only='4_embedding_space')
+    assert set(reproduce(**asked).left_out) == {*GROUPS, *NEEDS}, 'nothing to do is no failure'
+
+
 def test_no_cluster_at_the_address(root, made_up):
     with pytest.raises(ValueError, match='--scheduler must be the address of a running Dask scheduler'): reproduce('smoke', out=root, only='joint-100', scheduler='tcp://127.0.0.1:9', say=lambda text: None)
 
