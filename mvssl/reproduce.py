@@ -760,7 +760,8 @@ def reproduce(
     with lock:
         summary = Summary(batch.name)
         with summary.timing('stores'): make_stores(batch, tell, progress)
-        if 'stores' not in only or len(only) > 1: _run_notebooks(batch, tuple(name for name in only if name not in ('stores', 'report')), 'report' in only and len(only) == 1, scheduler, jobs, tell, summary)
+        chosen = tuple(name for name in only if name not in ('stores', 'report'))
+        if chosen or not only: _run_notebooks(batch, chosen, scheduler, jobs, tell, summary)
         if not only or 'report' in only:
             with summary.timing('report'): _write_report(batch, summary)
         tell(str(summary))
@@ -770,11 +771,10 @@ def _check_before(batch):
     "Refuses what would fail later, before anything is made."
     for name in ('train', *NEEDS):
         if notebook_named(name).exists(): check_parameters(notebook_named(name), batch.parameters_for(name))
-    if not batch.is_synthetic: batch.dataset, batch.second  # noqa: B018 - opened, or refused
+    if not batch.is_synthetic: batch.dataset, batch.second     # opened, or refused
 
-def _run_notebooks(batch, only, nothing, scheduler, jobs, say, summary):
+def _run_notebooks(batch, only, scheduler, jobs, say, summary):
     summary.left_out = batch.left_out | analyses_of(batch)[1]
-    if nothing: return
     trainings, analyses = jobs_of(batch, only)
     say(f"batch {batch.name}: {sum(not job.is_done for job in trainings)} of {len(trainings)} trainings and {sum(not job.is_done for job in analyses)} of {len(analyses)} analyses to run")
     if all(job.is_done for job in (*trainings, *analyses)):
