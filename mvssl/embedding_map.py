@@ -77,17 +77,19 @@ def pick_windows(
     xy, vectors = _places(xy), np.asarray(vectors, dtype=np.float64).reshape(len(vectors), -1)
     if len(vectors) != len(xy) or not np.isfinite(vectors).all(): raise ValueError(f"vectors must be finite, a row for each of the {len(xy)} places, got shape {vectors.shape}")
     if n < 1 or not side > 0: raise ValueError(f"n and side must be positive, got {n} and {side}")
-    inside = (_chebyshev(xy, xy) <= side/2).astype(np.float64)
+    around = (_chebyshev(xy, xy) <= side/2).astype(np.float64)
+    centre = around @ xy / around.sum(1, keepdims=True)
+    inside = (_chebyshev(centre, xy) <= side/2).astype(np.float64)
     count = inside.sum(1)
-    mean = inside @ vectors / count[:, None]
+    mean = inside @ vectors / np.maximum(count, 1)[:, None]
     chosen = [int(count.argmax())]
     while len(chosen) < n:
-        is_free = _chebyshev(xy, xy[chosen]).min(1) > side
+        is_free = _chebyshev(centre, centre[chosen]).min(1) > side
         if not is_free.any(): raise ValueError(f"n windows of side {side} must fit without touching, {len(chosen)} of {n} do")
         allowed = is_free & (count >= min(count.max()/2, count[is_free].max()))
-        apart = np.linalg.norm(xy[:, None] - xy[chosen], axis=2) * np.linalg.norm(mean[:, None] - mean[chosen], axis=2)
+        apart = np.linalg.norm(centre[:, None] - centre[chosen], axis=2) * np.linalg.norm(mean[:, None] - mean[chosen], axis=2)
         chosen.append(int(np.where(allowed, apart.min(1), -np.inf).argmax()))
-    return xy[chosen]
+    return centre[chosen]
 
 def in_window(
     xy,                 # places in the map, (N, 2)
