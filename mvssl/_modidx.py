@@ -786,6 +786,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                 'mvssl.training.Trainer.state_dict': ('training.html#trainer.state_dict', 'mvssl/training.py'),
                                 'mvssl.training.Trainer.step': ('training.html#trainer.step', 'mvssl/training.py'),
                                 'mvssl.training.TrainingWarning': ('training.html#trainingwarning', 'mvssl/training.py'),
+                                'mvssl.training._apart_mm': ('training.html#_apart_mm', 'mvssl/training.py'),
                                 'mvssl.training._autocast': ('training.html#_autocast', 'mvssl/training.py'),
                                 'mvssl.training._best': ('training.html#_best', 'mvssl/training.py'),
                                 'mvssl.training._finish': ('training.html#_finish', 'mvssl/training.py'),

@@ -110,9 +110,15 @@ class Profile:
     seeds: dict             # group -> how many; a group that is not named is left out
     labelled: tuple = ('S1',)               # subjects whose labels are used
     second_test: tuple = ('S7', 'S8')       # test subjects of the second store
-    arms: dict = field(default_factory=dict)        # arm -> more fields of TrainConfig
+    of_group: dict = field(default_factory=dict)    # group -> more fields of TrainConfig
+    store_seed: int = 0                     # of the synthetic people, rooms and motion
     analyses: dict = field(default_factory=dict)    # notebook -> its own parameters, where they are not the defaults
     jobs: int | None = None                 # notebooks at a time; None: one per core
+
+_LIGHT = dict(shift=.03, zoom=.05, stretch=0., rotation_deg=0., brightness=0., contrast=0., saturation=0., hue_deg=0., grey=0., cutout=0.)   # of `Augmentation`: leaves room for overfitting to looks
+
+_ARMS = dict.fromkeys(('supervised-100', 'supervised-10', 'supervised-2'), dict(augmentation={})) | {   # labels alone do best with all of it
+    f'control-{percent}': dict(arm='supervised') for percent in (100, 10, 2)}   # joint's own batches without the pairs, which cannot reach the pose: semi_supervision shows it
 
 PROFILES = {profile.name: profile for profile in (
     Profile('smoke', 'everything, tiny: shows that it runs, its numbers mean nothing', side=32,
@@ -122,18 +128,20 @@ PROFILES = {profile.name: profile for profile in (
             train=dict(steps=20, width=8, n_pairs=16, n_labelled=16, subjects_per_batch=4, new_takes=2, log_every=5, validate_every=10),
             seeds={'supervised-100': 2, 'control-100': 2, 'joint-100': 2, 'supervised-10': 1, 'joint-10': 1, 'supervised-all': 1,
                    'joint-m0.4-b0.2': 1, 'joint-m0.8-b0.4': 1, 'joint-m1.0-b0.5': 1, 'joint-neither': 1}),
-    Profile('laptop', 'a quarter of an hour on two cores', side=64,
-            studio=each('S1', 1500) | each('S5 S6 S7 U01..U36', 160) | each('S8 V1 V2 V3', 120) | each('S9 S11 T1..T6', 150),
-            stage=each('S1..S8', 200),
+    Profile('laptop', 'a quarter of an hour on two cores', side=48,
+            studio=each('S1', 4500) | each('S5 S6 S7 U01..U45', 120) | each('S8 V1 V2 V3', 120) | each('S9 S11 T1..T6', 150),
+            stage=each('S1..S8', 150), store_seed=8,    # the first one whose S1 is of ordinary size: a crop does not show how large a person is
             validation=('S8', 'V1', 'V2', 'V3'), test=('S9', 'S11', 'T1', 'T2', 'T3', 'T4', 'T5', 'T6'),
-            train=dict(steps=600, new_takes=4, validate_every=100),
-            seeds={'supervised-100': 3, 'control-100': 3, 'joint-100': 3, 'joint-m0.4-b0.2': 3, 'joint-m0.8-b0.4': 3, 'joint-m1.0-b0.5': 3,
-                   'supervised-10': 1, 'joint-10': 1, 'supervised-2': 1, 'joint-2': 1, 'supervised-all': 1, 'joint-neither': 1}),
+            train=dict(steps=1400, n_labelled=32, n_pairs=16, subjects_per_batch=4, lr=2e-3, alpha=.05, augmentation=_LIGHT, new_takes=3, validate_every=350),
+            of_group=_ARMS | dict.fromkeys(('joint-100',), dict(keep_every=350)),
+            seeds={'supervised-100': 3, 'control-100': 3, 'joint-100': 3, 'supervised-all': 3, 'joint-m0.4-b0.2': 3, 'joint-m0.8-b0.4': 3, 'joint-m1.0-b0.5': 3,
+                   'supervised-10': 1, 'joint-10': 1, 'supervised-2': 1, 'joint-2': 1, 'paper-joint': 1, 'paper-control': 1}),
     Profile('gpu', 'ResNet-18 at 128 px, more people, five seeds: hours on one GPU', side=128,
             studio=each('S1', 6000) | each('S5 S6 S7 U001..U120', 480) | each('S8 V1 V2 V3', 240) | each('S9 S11 T1..T14', 240),
-            stage=each('S1..S8', 240),
+            stage=each('S1..S8', 240), store_seed=8,
             validation=('S8', 'V1', 'V2', 'V3'), test=tuple(each('S9 S11 T1..T14', 0)),
-            train=dict(steps=6000, width=64, n_pairs=128, n_labelled=128, subjects_per_batch=32, new_takes=4, lr=1e-3, validate_every=500, log_every=50),
+            train=dict(steps=6000, width=64, n_pairs=128, n_labelled=128, subjects_per_batch=32, new_takes=4, lr=1e-3, alpha=.05, augmentation=_LIGHT, validate_every=500, log_every=50),
+            of_group=_ARMS | dict.fromkeys(('joint-100', 'joint-nochunk', 'joint-nobeta', 'joint-neither'), dict(keep_every=1500)),
             seeds=dict.fromkeys(GROUPS, 5), jobs=1))}
 
 def profile_named(name):
@@ -150,7 +158,7 @@ def groups(
     if isinstance(profile, str): profile = profile_named(profile)
     labelled = profile.labelled if labelled is None else tuple(labelled)
     if everybody is None: everybody = [subject for subject in profile.studio if subject not in profile.validation + profile.test]
-    found = {name: dict(GROUPS[name]) for name in GROUPS if profile.seeds.get(name)}
+    found = {name: GROUPS[name] | profile.of_group.get(name, {}) for name in GROUPS if profile.seeds.get(name)}
     for changes in found.values(): changes['labelled'] = tuple(everybody) if changes.get('labelled') else labelled
     return found
 
@@ -455,7 +463,7 @@ class Batch:
         **changes,      # fields of TrainConfig
     ) -> TrainConfig:
         "A training of this batch that may belong to no group. Ours: not in the paper."
-        base = asdict(self.roles) | self.profile.train | self.profile.arms.get(changes.get('arm', TrainConfig.arm), {})
+        base = asdict(self.roles) | self.profile.train
         return TrainConfig(**base | changes, seed=seed)
 
     def seeds(self, group) -> tuple:
@@ -656,7 +664,7 @@ def make_stores(
         if batch.second_data and rig == 'stage': continue
         is_new = not (path/'dataset.json').exists()
         path.parent.mkdir(parents=True, exist_ok=True)
-        try: make_dataset(path, rig=rig, subjects=list(who), instants=dict(who), side=batch.profile.side, labels='all', workers=cores(), progress=progress)
+        try: make_dataset(path, rig=rig, subjects=list(who), instants=dict(who), side=batch.profile.side, seed=batch.profile.store_seed, labels='all', workers=cores(), progress=progress)
         except DatasetError as error:
             raise ValueError(f'{path} is a store of other settings than profile {batch.profile.name} has now: move it away or name another --out ({error})') from None
         if is_new: say(f'store {rig}: {sum(who.values())} instants of {len(who)} people made in {_time(time.perf_counter() - began)}')

@@ -292,6 +292,10 @@ def _nearest(z, may):
     best = d.min(1)
     return best.indices, best.values.isfinite()
 
+def _apart_mm(a, b):
+    "Distances of poses, NaN where either is missing."
+    return mpjpe(a.nan_to_num(), b).masked_fill(a.isnan().flatten(1).any(1), math.nan)
+
 def view_scores(
     found:Embeddings,
     poses:Tensor,       # canonical, of each image, mm, NaN where there is none, (M, 17, 3)
@@ -301,9 +305,9 @@ def view_scores(
     index, exists = _nearest(found.z, other_view)
     scores = dict(recall=(found.instant[index] == found.instant)[exists].float().mean().item())
     index, exists = _nearest(found.z, other_view & ~same)
-    scores['nearest_mm'] = mpjpe(poses[index], poses)[exists].nanmean().item()
+    scores['nearest_mm'] = _apart_mm(poses[index], poses)[exists].nanmean().item()
     _, first = np.unique(found.instant.numpy(), return_index=True)
-    between = torch.stack([mpjpe(poses[first], poses[i].expand(len(first), -1, -1)) for i in first])    # of instants
+    between = torch.stack([_apart_mm(poses[first], poses[i].expand(len(first), -1, -1)) for i in first])    # of instants
     between.fill_diagonal_(math.nan)
     return scores | dict(chance_mm=between.nanmean().item(), best_mm=between.nan_to_num(math.inf).amin(1).mean().item())
 

@@ -111,8 +111,8 @@ def made_up(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('profile', PROFILES.values(), ids=list(PROFILES))
 def test_arms_differ_in_the_arm_alone(profile):
-    "Every group is a valid configuration, and those of the headline share all but their arm (and what the profile gives an arm)."
-    asked = groups(replace(profile, seeds=dict.fromkeys(GROUPS, 1)))
+    "Every group is a valid configuration, and those of the headline share all but their arm (and what the profile gives a group by name)."
+    asked = groups(replace(profile, seeds=dict.fromkeys(GROUPS, 1), of_group={}))
     configs = {name: TrainConfig(**dict(validation=profile.validation, test=profile.test) | profile.train | changes) for name, changes in asked.items()}
     for percent in (100, 10, 2):
         alike = {repr(replace(configs[f'{arm}-{percent}'], arm='joint')) for arm in ('supervised', 'control', 'joint')}

@@ -18,7 +18,7 @@ from torch.testing import assert_close
 from mvssl import training
 from mvssl.encoder import PoseNet, load_network, save_weights
 from mvssl.sources.synthetic import make_dataset
-from mvssl.training import ARMS, Batch, Diverged, TrainConfig, Trainer, TrainingWarning, batch_loss, embed, evenly, joints_2d, rate, split, train, weight
+from mvssl.training import ARMS, Batch, Diverged, Embeddings, TrainConfig, Trainer, TrainingWarning, batch_loss, embed, evenly, joints_2d, rate, split, train, view_scores, weight
 
 pytestmark = pytest.mark.filterwarnings('ignore::mvssl.training.TrainingWarning')  # a few steps of a tiny network ring them
 
@@ -378,3 +378,13 @@ def test_a_pair_batch_may_hold_labelled_images_without_a_pose():
     poses = torch.full((3, 17, 3), math.nan)
     loss, stats = batch_loss(network, Batch(torch.rand(4, 3, 32, 32), None, torch.zeros(4, dtype=torch.long), None, None), Batch(torch.rand(3, 3, 32, 32), poses, None, None, None), TINY, .2)
     assert loss.isfinite() and stats['pose_loss'] == 0
+
+
+def test_view_scores_leave_out_what_has_no_pose():
+    z = torch.nn.functional.normalize(torch.tensor([[1., 0], [1, .1], [1, .2], [1, .3]]), dim=1)
+    poses = torch.zeros(2, 17, 3)
+    poses[1, 1:] = 100.
+    found = Embeddings(z, poses[[0, 0, 1, 1]], torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1]))
+    whole, partly = view_scores(found, poses[[0, 0, 1, 1]]), view_scores(found, poses[[0, 0, 1, 1]].index_fill(0, torch.tensor([0, 1]), math.nan))
+    assert whole['nearest_mm'] > 0 and whole['recall'] == partly['recall']
+    assert math.isnan(partly['nearest_mm']) and math.isnan(partly['chance_mm'])
