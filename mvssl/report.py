@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'MOST_ROWS', 'PX_PER_INCH', 'WIDEST', 'NARROWEST', 'STYLE', 'DATASETS', 'Part', 'Results', 'read_results',
-           'results_table', 'write_report']
+           'results_table', 'took_of', 'write_report']
 
 # %% ../nbs/34_report.ipynb #1a695f2e
 import base64
@@ -262,6 +262,12 @@ def _runs(sidecars):
     for sidecar in sorted(sidecars, key=lambda sidecar: sidecar.get('seconds') or 0): runs[sidecar.get('run')] = sidecar
     return runs
 
+def _took(took):
+    "What the whole batch took, if it was made in one go."
+    if not took: return ''
+    parts = ', '.join(f'{escape(part)} {_clock(seconds)}' for part, seconds in took['seconds'].items())
+    return f'<p>The whole batch, made in one go on {escape(took["device"])}: {_clock(sum(took["seconds"].values()))} ({parts}; {took["trainings"]} trainings, {took["at_a_time"]} at a time).</p>'
+
 def _provenance(sidecars):
     "The state of the code, the machine, versions; then by run how long, from what, with which parameters."
     if not sidecars: return '<p>There is no sidecar, so nothing is known.</p>'
@@ -281,7 +287,7 @@ def _section(folder, part, sidecars, label, most):
     shown = ''.join(_result(folder, name, sidecars[name], most) for name in part.artefacts if name in sidecars) or f'<p class="wrong">Missing: <code>experiments/{escape(part.notebook)}.ipynb</code> has not left its results here.</p>'
     return f'<section id="{escape(part.notebook)}"><h2>{escape(part.title)} {label}</h2><p class="small">{escape(part.source)}</p>{shown}</section>'
 
-def _page(folder, results, most):
+def _page(folder, results, most, took):
     sidecars, problems = results
     is_synthetic = _is_synthetic(folder, sidecars)
     label = '<span class="label">synthetic people</span>' if is_synthetic else ''
@@ -297,7 +303,7 @@ def _page(folder, results, most):
             f'<code>{escape(folder.resolve().name)}</code>. {label}</p><p>{what}</p><nav>{links}</nav><section id="claims"><h2>What is replicated {label}</h2>'
             f'<p class="small">{escape(", ".join(f"{count} {_in_full(verdict)}" for verdict, count in counts.items()))}</p>{_claims_table(claims, is_synthetic)}</section>'
             + ''.join(_section(folder, part, sidecars, label, most) for part in parts)
-            + f'<section id="missing"><h2>What is missing</h2>{gaps}</section><section id="provenance"><h2>Provenance</h2>{_provenance(list(sidecars.values()))}</section>')
+            + f'<section id="missing"><h2>What is missing</h2>{gaps}</section><section id="provenance"><h2>Provenance</h2>{_took(took)}{_provenance(list(sidecars.values()))}</section>')
     return f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>The MCSS supplementary, regenerated</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n'
 
 def _allowance(sizes, total):
@@ -309,19 +315,28 @@ def _allowance(sizes, total):
         total -= size
     return max(sizes, default=0)
 
+def took_of(
+    folder,     # of artefacts and sidecars
+) -> dict|None: # see `write_report`; None where that is not known
+    "What the batch took when it was last made in one go. Ours: not in the paper."
+    path = Path(folder)/'report.json'
+    try: return json.loads(path.read_text(encoding='utf-8'))['results'].get('took') if path.exists() else None
+    except (ValueError, KeyError, AttributeError): return None     # a damaged sidecar, which is about to be replaced
+
 def write_report(
     folder,                     # of artefacts and sidecars, usually figures/PROFILE-DATA
     most:int=1_000_000,         # bytes of the page; pictures are made smaller to keep it
+    took:dict|None=None,        # seconds (part -> s), trainings, at_a_time, device of a batch that was made in one go; None: as the last report said
 ) -> Path:                      # of report.html in that folder
     "One page with every result of a folder, that needs nothing else. Ours: not in the paper."
     folder = Path(folder)
-    results = read_results(folder)
+    results, took = read_results(folder), took or took_of(folder)
     pictures = [(folder/file).stat().st_size for sidecar in results.sidecars.values() for file in sidecar['artefacts'] if file.endswith('.png') and (folder/file).is_file()]
     allowed = _allowance(pictures, max(0, int(.72*most) - 80_000))
-    page = _page(folder, results, allowed).encode()
+    page = _page(folder, results, allowed, took).encode()
     write_whole(folder/'report.html', page)
     counted = {verdict: sum(claim.get('verdict') == verdict for claim in _claims(results.sidecars)) for verdict in VERDICTS}
     made_from = {f'{name}.json': hashlib.sha256((folder/f'{name}.json').read_bytes()).hexdigest() for name in results.sidecars}
     write_json(folder/'report.json', dict(name='report', artefacts={'report.html': hashlib.sha256(page).hexdigest()}, note='Made from the artefacts of this folder and their sidecars.',
-                                          results=dict(verdicts=counted, problems=[list(problem) for problem in results.problems]), claim=None, **provenance(inputs=made_from, source='mvssl.report')))
+                                          results=dict(verdicts=counted, problems=[list(problem) for problem in results.problems], took=took), claim=None, **provenance(inputs=made_from, source='mvssl.report')))
     return folder/'report.html'

@@ -34,7 +34,7 @@ import mvssl
 from .dataset import DatasetError, MultiviewDataset
 from .encoder import load_network
 from .evaluation import mpjpe, n_mpjpe, pa_mpjpe
-from .runs import Run, as_json, hold, is_held, is_whole, open_run, write_json
+from .runs import Run, as_json, hold, is_held, is_whole, open_run, provenance, write_json
 from .skeleton import canonicalise
 from .training import TrainConfig, embed, evenly, split
 
@@ -132,8 +132,8 @@ PROFILES = {profile.name: profile for profile in (
             studio=each('S1', 4500) | each('S5 S6 S7 U01..U45', 120) | each('S8 V1 V2 V3', 120) | each('S9 S11 T1..T6', 150),
             stage=each('S1..S8', 150), store_seed=8,    # the first one whose S1 is of ordinary size: a crop does not show how large a person is
             validation=('S8', 'V1', 'V2', 'V3'), test=('S9', 'S11', 'T1', 'T2', 'T3', 'T4', 'T5', 'T6'),
-            train=dict(steps=1400, n_labelled=32, n_pairs=16, subjects_per_batch=4, lr=2e-3, alpha=.05, augmentation=_LIGHT, new_takes=3, validate_every=350),
-            of_group=_ARMS | dict.fromkeys(('joint-100',), dict(keep_every=350)),
+            train=dict(steps=1100, n_labelled=32, n_pairs=16, subjects_per_batch=4, lr=2e-3, alpha=.05, augmentation=_LIGHT, new_takes=3, validate_every=220),
+            of_group=_ARMS | {'joint-100': dict(keep_every=220)},
             seeds={'supervised-100': 3, 'control-100': 3, 'joint-100': 3, 'supervised-all': 3, 'joint-m0.4-b0.2': 3, 'joint-m0.8-b0.4': 3, 'joint-m1.0-b0.5': 3,
                    'supervised-10': 1, 'joint-10': 1, 'supervised-2': 1, 'joint-2': 1, 'paper-joint': 1, 'paper-control': 1}),
     Profile('gpu', 'ResNet-18 at 128 px, more people, five seeds: hours on one GPU', side=128,
@@ -296,7 +296,7 @@ def error_table(
     networks:dict,          # name -> PoseNet
     config:TrainConfig,     # with which they were trained
     dataset,                # on this store
-    most:int=600,           # instants of the labelled and of the unlabelled part, evenly from all over it
+    most:int=300,           # instants of the labelled and of the unlabelled part, evenly from all over it
     progress:bool=False,
 ) -> pd.DataFrame:          # columns weights, part, subject, action, images, mpjpe_mm, n_mpjpe_mm, pa_mpjpe_mm
     "Errors on instants that have a pose, by part, subject and action. Ours: not in the paper."
@@ -709,6 +709,7 @@ class Summary:
     left_out: dict = field(default_factory=dict)    # name -> why
     report: str = ''
     seconds: dict = field(default_factory=dict)     # what the time went into -> s
+    at_a_time: int = 0                              # notebooks
 
     @contextmanager
     def timing(self, what):
@@ -789,6 +790,7 @@ def _run_notebooks(batch, only, scheduler, jobs, say, summary):
         summary.reused += [job.name for job in (*trainings, *analyses)]
         return
     with workers(jobs or batch.profile.jobs, scheduler) as (run, n, threads):
+        summary.at_a_time = n
         say(f'{n} notebooks at a time, {threads} thread{"s" * (threads > 1)} each' + (f', on {scheduler}' if scheduler else ''))
         with summary.timing('trainings'): _wave(trainings, run, say, summary, n)
         for job in analyses:
@@ -799,7 +801,9 @@ def _write_report(batch, summary):
     if not batch.figures.is_dir(): return    # no artefact yet
     try: from mvssl.report import write_report
     except ImportError: return
-    try: summary.report = str(write_report(batch.figures))
+    in_one_go = 'trainings' in summary.seconds and not (summary.reused or summary.failed or summary.stopped)
+    took = dict(seconds=dict(summary.seconds), trainings=sum(name not in NEEDS for name in summary.done), at_a_time=summary.at_a_time, device=provenance()['device']) if in_one_go else None
+    try: summary.report = str(write_report(batch.figures, took=took))
     except Exception as error: summary.failed['report'] = f'{type(error).__name__}: {error}'
 
 # %% ../nbs/41_reproduce.ipynb #d1baf3ca

@@ -90,7 +90,7 @@ class TrainConfig:
             value = getattr(self, name)
             _refuse_unless(not isinstance(value, str), name, "be a tuple of names, as in ('S1',)", value)
             object.__setattr__(self, name, None if value is None else tuple(value))
-        augmentation = self.augmentation or Augmentation.none()
+        augmentation = Augmentation.none() if self.augmentation is None else self.augmentation      # {}: all as it is by default
         object.__setattr__(self, 'augmentation', Augmentation(**augmentation) if isinstance(augmentation, dict) else augmentation)
         for name, choices in dict(arm=ARMS, negatives=('same subject', 'any'), norm=('batch', 'group'), head_reads=('features', 'embedding'), loss=('hinge', 'all_negatives', 'info_nce'),
                                   pose_kind=('l1', 'l2', 'smooth'), precision=('bf16', 'fp32')).items():
