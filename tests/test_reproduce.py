@@ -19,6 +19,7 @@ from nbformat.v4 import new_code_cell
 from mvssl import reproduce as module
 from mvssl.dataset import MultiviewDataset
 from mvssl.encoder import load_network
+from mvssl.report import took_of
 from mvssl.reproduce import GROUPS, NEEDS, PROFILES, Batch, code_key, groups, jobs_of, make_stores, reproduce, root_of, run_job, status
 from mvssl.runs import hold, is_held
 from mvssl.training import TrainConfig
@@ -198,6 +199,7 @@ def test_smoke_from_end_to_end(tmp_path):
         sidecar = json.loads(path.read_text(encoding='utf-8'))
         if 'artefacts' not in sidecar: continue
         named |= sidecar['artefacts']
+        if path.name == 'report.json': continue     # made of all the others
         assert {'commit', 'clean', 'config', 'inputs', 'versions', 'device', 'seconds', 'run', 'source'} <= set(sidecar), path.name
         assert sidecar['inputs']['dataset'] == MultiviewDataset.open(out / 'data/smoke/studio').checksum
         assert str(tmp_path) not in path.read_text(encoding='utf-8'), 'a path of this machine'
@@ -205,6 +207,8 @@ def test_smoke_from_end_to_end(tmp_path):
         assert path.stat().st_size < 1e6, path.name
         if path.suffix != '.json' and path.name != 'report.html': assert named[path.name] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert 'smoke' in (figures / 'report.html').read_text(encoding='utf-8')
+    took = took_of(figures)
+    assert took['trainings'] == sum(PROFILES['smoke'].seeds.values()) and list(took['seconds']) == ['stores', 'trainings', 'analyses']
     executed = list((out / 'runs').rglob('executed.ipynb'))
     assert len(executed) == sum(PROFILES['smoke'].seeds.values()) + len(NEEDS)
 
@@ -212,6 +216,7 @@ def test_smoke_from_end_to_end(tmp_path):
     again = command('reproduce', '--profile', 'smoke', '--out', out)
     assert again.returncode == 0 and f': 0 run, {len(executed)} reused, 0 failed' in again.stdout, again.stdout + again.stderr
     assert time.perf_counter() - began < 60
+    assert took_of(figures) == took, 'what a batch took is what it took when all of it was made'
     told = command('status', '--profile', 'smoke', '--out', out)
     assert told.returncode == 0 and f'{len(NEEDS)} of {len(NEEDS)} analyses done; not running' in told.stdout
 
