@@ -36,7 +36,7 @@ test: $(INSTALLED)  ## run everything: lint, notebooks exported and clean, every
 	$(BIN)/nbdev_test --n_workers $(WORKERS) --timing
 	$(BIN)/python -m pytest -n $(WORKERS) tests
 
-reproduce: $(INSTALLED)  ## make every table and figure of the supplementary: a quarter of an hour on two cores
+reproduce: $(INSTALLED)  ## make every table and figure of the supplementary: less than 20 minutes on two cores
 	$(BIN)/mvssl reproduce --profile laptop --out .
 
 smoke: $(INSTALLED)  ## the same, tiny, into build/smoke: shows that all of it runs

@@ -341,8 +341,8 @@ def embed(
         _write_arrays(out, arrays, columns)
         typer.echo(f"{len(arrays['z'])} images, z {arrays['z'].shape[1]}-d, {_size(out.stat().st_size)}\nmade: {out}")
 
-# %% ../nbs/42_cli.ipynb #4f0bda8e
-_PROFILE = typer.Option(help='smoke: shows in two minutes that all of it runs, its numbers mean nothing. laptop: a quarter of an hour on two cores. gpu: full size, hours on one GPU.')
+# %% ../nbs/42_cli.ipynb #b286da40
+_PROFILE = typer.Option(help='smoke: shows in two minutes that all of it runs, its numbers mean nothing. laptop: every claim, less than 20 minutes on two cores. gpu: full size, hours on one GPU.')
 _DATA = typer.Option(help="'synthetic', or the folder of a store of your own, see mvssl data.")
 _SECOND = typer.Option(help='A second store, for the second half of Figure 1.  [default: with synthetic data the other rig]', show_default=False)
 _OUT = typer.Option(help='Folder for data/, runs/ and figures/.  [default: the checkout, or the current folder]', show_default=False)

@@ -128,7 +128,7 @@ PROFILES = {profile.name: profile for profile in (
             train=dict(steps=20, width=8, n_pairs=16, n_labelled=16, subjects_per_batch=4, new_takes=2, log_every=5, validate_every=10),
             seeds={'supervised-100': 2, 'control-100': 2, 'joint-100': 2, 'supervised-10': 1, 'joint-10': 1, 'supervised-all': 1,
                    'joint-m0.4-b0.2': 1, 'joint-m0.8-b0.4': 1, 'joint-m1.0-b0.5': 1, 'joint-neither': 1}),
-    Profile('laptop', 'a quarter of an hour on two cores', side=48,
+    Profile('laptop', 'every claim on two cores, in minutes', side=48,
             studio=each('S1', 4500) | each('S5 S6 S7 U01..U45', 120) | each('S8 V1 V2 V3', 120) | each('S9 S11 T1..T6', 150),
             stage=each('S1..S8', 150), store_seed=8,    # the first one whose S1 is of ordinary size: a crop does not show how large a person is
             validation=('S8', 'V1', 'V2', 'V3'), test=('S9', 'S11', 'T1', 'T2', 'T3', 'T4', 'T5', 'T6'),
