@@ -294,7 +294,7 @@ def test_readme_is_made_from_the_index(tmp_path):
 
 
 def test_readme_lists_every_notebook_of_the_library():
-    listed = dict(re.findall(r'\]\((nbs/[^)]*\.ipynb)\) \| (.*) \|', README))
+    listed = dict(re.findall(r'\]\((nbs/(?!experiments/)[^)]*\.ipynb)\) \| (.*) \|', README))
     sentences = {named(path): re.search(r'^> (.*)', ''.join(f'{text}\n' for text in texts_of(path)), re.M)[1]
                  for path in NOTEBOOKS if path.name[:2].isdigit()}
     assert listed == sentences, 'run: make readme'
