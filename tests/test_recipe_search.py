@@ -35,7 +35,7 @@ def run(tmp_path, monkeypatch):
     def run(search, confirmation=None, **parameters):
         search.to_csv(tmp_path/'nbs'/'recipe_search.csv', index=False)
         if confirmation is not None: confirmation.to_csv(tmp_path/'nbs'/'recipe_confirmation.csv', index=False)
-        papermill.execute_notebook(tmp_path/'nbs'/'recipe_search.ipynb', tmp_path/'executed.ipynb', parameters=dict(out=str(tmp_path), **parameters), progress_bar=False, kernel_name='python3', cwd=tmp_path)
+        papermill.execute_notebook(tmp_path/'nbs'/'recipe_search.ipynb', tmp_path/'executed.ipynb', parameters=dict(out=str(tmp_path), chosen='') | parameters, progress_bar=False, kernel_name='python3', cwd=tmp_path)
         texts = [str(output) for cell in nbformat.read(tmp_path/'executed.ipynb', 4).cells if cell.cell_type == 'code' for output in cell.outputs]
         return {path.name: json.loads(path.read_text()) for path in tmp_path.rglob('recipe_search.json')}.get('recipe_search.json'), '\n'.join(texts)
     return run
