@@ -551,6 +551,7 @@ def _import(name, extra):
 def kernels(
     threads:int,    # of each
     log=None,       # open file for what their processes print beside the notebook; None: where this one prints
+    notebooks='',   # folder of the experiments; '': as this process has it. A worker that is used again may know another
 ):                  # a class of kernel managers, for papermill
     "Kernels that share nothing but the machine. Ours: not in the paper."
     AsyncKernelManager = _import('jupyter_client.manager', 'notebooks').AsyncKernelManager
@@ -562,7 +563,7 @@ def kernels(
                 if os.name == 'posix': self.transport, self.ip = 'ipc', f'{own}/k'  # short: a socket's path has room for a hundred letters
 
             async def _async_start_kernel(self, **more):
-                more |= dict(env=dict(more.get('env') or os.environ) | dict.fromkeys(THREADS, str(threads)), stdout=log, stderr=log)
+                more |= dict(env=dict(more.get('env') or os.environ) | dict.fromkeys(THREADS, str(threads)) | ({'MVSSL_NOTEBOOKS': str(notebooks)} if notebooks else {}), stdout=log, stderr=log)
                 return await super()._async_start_kernel(**more)
             start_kernel = _async_start_kernel
         yield OwnKernelManager
@@ -611,7 +612,7 @@ def run_job(
     (job.folder/'outcome.json').unlink(missing_ok=True)
     while job.is_running and time.perf_counter() < began + patience_s: time.sleep(.2)
     try:
-        with open(job.folder/'log.txt', 'a', encoding='utf-8') as log, kernels(threads, log) as manager:
+        with open(job.folder/'log.txt', 'a', encoding='utf-8') as log, kernels(threads, log, job.notebook.parent) as manager:
             papermill.execute_notebook(str(job.notebook), str(job.folder/'executed.ipynb'), job.parameters, kernel_name='python3', kernel_manager_class=manager, progress_bar=False,
                                        stdout_file=log, stderr_file=log)
         if not job.is_done: error = f'ended without results in {job.folder.name}: either code that it uses was changed since the batch began (run it again), or its last cell does not call run.finish'
