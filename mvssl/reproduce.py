@@ -117,7 +117,7 @@ class Profile:
 
 _LIGHT = dict(shift=.03, zoom=.05, stretch=0., rotation_deg=0., brightness=0., contrast=0., saturation=0., hue_deg=0., grey=0., cutout=0.)   # of `Augmentation`: leaves room for overfitting to looks
 
-_ARMS = dict.fromkeys(('supervised-100', 'supervised-10', 'supervised-2'), dict(augmentation={})) | {   # labels alone do best with all of it
+_ARMS = dict.fromkeys(('supervised-100', 'supervised-10', 'supervised-2'), dict(augmentation={})) | {   # best for labels alone on validation subjects, at 2,000 steps
     f'control-{percent}': dict(arm='supervised') for percent in (100, 10, 2)}   # joint's own batches without the pairs, which cannot reach the pose: semi_supervision shows it
 
 PROFILES = {profile.name: profile for profile in (
@@ -130,7 +130,7 @@ PROFILES = {profile.name: profile for profile in (
                    'joint-m0.4-b0.2': 1, 'joint-m0.8-b0.4': 1, 'joint-m1.0-b0.5': 1, 'joint-neither': 1}),
     Profile('laptop', 'every claim on two cores, in minutes', side=48,
             studio=each('S1', 4500) | each('S5 S6 S7 U01..U45', 120) | each('S8 V1 V2 V3', 120) | each('S9 S11 T1..T6', 150),
-            stage=each('S1..S8', 150), store_seed=8,    # the first one whose S1 is of ordinary size: a crop does not show how large a person is
+            stage=each('S1..S8', 150), store_seed=8,    # the first one whose S1 is within half a standard deviation of the mean size: a crop does not show how large a person is
             validation=('S8', 'V1', 'V2', 'V3'), test=('S9', 'S11', 'T1', 'T2', 'T3', 'T4', 'T5', 'T6'),
             train=dict(steps=1100, n_labelled=32, n_pairs=16, subjects_per_batch=4, lr=2e-3, alpha=.05, augmentation=_LIGHT, new_takes=3, validate_every=220),
             of_group=_ARMS | {'joint-100': dict(keep_every=220)},

@@ -80,7 +80,7 @@ class EpochSampler:
 
     def _draw(self, rng):
         "One epoch: a NamedTuple of arrays (N,), and where its batches end."
-        raise NotImplementedError
+        raise NotImplementedError  # what an epoch is, only a kind of sampler knows: it must say so itself
 
     @property
     def _plan(self):
