@@ -68,15 +68,16 @@ GROUPS = {f'{arm}-{percent}': dict(arm=arm, label_fraction=percent/100) for perc
     **{f"joint-m{row['margin']}-b{row['beta']}": dict(arm='joint', margin=row['margin'], beta=row['beta']) for row in PAPER['margins']['rows'] if row['margin'] != .6},
     'joint-nochunk': dict(arm='joint', chunk=1), 'joint-nobeta': dict(arm='joint', beta=0.), 'joint-neither': dict(arm='joint', chunk=1, beta=0.),
     'paper-joint': dict(arm='joint', **_PAPERS_OWN), 'paper-control': dict(arm='control', **_PAPERS_OWN),
-    'info_nce': dict(arm='joint', loss='info_nce'), 'all_negatives': dict(arm='joint', loss='all_negatives')}
+    'info_nce': dict(arm='joint', loss='info_nce'), 'all_negatives': dict(arm='joint', loss='all_negatives'),
+    'metric': dict(arm='metric')}
 
 # %% ../nbs/41_reproduce.ipynb #e7b3955a
 _HEADLINE = tuple(f'{arm}-100' for arm in ('supervised', 'control', 'joint'))
 _MARGINS = tuple(name for name in GROUPS if name.startswith('joint-m'))
 NEEDS = {   # in the order in which they are begun: the longest first
     '1_selection_of_negatives': ('joint-100', 'joint-nochunk', 'joint-nobeta', 'joint-neither'),
-    '3_pose_retrieval': ('joint-100', 'supervised-100'),
-    '4_embedding_space': ('joint-100',),
+    '3_pose_retrieval': ('joint-100', 'metric', 'supervised-100'),
+    '4_embedding_space': ('joint-100', 'metric'),
     'semi_supervision': (*_HEADLINE, *(f'{arm}-{percent}' for percent in (10, 2) for arm in ('supervised', 'control', 'joint')), 'supervised-all', 'paper-joint', 'paper-control', 'info_nce', 'all_negatives'),
     '2_margin_ablation': ('joint-100', *_MARGINS, 'supervised-100', 'control-100')}
 
@@ -142,13 +143,15 @@ PROFILES = {profile.name: profile for profile in (
             validation=('S8', 'V1', 'V2', 'V3'), test=tuple(each('S9 S11 T1..T14', 0)),
             train=dict(steps=6000, width=64, n_pairs=128, n_labelled=128, subjects_per_batch=32, new_takes=4, lr=1e-3, alpha=.05, augmentation=_LIGHT, validate_every=500, log_every=50),
             of_group=_ARMS | dict.fromkeys(('joint-100', 'joint-nochunk', 'joint-nobeta', 'joint-neither'), dict(keep_every=1500)),
-            seeds=dict.fromkeys(GROUPS, 5), jobs=1))}
+            seeds=dict.fromkeys(GROUPS.keys() - {'metric'}, 5), jobs=1))}
 
 def profile_named(name):
     if name not in PROFILES: raise ValueError(f'profile must be one of {", ".join(PROFILES)}, got {name!r}')
     return PROFILES[name]
 
-# %% ../nbs/41_reproduce.ipynb #906d7a43
+# %% ../nbs/41_reproduce.ipynb #5ac53a78
+def _as(group): return 'joint-100' if group == 'metric' else group   # as many seeds as what it stands in for
+
 def groups(
     profile,                # a Profile, or its name
     labelled=None,          # subjects whose labels are used; None: the profile's
@@ -158,8 +161,8 @@ def groups(
     if isinstance(profile, str): profile = profile_named(profile)
     labelled = profile.labelled if labelled is None else tuple(labelled)
     if everybody is None: everybody = [subject for subject in profile.studio if subject not in profile.validation + profile.test]
-    found = {name: GROUPS[name] | profile.of_group.get(name, {}) for name in GROUPS if profile.seeds.get(name)}
-    for changes in found.values(): changes['labelled'] = tuple(everybody) if changes.get('labelled') else labelled
+    found = {name: GROUPS[name] | profile.of_group.get(name, {}) for name in GROUPS if profile.seeds.get(_as(name))}
+    for changes in found.values(): changes['labelled'] = () if changes['arm'] == 'metric' else tuple(everybody) if changes.get('labelled') else labelled
     return found
 
 # %% ../nbs/41_reproduce.ipynb #a9b2b395
@@ -299,7 +302,9 @@ def error_table(
     most:int=300,           # instants of the labelled and of the unlabelled part, evenly from all over it
     progress:bool=False,
 ) -> pd.DataFrame:          # columns weights, part, subject, action, images, mpjpe_mm, n_mpjpe_mm, pa_mpjpe_mm
-    "Errors on instants that have a pose, by part, subject and action. Ours: not in the paper."
+    "Errors on instants that have a pose, by part, subject and action; no rows for an arm that learns no pose. Ours: not in the paper."
+    by, measures = ['weights', 'part', 'subject', 'action'], dict(mpjpe=mpjpe, n_mpjpe=n_mpjpe, pa_mpjpe=pa_mpjpe)
+    if not config.uses_labels: return pd.DataFrame(columns=[*by, 'images', *(f'{name}_mm' for name in measures)])
     is_of = lambda subjects: dataset.table['subject'].isin(subjects).to_numpy()
     parts = split(replace(config, arm='supervised'), dataset)
     labelled = is_of(config.labelled) & ~parts.new_takes
@@ -313,10 +318,9 @@ def error_table(
         rows = seen.instant.numpy()
         true = canonicalise(torch.from_numpy(dataset.poses[rows]))
         table = dataset.table.iloc[rows][['subject', 'action']].assign(part=part[rows], weights=weights, images=1)
-        for name, measure in dict(mpjpe=mpjpe, n_mpjpe=n_mpjpe, pa_mpjpe=pa_mpjpe).items(): table[f'{name}_mm'] = measure(seen.pose, true).numpy()
+        for name, measure in measures.items(): table[f'{name}_mm'] = measure(seen.pose, true).numpy()
         found.append(table)
-    by = ['weights', 'part', 'subject', 'action']
-    return pd.concat(found).groupby(by, sort=False).agg(images=('images', 'sum'), **{name: (name, 'mean') for name in ('mpjpe_mm', 'n_mpjpe_mm', 'pa_mpjpe_mm')}).reset_index()
+    return pd.concat(found).groupby(by, sort=False).agg(images=('images', 'sum'), **{f'{name}_mm': (f'{name}_mm', 'mean') for name in measures}).reset_index()
 
 # %% ../nbs/41_reproduce.ipynb #4634e6e8
 _H36M_ROLES = dict(labelled=('S1',), validation=('S8',), test=('S9', 'S11'))
@@ -397,6 +401,12 @@ class Batch:
         there = list(self.second.table['subject'].unique())
         return tuple(subject for subject in self.profile.second_test if subject in there) or tuple(there)
 
+    @property
+    def people(self):
+        "Whom the images show, in the words that stand under every figure."
+        if not (facts := self.dataset.extra).get('synthetic'): return self.dataset.name
+        return 'synthetic people' if facts.get('motion', 'procedural') == 'procedural' else 'synthetic views of real motion'
+
     # -- who is who
 
     @cached_property
@@ -432,16 +442,24 @@ class Batch:
     @property
     def left_out(self):
         "Groups that this batch has not, and why: name -> reason."
-        found = {name: f'not part of profile {self.profile.name}' for name in GROUPS if not self.profile.seeds.get(name)}
+        found = {name: f'not part of profile {self.profile.name}' for name in GROUPS if not self.profile.seeds.get(_as(name))}
+        for name, reason in self._lacks.items(): found.setdefault(name, reason)
+        if 'joint-100' not in found: found['metric'] = 'there are labels, so joint-100 is trained'
+        return found
+
+    @property
+    def _lacks(self):
+        "Groups that these data cannot give, and why. Pairs of views alone there are always."
         roles, reason = self.roles, None
         has_poses = set(self.dataset.table['subject'][self.dataset.is_labelled])
-        held_out = {*roles.validation, *roles.test}
-        train = [subject for subject in self.dataset.table['subject'].unique() if subject not in held_out]
-        if missing := [name for name in _H36M_ROLES if not getattr(roles, name)]: reason = f"nobody is {' or '.join(missing)}: name subjects by --{' and --'.join(missing)}"
+        train = set(self.dataset.table['subject']) - {*roles.validation, *roles.test}
+        asks_labels = [name for name in GROUPS if name != 'metric']
+        if not has_poses: reason = 'no poses in the store'
+        elif missing := [name for name in _H36M_ROLES if not getattr(roles, name)]: reason = f"nobody is {' or '.join(missing)}: name subjects by --{' and --'.join(missing)}"
         elif unlabelled := [subject for subject in roles.labelled if subject not in has_poses]: reason = f"no poses of {', '.join(unlabelled)} in the store"
-        if reason: return found | {name: reason for name in GROUPS if name not in found}
-        if len(train) < 2: found |= {name: 'only one training subject, so there is no unlabelled one' for name, changes in GROUPS.items() if name not in found and changes['arm'] != 'supervised'}
-        if not set(self.everybody) - set(roles.labelled): found.setdefault('supervised-all', 'no training subject has poses beyond the labelled ones')
+        if reason: return dict.fromkeys(asks_labels, reason)
+        found = {} if len(train) > 1 else {name: 'only one training subject, so there is no unlabelled one' for name in asks_labels if GROUPS[name]['arm'] != 'supervised'}
+        if not set(self.everybody) - set(roles.labelled): found['supervised-all'] = 'no training subject has poses beyond the labelled ones'
         return found
 
     @property
@@ -456,7 +474,16 @@ class Batch:
     def groups(self):
         "Group -> fields of TrainConfig beyond those of every training; see `left_out` for the others."
         left_out = self.left_out
-        return {name: changes for name, changes in groups(self.profile, self.roles.labelled, self.everybody).items() if name not in left_out}
+        found = {name: changes for name, changes in groups(self.profile, self.roles.labelled, self.everybody).items() if name not in left_out}
+        if 'metric' in found: found['metric'] |= self._fits
+        return found
+
+    @property
+    def _fits(self):
+        "Batches as large as the profile's, or as a short recording allows."
+        config = TrainConfig(**asdict(Roles((), self.roles.validation, self.roles.test)) | self.profile.train | dict(arm='metric'))
+        chunks = np.bincount(self.dataset.sequence_index[split(config, self.dataset).pairs]) // config.chunk
+        return dict(n_pairs=int(np.clip(chunks.sum(), 2, config.n_pairs)))
 
     def config(self,
         seed:int=0,
@@ -469,7 +496,7 @@ class Batch:
     def seeds(self, group) -> tuple:
         "Seeds of a group; () if it is left out."
         if group not in GROUPS: raise ValueError(f"group must be one of {', '.join(GROUPS)}, got {group!r}")
-        return tuple(range(self.profile.seeds[group])) if group in self.groups else ()
+        return tuple(range(self.profile.seeds[_as(group)])) if group in self.groups else ()
 
     def name_of(self, config:TrainConfig) -> str:
         "GROUP-sSEED if a group asks for this, else a name from arm, margin and beta."
@@ -677,7 +704,7 @@ def analyses_of(batch):
     can, cannot = [], {}
     for name, needed in NEEDS.items():
         if not notebook_named(name).exists(): cannot[name] = f'there is no {name}.ipynb'
-        elif not any(group in batch.groups for group in needed): cannot[name] = f'needs {needed[0]}: {batch.left_out[needed[0]]}'
+        elif not {needed[0], *({'metric'} & set(needed))} & set(batch.groups): cannot[name] = f'needs {needed[0]}: {batch.left_out[needed[0]]}'
         else: can.append(name)
     return can, cannot
 

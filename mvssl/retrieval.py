@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FOLD', 'SPARE', 'HIT_AT', 'Rule', 'match_rule', 'cross_subject_cross_view', 'same_subject_cross_view', 'Neighbours',
-           'retrieve', 'pose_distance', 'retrieval_scores', 'pick_queries']
+           'retrieve', 'pose_distance', 'retrieval_scores', 'temporal_scores', 'pick_queries']
 
 # %% ../nbs/31_retrieval.ipynb #77fc2cc6
 import math
@@ -368,6 +368,38 @@ def retrieval_scores(
     table = pd.DataFrame(rows.values(), index=pd.MultiIndex.from_tuples(rows, names=['score', 'K']))
     table.attrs['without_label'] = n_asked - len(chosen[0])
     return table
+
+# %% ../nbs/31_retrieval.ipynb #bfadf5d0
+def temporal_scores(
+    z,                  # embeddings of all images, (M, D), or several of them: a dict of such by name
+    labels,             # table of M rows: sequence, view, and the time
+    within:float,       # what counts as found, in units of the time
+    queries=None,       # which images are queries, indices or (M,) bools; None: all
+    database=None,      # which images are searched, likewise
+    time:str='index',   # column of the time: 'index' in instants, 'time_s' in seconds
+) -> pd.DataFrame:      # a row for each embedding and for chance: median error, share within, searches
+    "Time between a query and its nearest image from each other view of its sequence, against any image by lot. Ours: not in the paper."
+    several = {name: torch.as_tensor(one) for name, one in (z if isinstance(z, dict) else {'embedding': z}).items()}
+    for name, one in several.items():
+        if len(one) != len(labels): raise ValueError(f"z must have a row per label, {name!r} has {len(one)} for {len(labels)}")
+    if missing := [name for name in ('sequence', 'view', time) if name not in labels]: raise ValueError(f"labels must have the columns sequence, view and {time}, {missing[0]!r} is not there")
+    chosen = [np.arange(len(labels)) if part is None else np.arange(len(labels))[np.asarray(part)] for part in (queries, database)]
+    sequence, when = np.asarray(labels['sequence']), np.asarray(labels[time], float)
+    view = np.asarray(labels['view'])
+    errors, by_lot = {name: [] for name in several}, []
+    for one in np.unique(sequence[chosen[0]]):
+        query, searched = (part[sequence[part] == one] for part in chosen)
+        for a in np.unique(view[query]):
+            for b in np.unique(view[searched[view[searched] != a]]):
+                rows, columns = query[view[query] == a], searched[view[searched] == b]
+                apart = np.abs(when[rows, None] - when[columns])
+                by_lot.append(apart)
+                for name, found in errors.items(): found.append(apart[np.arange(len(rows)), torch.cdist(several[name][rows], several[name][columns]).argmin(1).cpu()])
+    if not by_lot: raise ValueError('queries must have images of another view of their own sequence to be searched, none has')
+    weight = [np.full(apart.size, 1/apart.shape[1]) for apart in by_lot]      # each query counts once
+    errors = {name: (np.concatenate(found), None) for name, found in errors.items()} | {'chance': (np.concatenate([apart.ravel() for apart in by_lot]), np.concatenate(weight))}
+    return pd.DataFrame({name: {'median error': np.quantile(error, .5, weights=w, method='inverted_cdf'), 'share within': np.average(error <= within, weights=w), 'searches': sum(map(len, by_lot))}
+                         for name, (error, w) in errors.items()}).T.astype(dict(searches=int))
 
 # %% ../nbs/31_retrieval.ipynb #85efec6e
 def pick_queries(

@@ -326,9 +326,11 @@ def test_stores_of_ones_own(root, made_up):
     poses[:] = np.nan
     np.save(batch.dataset.path / 'poses.npy', poses)
     batch = Batch('smoke', asked['data'], asked['second_data'], root)
-    assert batch.groups == {} and batch.left_out['joint-100'] == 'no poses of S1 in the store'
-    with pytest.raises(ValueError, match='--only 4_embedding_space: needs joint-100: no poses of S1 in the store'): reproduce(**asked, only='4_embedding_space')
-    assert set(reproduce(**asked).left_out) == {*GROUPS, *NEEDS}, 'nothing to do is no failure'
+    assert list(batch.groups) == ['metric'] and batch.left_out['joint-100'] == 'no poses in the store', 'pairs of views there are without labels too'
+    with pytest.raises(ValueError, match='--only 2_margin_ablation'): reproduce(**asked, only='2_margin_ablation')
+    summary = reproduce(**asked)
+    assert set(summary.left_out) == {*GROUPS, *NEEDS} - {'metric', '4_embedding_space'}
+    assert set(summary.done) == {'metric-s0', 'metric-s1', '4_embedding_space'}
 
 
 def test_no_cluster_at_the_address(root, made_up):
