@@ -130,7 +130,7 @@ def training_course(
 
 # %% ../nbs/32_plots.ipynb #5d0144c2
 def retrieval_figure(
-    blocks,                     # from left to right, dicts: data, title; queries (Q, S, S, 3), names [Q]; found (Q, K, S, S, 3), distance_mm (Q, K); best_mm (Q,), chance_mm
+    blocks,                     # from left to right, dicts: data, title; queries (Q, S, S, 3), names [Q]; found (Q, K, S, S, 3), distance_mm (Q, K); best_mm (Q,), chance_mm; notes (Q, K), said where there is no distance
     width_inch:float=PAGE_INCH,
 ) -> plt.Figure:
     "Queries and their nearest images, with pose distances. Supplementary: Sec. 3, Figure 1."
@@ -166,9 +166,9 @@ def _draw_column(ax, block, q, x, side, rows, line):
     ax.text(x + side/2, rows[0] - .03, name, ha='center', va='bottom', fontsize=min(6, 130*side/max(1, longest)), linespacing=1.05)     # 130 side: what fits
     for row, picture in zip(rows, [block['queries'][q], *block['found'][q]]): ax.imshow(picture, extent=(x, x + side, row + side, row), aspect='auto')
     ax.add_patch(plt.Rectangle((x, rows[0]), side, side, fill=False, lw=1.2, ec='.1'))
-    for row, mm in zip(rows[1:], block['distance_mm'][q]):
+    for row, mm, note in zip(rows[1:], block['distance_mm'][q], block['notes'][q] if 'notes' in block else ['–']*(len(rows) - 1)):
         failed = mm > block['chance_mm']
-        ax.text(x + side/2, row + side + .015, '–' if np.isnan(mm) else f'{mm:.0f} mm', **small, fontsize=7, fontweight='bold' if failed else None, color=OKABE_ITO['vermillion'] if failed else '.1')
+        ax.text(x + side/2, row + side + .015, note if np.isnan(mm) else f'{mm:.0f} mm', **small, fontsize=7, fontweight='bold' if failed else None, color=OKABE_ITO['vermillion'] if failed else '.1')
     best = block['best_mm'][q]
     ax.text(x + side/2, rows[-1] + side + .015 + line, '' if np.isnan(best) else f'best {best:.0f}', **small, fontsize=6, color='.4')
 

@@ -34,7 +34,7 @@ PARTS = (
     Part('Few labels and unlabelled video', "Main paper, the headline behind the supplementary's Table 1", 'semi_supervision', ('semi_supervision',), ('semi_supervision.png', 'semi_supervision.csv')),
     Part('Selection of negatives', 'Supplementary, Section 1', '1_selection_of_negatives', ('sec1_negatives',), ('sec1_negatives.png',)),
     Part('The margin', 'Supplementary, Section 2, Table 1', '2_margin_ablation', ('table1_margin_ablation', 'margin_stability'), ('table1_margin_ablation.csv', 'margin_stability.png')),
-    Part('Retrieval by pose', 'Supplementary, Section 3, Figure 1', '3_pose_retrieval', ('fig1_pose_retrieval', 'fig1_scores'), ('fig1_pose_retrieval.png', 'fig1_scores.csv')),
+    Part('Retrieval by pose', 'Supplementary, Section 3, Figure 1', '3_pose_retrieval', ('fig1_pose_retrieval', 'fig1_scores', 'fig1_time'), ('fig1_pose_retrieval.png', 'fig1_scores.csv')),
     Part('The embedding space', 'Supplementary, Section 4, Figure 2', '4_embedding_space', ('fig2_embedding_space',), ('fig2_embedding_space.png',)),
 )
 
@@ -79,13 +79,14 @@ def read_results(
     damaged = [(f'{name}.json', wrong) for name, wrong in sorted(found.items()) if isinstance(wrong, str)]
     return Results(sidecars, damaged + list(_faults(folder, sidecars)))
 
-# %% ../nbs/34_report.ipynb #ef1366d7
-def _is_synthetic(folder, sidecars):
-    "Whether these are results on made people: by the folder's name, or because a sidecar says so."
-    said = any((sidecar.get('results') or {}).get('is_synthetic') or (sidecar.get('config') or {}).get('data') == 'synthetic' for sidecar in sidecars.values())
-    return said or Path(folder).resolve().name.endswith('-synthetic')
+# %% ../nbs/34_report.ipynb #48cbd0d3
+def _people(folder, sidecars):
+    "Whom the images show, as a sidecar says; made people also by the folder's name. '' if nothing says so."
+    told = [people for sidecar in sidecars.values() if (people := (sidecar.get('results') or {}).get('people'))]
+    is_made = Path(folder).resolve().name.endswith('-synthetic') or any((sidecar.get('config') or {}).get('data') == 'synthetic' for sidecar in sidecars.values())
+    return told[0] if told else 'synthetic people' if is_made else ''
 
-def _ours(is_synthetic): return 'Ours, on synthetic people' if is_synthetic else 'Ours'
+def _ours(people): return f'Ours, on {escape(people)}' if people else 'Ours'
 
 def _claims(sidecars): return [sidecar['claim'] for sidecar in sidecars.values() if isinstance(sidecar.get('claim'), dict)]
 
@@ -97,7 +98,7 @@ def results_table(
     rows = [[claim.get(key, '') for key in ('title', 'paper', 'ours', 'verdict', 'why')] for claim in _claims(sidecars)]
     if not rows: return ''
     rows = [[title, paper, ours, f'**{verdict} replicated**: {why}' if verdict in ('partly', 'not') else f'**{verdict}**: {why}'] for title, paper, ours, verdict, why in rows]
-    cells = [['Claim', 'The paper', _ours(_is_synthetic(folder, sidecars)), 'Verdict'], ['---']*4, *rows]
+    cells = [['Claim', 'The paper', _ours(_people(folder, sidecars)), 'Verdict'], ['---']*4, *rows]
     return ''.join('| ' + ' | '.join(re.sub(r'\s*\n\s*', ' ', str(cell)).replace('|', '\\|') for cell in row) + ' |\n' for row in cells)
 
 # %% ../nbs/34_report.ipynb #d5fce08a
@@ -213,9 +214,9 @@ def _in_full(verdict): return f'{verdict} replicated' if verdict in ('partly', '
 
 def _verdict(verdict): return f'<span class="verdict {escape(str(verdict)).replace(" ", "-")}">{escape(_in_full(verdict))}</span>'
 
-def _claims_table(claims, is_synthetic):
+def _claims_table(claims, people):
     if not claims: return '<p>No artefact here makes a claim about the paper.</p>'
-    heads = ('Claim', 'The paper', _ours(is_synthetic), 'Verdict')
+    heads = ('Claim', 'The paper', _ours(people), 'Verdict')
     def row(claim):
         cells = (_inline(claim.get('title', '')), _inline(claim.get('paper', '')), _inline(claim.get('ours', '')), f'{_verdict(claim.get("verdict", "not tested"))}<br>{_inline(claim.get("why", ""))}')
         return '<tr>' + ''.join(f'<td{named}>{cell}</td>' for cell, named in zip(cells, ('', *(f' data-head="{escape(head)}"' for head in heads[1:3]), ''))) + '</tr>'
@@ -289,19 +290,19 @@ def _section(folder, part, sidecars, label, most):
 
 def _page(folder, results, most, took):
     sidecars, problems = results
-    is_synthetic = _is_synthetic(folder, sidecars)
-    label = '<span class="label">synthetic people</span>' if is_synthetic else ''
+    people = _people(folder, sidecars)
+    label = f'<span class="label">{escape(people)}</span>' if people.startswith('synthetic') else ''
     known = {name for part in PARTS for name in part.artefacts}
     parts = [*PARTS, *(Part(name.replace('_', ' ').capitalize(), 'Not in the paper', name, (name,), ()) for name in sidecars if name not in known)]
     claims = _claims(sidecars)
     counts = {verdict: sum(claim.get('verdict') == verdict for claim in claims) for verdict in VERDICTS}
-    what = ('All results on this page are from synthetic people, drawn by this project; the paper\'s are from Human3.6M and MPI-INF-3DHP. The two are set side by side to compare what they say, never as if they were measured alike.'
-            if is_synthetic else 'The data of each result is named beside it.')
+    what = (f'All results on this page are from {people}, drawn by this project; the paper\'s are from Human3.6M and MPI-INF-3DHP. The two are set side by side to compare what they say, never as if they were measured alike.'
+            if label else 'The data of each result is named beside it.')
     gaps = _facts((f'{file}', escape(wrong)) for file, wrong in problems) if problems else '<p>Nothing: every artefact is here, as its sidecar has it.</p>'
     links = ''.join(f'<a href="#{escape(at)}">{escape(title)}</a>' for at, title in [*((part.notebook, part.title) for part in parts), ('missing', 'What is missing'), ('provenance', 'Provenance')])
     body = (f'<h1>The MCSS supplementary, regenerated</h1><p>Multiview-Consistent Semi-Supervised Learning for 3D Human Pose Estimation (CVPR 2020): what its supplementary says, and what came out here, in '
             f'<code>{escape(folder.resolve().name)}</code>. {label}</p><p>{what}</p><nav>{links}</nav><section id="claims"><h2>What is replicated {label}</h2>'
-            f'<p class="small">{escape(", ".join(f"{count} {_in_full(verdict)}" for verdict, count in counts.items()))}</p>{_claims_table(claims, is_synthetic)}</section>'
+            f'<p class="small">{escape(", ".join(f"{count} {_in_full(verdict)}" for verdict, count in counts.items()))}</p>{_claims_table(claims, people)}</section>'
             + ''.join(_section(folder, part, sidecars, label, most) for part in parts)
             + f'<section id="missing"><h2>What is missing</h2>{gaps}</section><section id="provenance"><h2>Provenance</h2>{_took(took)}{_provenance(list(sidecars.values()))}</section>')
     return f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>The MCSS supplementary, regenerated</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n'
