@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'data', 'PICTURES', 'main', 'plain_errors', 'describe', 'draw_sheet', 'check', 'make', 'train',
-           'embed_pictures', 'embed', 'reproduce', 'status']
+           'embed_pictures', 'embed', 'make_atlas', 'reproduce', 'status']
 
 # %% ../nbs/42_cli.ipynb #922b41a7
 import io
@@ -340,6 +340,67 @@ def embed(
         out.parent.mkdir(parents=True, exist_ok=True)
         _write_arrays(out, arrays, columns)
         typer.echo(f"{len(arrays['z'])} images, z {arrays['z'].shape[1]}-d, {_size(out.stat().st_size)}\nmade: {out}")
+
+# %% ../nbs/42_cli.ipynb #379f4d37
+def _stores_near(places):
+    "Folders that hold a store, in `data/` of any of the places."
+    for place in places:
+        for pattern in ('data/*/dataset.json', 'data/*/*/dataset.json'): yield from (file.parent for file in sorted(place.glob(pattern)))
+
+def _store_of(run, header, data):
+    "The store that was named, or that on which a run was trained."
+    if data: return MultiviewDataset.open(data)
+    wanted, here = header['notes'].get('dataset'), Path(run).absolute()
+    for folder in _stores_near(dict.fromkeys([Path.cwd(), *list(here.parents)[:4]])):
+        try: ds = MultiviewDataset.open(folder)
+        except DatasetError: continue
+        if ds.checksum == wanted: return ds
+    raise ValueError(f'--data must name the store to show: {run} was trained on one with checksum {wanted}, which is in no data/ folder near it')
+
+@app.command('atlas')
+def make_atlas(
+    run: Annotated[Path, typer.Argument(help='Finished run, or a file of weights.', show_default=False)],
+    out: Annotated[Path, typer.Option(help='Page to write, .html.', show_default=False)],
+    data: Annotated[Path | None, typer.Option(help='Store to show.  [default: the one the run was trained on, from data/ in this folder or beside the run]', show_default=False)] = None,
+    subjects: Annotated[str | None, typer.Option(help='Only these, separated by commas.  [default: all]', show_default=False)] = None,
+    max_images: Annotated[int, typer.Option(help='Images in the page: the larger, the slower it opens; 2000 of 64 px take about 5 MB.')] = 2000,
+    k: Annotated[int, typer.Option('-k', help='Neighbours in each list.')] = 6,
+    title: Annotated[str | None, typer.Option(help="Of the page.  [default: with the store's name]", show_default=False)] = None,
+    device: Annotated[str | None, typer.Option(help='cpu or cuda.  [default: a GPU if there is one]', show_default=False)] = None,
+):
+    """Write the embedding as a page to look around in: one file that needs no network.
+
+    Every point is an image, placed by t-SNE. Point at it to see it; click it for its nearest neighbours from other views; colour by subject,
+    view, action or time.
+
+      mvssl atlas runs/joint --out atlas.html
+
+    The people that were never seen in training, from a store somewhere else:
+
+      mvssl atlas runs/joint --data /disk/studio --subjects S9,S11 --out unseen.html
+
+    A large store is sampled: whole instants with all their views, evenly from every subject, the same ones every time.
+    """
+    with plain_errors():
+        if out.suffix not in ('.html', '.htm'): raise ValueError(f'--out must end in .html, got {out}')
+        if k < 1: raise ValueError(f'-k must be at least 1, got {k}')
+        import torch
+        from mvssl import __version__
+        from mvssl.atlas import spread_instants, write_atlas
+        from mvssl.encoder import load_network, read_header
+        from mvssl.training import embed as embed_store
+        file = _weights(run)
+        header = read_header(file)
+        ds = _store_of(run, header, data)
+        if subjects: ds = ds.where(subject=_names(subjects))
+        rows = spread_instants(ds, max_images)
+        network = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        found = embed_store(network, ds, rows, progress=_shows_bar())
+        trained = header['notes'].get('dataset')
+        facts = {'network': f"{run.resolve().name}, {sum(p.numel() for p in network.parameters())/1e6:.1f} million parameters", 'trained': f"{header['notes'].get('step', '?')} steps, " + (
+            'on this store' if trained == ds.checksum else f'on another store, checksum {trained}'), 'mvssl': __version__}
+        made = write_atlas(out, found, ds, title or '', facts, k)
+    typer.echo(f"{len(found.z)} images of {len(ds.table['subject'].unique())} subjects, {_size(made.stat().st_size)}\nmade: {made}")
 
 # %% ../nbs/42_cli.ipynb #b286da40
 _PROFILE = typer.Option(help='smoke: shows in two minutes that all of it runs, its numbers mean nothing. laptop: every claim, less than 20 minutes on two cores. gpu: full size, hours on one GPU.')

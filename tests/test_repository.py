@@ -40,6 +40,8 @@ STANDS_ON = {
     'retrieval': ['evaluation'],
     'embedding_map': ['retrieval'],
     'training': ['batches', 'encoder', 'loss', 'evaluation', 'runs'],
+    'atlas': ['embedding_map', 'plots', 'runs'],
+    'search': ['training', 'retrieval', 'plots'],
     'report': ['runs'],
     'negatives': ['training'],
     'margins': ['evaluation'],
