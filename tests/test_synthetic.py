@@ -157,7 +157,7 @@ PINNED = [int(i) for i in np.random.default_rng([0, 1244334006, 2173770834]).int
     (dict(rig='garden'), 'rig must be one of studio, stage'), (dict(side=8), r'side must lie in \[16, 512\], got 8'),
     (dict(instants=5), 'instants must be at least 8'), (dict(subjects=()), 'subjects must be different names'),
     (dict(subjects=('S1', 'S1')), 'subjects must be different names'), (dict(labels='some'), "labels must be 'named' or 'all'"),
-    (dict(motion='bvh'), 'motion must be None')])
+    (dict(motion='bvh'), 'there is no such folder')])
 def test_refusals_leave_nothing(tmp_path, wrong, message):
     with pytest.raises(ValueError, match=message): make_dataset(tmp_path/'x', **{**SMALL, **wrong})
     assert list(tmp_path.iterdir()) == []

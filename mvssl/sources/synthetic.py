@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['RIGS', 'SHORTEST', 'ORDER', 'HZ', 'STRIDE', 'FLESH_MM', 'PADDING', 'JITTER', 'LICENCE', 'stream', 'Rig', 'rig_named',
-           'with_unlabelled', 'Take', 'plan', 'take_motion', 'crop_boxes', 'grid_step_mm', 'Studio', 'make_dataset',
-           'specimens']
+           'with_unlabelled', 'Take', 'plan', 'take_motion', 'crop_boxes', 'grid_step_mm', 'Studio', 'in_all_views',
+           'set_down', 'make_dataset', 'specimens']
 
 # %% ../../nbs/sources/13_synthetic.ipynb #1221fe53
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -22,8 +22,9 @@ from tqdm.auto import tqdm
 
 from ..cameras import Camera, crop_camera, project, ring, square_box, virtual_camera
 from ..dataset import DatasetWriter, MultiviewDataset
-from ..skeleton import JOINTS
+from ..skeleton import JOINTS, turn
 from .bodies import CASUAL, SPORT, Wardrobe, make_body, make_skin
+from .mocap import Capture, Captures, read_captures
 from .motion import ACTIONS, generate, make_style
 from .rendering import HALL, LAB, Backdrop, RoomStyle, chair, make_room, photograph
 
@@ -62,7 +63,7 @@ def with_unlabelled(
     "The subjects of a rig and n more without labels. Ours: not in the paper."
     return (*rig_named(rig).subjects, *(f'U{i:0{max(2, len(str(n)))}d}' for i in range(1, n + 1)))
 
-def _has_label(subject, labels): return labels == 'all' or not subject.startswith('U')
+def _has_label(subject, labels): return labels == 'all' or not (subject.startswith('U') and subject[1:].isdigit())
 
 # %% ../../nbs/sources/13_synthetic.ipynb #84487a63
 SHORTEST = 8        # instants of a sequence: two chunks of four
@@ -138,20 +139,23 @@ class Studio:
         self.backdrop = Backdrop(room, rig.cameras, scale=min(1., 1.2*side/typical), tones=tones, device=device)
         self.people, self.lock = {}, Lock()
 
-    def person(self, subject):
-        "Body, style and skin of a subject."
+    def person(self, subject, proportions=None):
+        "Body, style and skin of a subject; with the bones of a capture instead of random ones."
         with self.lock:     # made once, whichever thread comes first
-            if subject not in self.people:
+            if (subject, proportions) not in self.people:
                 rng = stream(self.seed, self.rig.name, subject)
                 body, style = make_body(rng, self.rig.wardrobe), make_style(rng)
-                self.people[subject] = body, style, make_skin(body, grid_step_mm(self.side)).to(self.device)
-            return self.people[subject]
+                if proportions: body = replace(body, proportions=proportions)
+                self.people[subject, proportions] = body, style, make_skin(body, grid_step_mm(self.side)).to(self.device)
+            return self.people[subject, proportions]
 
     def film(self, take):
-        "Frames (n, V, S, S, 3), poses (n, 17, 3) and boxes (n, V, 4) of a take."
+        "Frames (n, V, S, S, 3), poses (n, 17, 3) and boxes (n, V, 4) of a `Take` or of a `Capture`."
+        crops = stream(self.seed, self.rig.name, take.subject, take.sequence, 'crops')
+        if isinstance(take, Capture): return self.shoot(take.points, self.person(take.subject, take.proportions)[2], None, crops)
         body, style, skin = self.person(take.subject)
         motion = take_motion(self.seed, self.rig.name, take, style)
-        return self.shoot(motion.points(body.proportions), skin, self._chair(motion.seat, body.proportions), stream(self.seed, self.rig.name, take.subject, take.sequence, 'crops'))
+        return self.shoot(motion.points(body.proportions), skin, self._chair(motion.seat, body.proportions), crops)
 
     def shoot(self, points, skin, mesh, rng):
         "Frames, poses and boxes for POINTS of n instants, mm, (n, 21, 3)."
@@ -166,17 +170,66 @@ class Studio:
         cushion = stream(self.seed, self.rig.name, 'chair').uniform(.1, .6, 3)
         return chair(seat.x*proportions.leg, seat.y*proportions.leg, seat.heading, seat.height*proportions.leg, cushion=tuple(cushion))
 
+# %% ../../nbs/sources/13_synthetic.ipynb #53383159
+def in_all_views(
+    points,             # world, mm, (n, P, 3)
+    cameras:Camera,     # (V,)
+) -> np.ndarray:        # bool, (n,)
+    "Whether all points of an instant lie inside the pictures of all cameras. Ours: not in the paper."
+    pixels = project(torch.as_tensor(points).double()[:, None], cameras)
+    return ((pixels > 0) & (pixels < cameras.size[:, None])).all(-1).all(-1).all(-1).numpy()
+
+def set_down(
+    take:Capture,
+    rig:Rig,
+    seed:int,
+) -> Capture:
+    "The take in the room of a rig, its longest stretch that all cameras see. Ours: not in the paper."
+    way = take.points[:, 0, :2]
+    points = take.points.astype(np.float64)
+    points[..., :2] -= (way.max(axis=0) + way.min(axis=0))/2
+    points = turn(points, stream(seed, rig.name, take.subject, take.sequence, 'heading').uniform(-np.pi, np.pi))
+    edges = np.flatnonzero(np.diff(in_all_views(points, rig.cameras), prepend=False, append=False)).reshape(-1, 2)
+    first, last = max(edges, key=lambda edge: edge[1] - edge[0], default=(0, 0))
+    return replace(take, points=points[first:last].astype(np.float32))
+
 # %% ../../nbs/sources/13_synthetic.ipynb #a7921a38
 LICENCE = 'Made by mvssl from nothing: no person was filmed, use it as you like.'
+
+def _procedural(rig, subjects, instants):
+    "Takes of made-up motion, the facts that identify them, and what the store says of itself."
+    subjects = rig.subjects if subjects is None else tuple(subjects)
+    takes = plan(subjects, 600*len(subjects) if instants is None else instants)
+    return takes, dict(subjects=list(subjects), instants=instants if isinstance(instants, dict) else sum(t.instants for t in takes), motion='procedural'), dict(
+        name=f'{rig.name} (synthetic)', source=f'mvssl.sources.synthetic, rig {rig.name}, procedural motion', licence=LICENCE, hz=HZ, stride=STRIDE)
+
+def _limited(takes, most):
+    "The first takes of each subject, the last one cut, up to as many instants as each may have."
+    kept, left = [], dict(most)
+    for take in takes:
+        if (n := min(take.instants, left[take.subject])) >= SHORTEST: kept.append(replace(take, points=take.points[:n]))
+        left[take.subject] -= n
+    return kept
+
+def _captured(rig, captures, subjects, instants, seed):
+    "The same of real motion."
+    subjects, left_out = tuple(captures.subjects if subjects is None else map(str, subjects)), list(captures.left_out)
+    takes = [set_down(take, rig, seed) for take in captures.takes if take.subject in subjects]
+    if unseen := sum(t.instants for t in captures.takes if t.subject in subjects) - sum(t.instants for t in takes): left_out.append(f'{unseen} instants in which some camera of {rig.name} does not see the whole body')
+    left_out += [f'{take.sequence}: {take.instants} instants in view, fewer than {SHORTEST}' for take in takes if take.instants < SHORTEST]
+    takes = _limited(takes, dict.fromkeys(subjects, np.inf) if instants is None else _of_each(subjects, instants))
+    if missing := [subject for subject in subjects if subject not in {take.subject for take in takes}]: raise ValueError(f'nothing is left of subjects {", ".join(missing)}: {"; ".join(left_out)}')
+    return takes, dict(subjects=list(subjects), instants=sum(t.instants for t in takes), motion='motion capture', files=captures.files, capture=captures.settings, left_out=left_out), dict(
+        name=f'{rig.name} (synthetic views of real motion)', source=f'motion capture of {captures.folder}, filmed by mvssl.sources.synthetic, rig {rig.name}', licence=captures.licence, hz=captures.hz, stride=captures.stride)
 
 def make_dataset(
     path,                           # folder to make
     rig:str='studio',               # studio (4 views, like Human3.6M) or stage (8 views, like MPI-INF-3DHP)
-    subjects:Iterable|None=None,    # names; default: the rig's own; U01, U02, ... are more people, without labels
-    instants:int|dict|None=None,    # T of the whole store, shared out evenly, or of each subject; default: 600 a subject
+    subjects:Iterable|None=None,    # names; default: the rig's own, or all who were captured; U01, U02, ... are more people, without labels
+    instants:int|dict|None=None,    # T of the whole store, shared out evenly, or of each subject; default: 600 a subject, or all that was captured
     side:int=64,                    # S: side of the crops, px
     seed:int=0,                     # of people, room and motion
-    motion=None,                    # folder of BVH files instead of procedural motion
+    motion=None,                    # folder of BVH files, or `Captures`, instead of procedural motion
     perspective:bool=False,         # crops by a camera turned to the person instead of plain ones
     clutter:int=0,                  # odd boxes on the floor around the working area
     labels:str='named',             # 'all' stores the poses of U01, U02, ... too
@@ -187,23 +240,21 @@ def make_dataset(
 ) -> MultiviewDataset:
     "Makes a synthetic multi-view dataset; continues one that was interrupted, opens one that is there already. Ours: not in the paper."
     rig = rig_named(rig)
-    subjects = rig.subjects if subjects is None else tuple(subjects)
-    takes = plan(subjects, 600*len(subjects) if instants is None else instants)
     if not 16 <= side <= 512: raise ValueError(f'side must lie in [16, 512], got {side}')
     if labels not in ('named', 'all'): raise ValueError(f"labels must be 'named' or 'all', got {labels!r}")
-    if motion is not None: raise ValueError(f'motion must be None in this version: reading BVH files comes with sources.mocap, got {motion!r}')
+    if motion is None: takes, own, about = _procedural(rig, subjects, instants)
+    else: takes, own, about = _captured(rig, motion if isinstance(motion, Captures) else read_captures(motion, subjects=subjects), subjects, instants, seed)
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    facts = dict(rig=rig.name, seed=seed, subjects=list(subjects), instants=instants if isinstance(instants, dict) else sum(t.instants for t in takes), motion='procedural', perspective=perspective, clutter=clutter, labels=labels,
-                 device=device, synthetic=True, stands_for=rig.stands_for)
+    facts = dict(rig=rig.name, seed=seed, **own, perspective=perspective, clutter=clutter, labels=labels, device=device, synthetic=True, stands_for=rig.stands_for)
     if not overwrite and (Path(path)/'dataset.json').exists():
         finished = MultiviewDataset.open(path)
         if (finished.extra, finished.side) == (facts, side): return finished
-    with DatasetWriter(path, name=f'{rig.name} (synthetic)', source=f'mvssl.sources.synthetic, rig {rig.name}, procedural motion', licence=LICENCE, hz=HZ, stride=STRIDE, side=side,
-                       views=rig.views, extra=facts, overwrite=overwrite) as writer:
+    with DatasetWriter(path, **about, side=side, views=rig.views, extra=facts, overwrite=overwrite) as writer:
         done = set(writer.done)
         todo = [take for take in takes if (take.subject, take.sequence) not in done]
         cameras = {name: getattr(rig.cameras, name).numpy() for name in ('K', 'R', 't')}
-        with tqdm(total=sum(t.instants for t in takes)*len(rig.views), initial=sum(t.instants for t in takes if t not in todo)*len(rig.views), unit='image', desc=rig.name, disable=not progress) as bar:
+        n, n_todo = (sum(take.instants for take in some)*len(rig.views) for some in (takes, todo))
+        with tqdm(total=n, initial=n - n_todo, unit='image', desc=rig.name, disable=not progress) as bar:
             for take, (frames, poses, boxes) in _film(Studio(rig, side, seed, perspective, clutter, device), todo, workers or (1 if device != 'cpu' else torch.get_num_threads())):
                 writer.add(take.subject, take.action, take.sequence, frames, poses if _has_label(take.subject, labels) else None, boxes=boxes, cameras=cameras)
                 bar.update(take.instants*len(rig.views))
