@@ -1,0 +1,131 @@
+"""Films of somebody who walks, as whole pictures of given cameras, with everything known: what the fixtures of licensed datasets are made of.
+
+    points = walk(40)                                           # (40, 21, 3) mm, z up; the first 17 are the joints of mvssl.skeleton
+    write_film(path, pictures(points, camera))                  # .mp4 (H.264) or .avi (MPEG-4)
+    frame_number(crop)                                          # which frame a crop was cut from: the background's colour says it
+    find_mark(crop, colour)                                     # where a mark is in it
+"""
+from functools import cache
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mvssl.cameras import Camera, crop_camera, project, undistort
+from mvssl.skeleton import JOINTS
+from mvssl.sources.bodies import make_body, make_skin
+from mvssl.sources.motion import generate, make_style
+from mvssl.sources.rendering import Backdrop, Room, make_room, photograph
+
+LEVELS = 6                                              # of red, green and blue: 216 frames can be told apart
+CODES = LEVELS**3
+MARKS = {'Head': (255, 0, 255), 'LWrist': (0, 255, 255), 'RFoot': (255, 255, 0)}       # colours that no background has: its channels lie in 20..170
+
+
+@cache
+def person(seed=0):
+    "Proportions, style and skin of somebody."
+    rng = np.random.default_rng(seed)
+    body, style = make_body(rng), make_style(rng)
+    return body.proportions, style, make_skin(body, 45)
+
+
+def walk(n, seed=0, action='Walking', hz=50, room_mm=600.):
+    "Points of N instants of somebody who stays within ROOM_MM of the middle of the floor, mm, z up, (n, 21, 3) float64."
+    proportions, style, _ = person(seed)
+    points = generate(action, style, n, np.random.default_rng([seed, n]), hz=hz).points(proportions).astype(np.float64)
+    way = points[:, :1, :2]
+    return points - np.concatenate([way - room_mm*np.tanh((way - way.mean(0))/room_mm), np.zeros((n, 1, 1))], axis=2)
+
+
+def code_colour(frame):
+    "Colour of the background of a frame: neighbours differ in every channel."
+    k = np.arange(3)
+    return 20 + 30*((frame//LEVELS**k + frame*(k > 0)) % LEVELS)
+
+
+def frame_number(picture, frames=CODES):
+    "Number of the frame, below FRAMES, whose colour the corners of a picture show."
+    corners = np.concatenate([picture[y, x].reshape(-1, 3) for y in (slice(0, 6), slice(-6, None)) for x in (slice(0, 6), slice(-6, None))])
+    colours = np.stack([code_colour(i) for i in range(min(frames, CODES))])
+    return int(abs(colours - np.median(corners, axis=0)).sum(1).argmin())
+
+
+def find_mark(picture, colour, threshold=70):
+    "Centre of a mark in a picture, px, (2,); NaN where it is not visible."
+    away = abs(picture.astype(float) - colour).max(-1)
+    weight = np.clip(threshold - away, 0, None)
+    if weight.max() < .3*threshold: return np.full(2, np.nan)
+    y, x = np.mgrid[:picture.shape[0], :picture.shape[1]]
+    return np.array([(weight*x).sum(), (weight*y).sum()])/weight.sum()
+
+
+def _draw_marks(picture, pixels, marks, radius):
+    for name, colour in marks.items():
+        x, y = pixels[JOINTS.index(name)]
+        if not np.isfinite([x, y]).all(): continue
+        left, top = int(x - radius - 2), int(y - radius - 2)
+        part = picture[max(0, top):max(0, top + int(2*radius) + 6), max(0, left):max(0, left + int(2*radius) + 6)]
+        rows, columns = np.mgrid[:part.shape[0], :part.shape[1]] + np.array([max(0, top), max(0, left)])[:, None, None]
+        share = np.clip(radius + .5 - np.hypot(columns - x, rows - y), 0, 1)[..., None]
+        part[:] = (part*(1 - share) + np.array(colour)*share + .5).astype(np.uint8)
+
+
+class _Lens:
+    "Renders one camera's pictures: an ideal camera with a wider square picture, then bent by the lens."
+    def __init__(self, camera, room, seed):
+        width, height = camera.size.tolist()
+        self.ideal = Camera(camera.K, camera.R, camera.t, camera.size)
+        extent = max(width, height)
+        margin = .25*extent if camera.distortion is not None else 0.
+        box = torch.tensor([-.5 - margin, -.5 - margin, extent - .5 + margin, extent - .5 + margin], dtype=torch.float64)
+        self.side = int(round(extent + 2*margin))
+        self.crop, to_picture = crop_camera(self.ideal, box, self.side)
+        y, x = np.mgrid[:height, :width]
+        pixels = undistort(torch.tensor(np.stack([x, y], -1).reshape(1, -1, 2), dtype=torch.float64), camera)[0]
+        at = (pixels - to_picture[:2, 2])/to_picture[0, 0]
+        self.grid = ((2*at + 1)/self.side - 1).reshape(1, height, width, 2).float()
+        square = Camera(camera.K, camera.R, camera.t, (extent, extent))
+        style = make_room(np.random.default_rng(seed), camera.centre[None].numpy()) if room else Room()
+        self.backdrop = Backdrop(style, square.reshape(1), scale=1. if room else .05, margin=.3)
+
+    def picture(self, skin, points, code):
+        "(H, W, 3) uint8 of one instant."
+        cameras = self.crop.reshape(1, 1)
+        seen, share = photograph(skin, torch.as_tensor(points)[None].float(), cameras, self.backdrop, self.side, coverage=True)
+        seen = seen[0, 0].float()
+        if code is not None: seen = seen*share[0, 0][..., None] + torch.tensor(code).float()*(1 - share[0, 0][..., None])
+        bent = F.grid_sample(seen.permute(2, 0, 1)[None], self.grid, align_corners=False, padding_mode='border')
+        return bent[0].permute(1, 2, 0).add(.5).clamp(0, 255).to(torch.uint8).numpy()
+
+
+def pictures(points, camera, room=False, marks=None, radius=None, seed=0, first=0):
+    """What one camera sees of POINTS (n, 21, 3), world, mm, z up: yields (H, W, 3) uint8, one per instant.
+
+    The camera may have a lens (`distortion`) and pictures that are not square. Without ROOM the background has the colour of the frame's
+    number, counted from FIRST. MARKS are discs of RADIUS px (default: a 60th of the picture) on joints, name: colour (see `MARKS`).
+    """
+    lens = _Lens(camera, room, seed)
+    radius = radius or max(2., float(camera.size.max())/60)
+    pixels = project(torch.as_tensor(points[:, :len(JOINTS)]).double(), camera).numpy()
+    for i in range(len(points)):
+        picture = lens.picture(person(seed)[2], points[i], None if room else code_colour(first + i))
+        _draw_marks(picture, pixels[i], marks or {}, radius)
+        yield picture
+
+
+def write_film(path, frames, hz=50, codec=None, gop=25):
+    "Writes RGB frames (H, W, 3) uint8 as a video; the codec follows from the ending: .mp4 H.264, .avi MPEG-4."
+    codec = codec or ('mpeg4' if path.suffix == '.avi' else 'libx264')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream(codec, rate=hz)
+        stream.pix_fmt, stream.codec_context.gop_size = 'yuv420p', gop
+        if codec == 'libx264': stream.options = {'crf': '16', 'preset': 'veryfast'}
+        else: stream.bit_rate = 40_000_000         # more than it takes: no blocks
+        for i, picture in enumerate(frames):
+            if i == 0: stream.height, stream.width = picture.shape[:2]
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')): container.mux(packet)
+        for packet in stream.encode(): container.mux(packet)
+    return path
