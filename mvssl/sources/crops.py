@@ -75,6 +75,7 @@ def read_box_csv(
     table = _box_table(path, view)
     columns = _CORNERS if set(_CORNERS) <= set(table) else _EXTENT
     values = _numbers(table, ['frame', *columns], path)
+    if (values[:, 0] % 1).any(): _refuse(path, 'frame', f'{values[values[:, 0] % 1 > 0, 0][0]} is no integer', 'Give the number of the frame, counted from 0')
     rows, corners = _frame_rows(values[:, 0].astype(int), n_frames, path, 'frame'), values[:, 1:].copy()
     if columns is _EXTENT: corners[:, 2:] += corners[:, :2]
     if 'confidence' in table:
@@ -146,10 +147,10 @@ def _by_frame(rows, found, n_frames, path):
 def _check_extent(people, size, path):
     points = np.concatenate([one[one[..., 2] > .1] for one in people])[:, :2]
     if not len(points): _refuse(path, 'confidence', 'below 0.1 everywhere', 'Give the output of a keypoint detector that found someone')
-    reach = np.quantile(points, .99, axis=0)
+    low, reach = np.quantile(points, (.01, .99), axis=0)
     if reach.max() <= 1.5 < max(size): _refuse(path, 'keypoints', 'lie between 0 and 1', 'Give keypoint_size=(1, 1)')
-    if (reach > 1.03*np.asarray(size)).any():
-        _refuse(path, 'keypoints', f'reach {reach[0]:.0f}, {reach[1]:.0f} px, the picture is {size[0]} x {size[1]}', 'Give keypoint_size=(width, height) of the picture they were found in, or the file of this video')
+    if (reach > 1.03*np.asarray(size)).any() or (low < -.03*np.asarray(size)).any():
+        _refuse(path, 'keypoints', f'lie between ({low[0]:.0f}, {low[1]:.0f}) and ({reach[0]:.0f}, {reach[1]:.0f}) px, the picture is {size[0]} x {size[1]}', 'Give keypoint_size=(width, height) of the picture they were found in, or the file of this video')
 
 # %% ../../nbs/sources/15_crops.ipynb #95487fb5
 def read_keypoints(
@@ -163,10 +164,10 @@ def read_keypoints(
     if not path.exists(): _refuse(path, 'file', 'does not exist', 'Give a folder of OpenPose JSON files or one COCO JSON file')
     numbers, found, stated = _openpose(path) if path.is_dir() else _coco(path)
     people = _by_frame(_frame_rows(numbers, n_frames, path, 'frame number'), found, n_frames, path)
-    keypoint_size = keypoint_size if keypoint_size is not None else stated if stated is not None and tuple(stated) == tuple(size) else None
-    if stated is not None and keypoint_size is None: _refuse(path, 'width, height', f'says {stated[0]} x {stated[1]}, the video is {size[0]} x {size[1]}', f'Give keypoint_size=({stated[0]}, {stated[1]}) to have them scaled, or the file of this video')
-    _check_extent(people, keypoint_size or size, path)
-    if keypoint_size is None: return people
+    if keypoint_size is None and stated is not None and tuple(stated) != tuple(size):
+        _refuse(path, 'width, height', f'say {stated[0]} x {stated[1]}, the video is {size[0]} x {size[1]}', f'Give keypoint_size=({stated[0]}, {stated[1]}) to have the keypoints scaled, or the file of this video')
+    keypoint_size = size if keypoint_size is None else keypoint_size
+    _check_extent(people, keypoint_size, path)
     scale = np.asarray(size)/np.asarray(keypoint_size)
     return [np.concatenate([(one[..., :2] + .5)*scale - .5, one[..., 2:]], axis=-1) for one in people]
 
@@ -400,7 +401,7 @@ def _window(plane, box, reach):
 def _resized(plane, box, side):
     scale = (box[2] - box[0])/side
     part, inner = _window(plane, box, np.ceil(max(1, scale)))
-    return np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.HAMMING, box=inner, reducing_gap=3.))
+    return np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.HAMMING, box=inner, reducing_gap=2.))
 
 def _checked(box, side, shape):
     box = np.asarray(box, dtype=float)
@@ -423,6 +424,14 @@ def cut(
 # %% ../../nbs/sources/15_crops.ipynb #8ce54af8
 _LUMA = {'bt601': (.299, .114), 'bt709': (.2126, .0722), 'bt2020': (.2627, .0593)}      # weights of red and blue
 
+def _to_rgb(matrix, full_range):
+    "Matrix from Y Cb Cr to R G B in grey levels, and the Y Cb Cr of black."
+    if matrix not in _LUMA: raise ValueError(f'matrix must be one of {", ".join(_LUMA)}, got {matrix!r}')
+    (red, blue), (luma, chroma) = _LUMA[matrix], (1, 1) if full_range else (255/219, 255/224)
+    r, b = np.array([luma, 0, 2*(1 - red)*chroma]), np.array([luma, 2*(1 - blue)*chroma, 0])
+    g = (np.array([luma, 0, 0]) - red*r - blue*b)/(1 - red - blue)
+    return np.stack([r, g, b]).astype(np.float32), np.array([0 if full_range else 16, 128, 128], dtype=np.float32)
+
 def cut_planes(
     y, u, v,                    # planes of a YUV picture, (h, w) and smaller ones, uint8
     box,                        # square: left, top, right, bottom, px of the luma plane, (4,)
@@ -431,19 +440,30 @@ def cut_planes(
     full_range:bool=False,      # black to white is 0 to 255, not 16 to 235
 ) -> np.ndarray:                # RGB, (side, side, 3) uint8
     "`cut` from the planes of a video frame: only the crop is ever converted to RGB. Ours: not in the paper."
-    if matrix not in _LUMA: raise ValueError(f'matrix must be one of {", ".join(_LUMA)}, got {matrix!r}')
     y, u, v = (np.asarray(plane) for plane in (y, u, v))
+    if any(plane.ndim != 2 or plane.dtype != np.uint8 for plane in (y, u, v)) or u.shape != v.shape: raise ValueError(f'y, u, v must be (h, w) uint8, u and v alike, got {[(plane.shape, str(plane.dtype)) for plane in (y, u, v)]}')
     box = _checked(box, side, y.shape)
     fx, fy = (round(whole/part) for whole, part in zip(y.shape[::-1], u.shape[::-1]))
-    chroma = (box - (0, (fy - 1)/2)*2)/(fx, fy, fx, fy)                     # samples lie on even columns, between rows
-    red, blue = _LUMA[matrix]
-    luma, cb, cr = (_resized(plane, b, side).astype(np.float32) for plane, b in ((y, box), (u, chroma), (v, chroma)))
-    luma, cb, cr = (luma, (cb - 128), (cr - 128)) if full_range else ((luma - 16)*(255/219), (cb - 128)*(255/224), (cr - 128)*(255/224))
-    r, b = luma + 2*(1 - red)*cr, luma + 2*(1 - blue)*cb
-    g = (luma - red*r - blue*b)/(1 - red - blue)
-    return np.clip(np.stack([r, g, b], axis=-1) + .5, 0, 255).astype(np.uint8)
+    chroma = (box - (0, (fy - 1)/2)*2)/((fx, fy)*2)         # samples lie on even columns, between rows
+    parts = np.stack([_resized(plane, square, side) for plane, square in ((y, box), (u, chroma), (v, chroma))])
+    to_rgb, zero = _to_rgb(matrix, full_range)
+    rgb = to_rgb @ parts.reshape(3, -1).astype(np.float32) + (.5 - to_rgb @ zero)[:, None]
+    out = np.empty((side, side, 3), dtype=np.uint8)
+    out.reshape(-1, 3)[:] = np.clip(rgb, 0, 255, out=rgb).T
+    return out
 
-# %% ../../nbs/sources/15_crops.ipynb #60a59091
+# %% ../../nbs/sources/15_crops.ipynb #4a38eb87
+def _pair(ax, picture, box, x, y, to_crop, inch, side):
+    "A picture with its square at (x, y), the crop beside it, both INCH high."
+    inch_per_px = inch/picture.shape[0]
+    right = x + picture.shape[1]*inch_per_px
+    ax.imshow(picture, extent=(x, right, y + inch, y), interpolation='lanczos')
+    if not np.isfinite(box).all(): return
+    ax.imshow(cut(picture, box, side), extent=(x + to_crop, x + to_crop + inch, y + inch, y), interpolation='lanczos')
+    (left, top, *_), size = (box + .5)*inch_per_px, (box[2] - box[0])*inch_per_px
+    square = ax.add_patch(plt.Rectangle((x + left, y + top), size, size, fill=False, edgecolor='#E69F00', linewidth=1.4))
+    square.set_clip_path(plt.Rectangle((x, y), right - x, inch, transform=ax.transData))
+
 def box_sheet(
     pictures,               # pictures[row][column]: RGB, (h, w, 3) uint8, reduced if large
     boxes,                  # square of each in its px, (R, C, 4); NaN: no box
@@ -456,26 +476,16 @@ def box_sheet(
     "Check sheet: pictures with their squares, and beside each its crop. Ours: not in the paper."
     boxes = np.asarray(boxes, dtype=float)
     if boxes.shape != (len(rows), len(columns), 4): raise ValueError(f'boxes must have shape ({len(rows)}, {len(columns)}, 4), got {boxes.shape}')
+    if [len(line) for line in pictures] != [len(columns)]*len(rows): raise ValueError(f'pictures must be {len(rows)} rows of {len(columns)}, got rows of {[len(line) for line in pictures]}')
     widths = [inch*max(line[c].shape[1]/line[c].shape[0] for line in pictures) for c in range(len(columns))]
-    left, top, gap, apart = .6, .25, .03, .12
-    width, height = left + sum(widths) + len(columns)*(inch + gap + apart), top + len(rows)*(inch + apart)
-    fig = plt.figure(figsize=(width, height), dpi=dpi)
+    left, top, gap, apart = .16 + .065*max(map(len, rows)), .25, .03, .14
+    lefts = left + np.cumsum([0] + [wide + gap + inch + apart for wide in widths])
+    tops = top + np.arange(len(rows) + 1)*(inch + apart)
+    fig = plt.figure(figsize=(lefts[-1], tops[-1]), dpi=dpi)
     ax = fig.add_axes([0, 0, 1, 1])
-    ax.set(xlim=(0, width), ylim=(height, 0))
     ax.axis('off')
-    side = side or round(inch*dpi)
-    for r, row in enumerate(rows):
-        y, x = top + r*(inch + apart), left
-        ax.text(left - .08, y + inch/2, row, ha='right', va='center', fontsize=8)
-        for c, column in enumerate(columns):
-            picture, box = pictures[r][c], boxes[r, c]
-            per_px = inch/picture.shape[0]
-            if r == 0: ax.text(x, top - .08, column, ha='left', va='bottom', fontsize=8)
-            ax.imshow(picture, extent=(x, x + picture.shape[1]*per_px, y + inch, y), interpolation='lanczos')
-            if np.isfinite(box).all():
-                place = (box + .5)*per_px + (x, y, x, y)
-                ax.imshow(cut(picture, box, side), extent=(x + widths[c] + gap, x + widths[c] + gap + inch, y + inch, y))
-                ax.add_patch(plt.Rectangle(place[:2], *(place[2:] - place[:2]), fill=False, edgecolor='#E69F00', linewidth=1.2))
-            x += widths[c] + gap + inch + apart
-    ax.set(xlim=(0, width), ylim=(height, 0), aspect='auto')
+    for y, row in zip(tops, rows): ax.text(left - .08, y + inch/2, row, ha='right', va='center', fontsize=8)
+    for x, column in zip(lefts, columns): ax.text(x, top - .08, column, ha='left', va='bottom', fontsize=8)
+    for r, c in np.ndindex(boxes.shape[:2]): _pair(ax, pictures[r][c], boxes[r, c], lefts[c], tops[r], widths[c] + gap, inch, side or round(inch*dpi))
+    ax.set(xlim=(0, lefts[-1]), ylim=(tops[-1], 0), aspect='auto')      # inches, y downwards
     return fig
