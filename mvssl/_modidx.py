@@ -991,6 +991,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                       'mvssl.sources.videos._cores': ('sources/videos.html#_cores', 'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._count': ('sources/videos.html#_count', 'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._counted': ('sources/videos.html#_counted', 'mvssl/sources/videos.py'),
+                                      'mvssl.sources.videos._disk': ('sources/videos.html#_disk', 'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._fail': ('sources/videos.html#_fail', 'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._filmed': ('sources/videos.html#_filmed', 'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._folders_in': ('sources/videos.html#_folders_in', 'mvssl/sources/videos.py'),
