@@ -71,10 +71,9 @@ def _opened(path):
     except av.error.FFmpegError as error: _fail(path, 'file', f'cannot be read as a video ({error.strerror or error})', _BROKEN)
 
 def _period(times_s):
-    "From frame to frame, s: rounded stamps are averaged, gaps left out."
+    "From frame to frame, s; stamps may be rounded, jitter, and jump over lost frames."
     step = np.diff(times_s)
-    usual = np.median(step)
-    return float(step[np.abs(step - usual) < .3*usual + .0015].mean())
+    return float(step.sum()/np.maximum(1, np.round(step/np.median(step))).sum())
 
 def _announced_s(stream):
     "Length of the stream that its header promises, s; 0 where it says nothing."
@@ -182,12 +181,14 @@ def _step(video): return max(1, round(max(video.size)/REDUCED))
 
 def _key_pictures(video, n):
     "Reduced pictures from all over a video by its key frames, (n, h, w); None where these are too few to jump to."
+    import av
     if video.stamps is None or len(video.keys) < .6*n: return None
     found = []
     with _opened(video.path) as (container, stream):
         for stamp in _spread(video.keys, n):
             container.seek(int(stamp), stream=stream)
-            frame = next(container.decode(stream), None)
+            try: frame = next(container.decode(stream), None)
+            except av.error.InvalidDataError: continue      # damaged
             if frame is not None: found.append(Picture(frame, video.rotation).luma(_step(video)).copy())
     return np.stack(found) if found else None
 
@@ -214,7 +215,7 @@ def _squares(boxes, hz, padding):
     "Steady squares, (n, 4); NaN where no box is known for longer than LOST_S."
     known = np.isfinite(boxes).all(1)
     if not known.any(): return np.full((len(boxes), 4), np.nan)
-    squares = steady_squares(boxes, hz, padding, least=0)
+    squares = steady_squares(boxes, hz, padding, found=0)
     at = np.flatnonzero(known)
     after = at[np.searchsorted(at, np.arange(len(boxes))).clip(max=len(at) - 1)]
     before = at[(np.searchsorted(at, np.arange(len(boxes)), 'right') - 1).clip(min=0)]
@@ -252,23 +253,27 @@ def film(
     with_squares = _given_squares(reel, instants, pictures) if reel.squares is not None else _found_squares(reel, instants, pictures, wanted)
     squares, size = np.full((len(reel.frames), 4), np.nan), reel.side*reel.side*3
     n_decoded = 0
-    try:
-        with open(reel.out, 'r+b') as file:
-            for picture, rows, square in with_squares:
-                n_decoded += 1
-                for row in {*rows.tolist()} & {*reel.shown}: np.savez(_shown_file(reel.out, reel.view, row), picture=picture.rgb(SHEET_PX), square=(square + .5)*SHEET_PX/picture.size[1] - .5)
-                if not _meets(square, picture.size): continue
-                crop = picture.crop(square, reel.side)
-                if not crop.any(): continue             # black: to the store that means not seen
-                squares[rows] = square
-                for row in rows:
-                    file.seek((row*reel.views + reel.view)*size)
-                    file.write(crop.data)
-    except OSError as error: _fail(reel.out, 'disk', f'{error.strerror or error}', f'Make room on the disk of {reel.out.parent.parent}, then run the same again: it continues where it stopped')
+    with _disk(reel.out), open(reel.out, 'r+b') as file:
+        for picture, rows, square in with_squares:
+            n_decoded += 1
+            for row in {*rows.tolist()} & {*reel.shown}: np.savez(_shown_file(reel.out, reel.view, row), picture=picture.rgb(SHEET_PX), square=(square + .5)*SHEET_PX/picture.size[1] - .5)
+            if not _meets(square, picture.size): continue
+            crop = picture.crop(square, reel.side)
+            if not crop.any(): continue             # black: to the store that means not seen
+            squares[rows] = square
+            for row in rows:
+                file.seek((row*reel.views + reel.view)*size)
+                file.write(crop.data)
     if n_decoded < .95*len(wanted): _fail(reel.video.path, 'frames', f'{n_decoded} of {len(wanted)} can be decoded', _BROKEN)
     if np.isfinite(squares).all(1).sum() < .1*len(squares):
         _fail(reel.video.path, 'person', f'found in {np.isfinite(squares).all(1).sum()} of {len(squares)} instants', 'Give boxes or keypoints of the person (--boxes), or leave this camera out')
     return squares
+
+@contextmanager
+def _disk(path):
+    "A full disk and its kin as one message."
+    try: yield
+    except OSError as error: _fail(path, 'disk', f'{error.strerror or error}', f'Make room on the disk of {path.parent}, then run the same again: it continues where it stopped')
 
 def _meets(square, size):
     "A square is known, and the middle of it or more lies in the picture."
@@ -644,11 +649,11 @@ def nearest_frames(
     nearest = np.where(times_s - video.times_s[right - 1] <= video.times_s[right] - times_s, right - 1, right)
     return np.where(abs(video.times_s[nearest] - times_s) <= .5*video.period_s + .002, nearest, -1)
 
-def _read_squares(clip, video, frames, hz, padding, keypoint_size):
+def _read_squares(clip, video, frames, padding, keypoint_size):
     "Squares at the instants from a file of boxes or keypoints."
     if clip.boxes.suffix.lower() == '.csv': boxes = read_box_csv(clip.boxes, len(video), video.size, clip.view)
     else: boxes, _ = follow_person(read_keypoints(clip.boxes, len(video), video.size, keypoint_size), video.size)
-    return _squares(np.where((frames >= 0)[:, None], boxes[frames], np.nan), hz, padding)
+    return np.where((frames >= 0)[:, None], _squares(boxes, video.hz, padding)[frames], np.nan)      # smoothed over all frames, not only those kept
 
 def _labels_at(recording, times_s, unit, up, max_cut_s, notes):
     labels = read_labels(recording.poses, unit, up, recording.poses_start_s)
@@ -690,7 +695,7 @@ def _take(recording, videos, hz, max_cut_s, padding, keypoint_size, unit, up):
     frames = [nearest_frames(video, times_s - offset) for video, offset in zip(videos, offsets_s)]
     for clip, found in zip(recording.clips, frames):
         if (found < 0).any(): notes.append(f'{recording.name}: {clip.view} lacks frames at {(found < 0).sum()} of {len(found)} instants')
-    squares = [_read_squares(clip, video, own, hz, padding, keypoint_size) if clip.boxes else None for clip, video, own in zip(recording.clips, videos, frames)]
+    squares = [_read_squares(clip, video, own, padding, keypoint_size) if clip.boxes else None for clip, video, own in zip(recording.clips, videos, frames)]
     poses, label_facts = _labels_at(recording, times_s, unit, up, max_cut_s, notes) if recording.poses else (None, None)
     facts = dict(subject=recording.subject, sequence=recording.sequence, instants=len(times_s), start_s=round(float(times_s[0]), 4), poses=label_facts,
                  videos=[dict(view=clip.view, file=clip.file.name, codec=video.codec, size=list(video.size), rotation=video.rotation, frames=len(video), hz=round(video.hz, 4),
@@ -760,7 +765,7 @@ def draw_boxes(
     for n, (take, rows) in enumerate(zip(takes, _shown(takes))):
         for row in rows:
             files = [_shown_file(scratch/f'{n}.frames', view, row) for view in range(len(views))]
-            lines.append((f'{take.recording.name}\n{take.times_s[row]:.2f} s', [_load_shown(file) if file.exists() else grey for file in files]))
+            lines.append((f"{take.recording.subject}\n{take.recording.sequence}\n{take.times_s[row]:.2f} s", [_load_shown(file) if file.exists() else grey for file in files]))
     fig = box_sheet([[picture for picture, _ in line] for _, line in lines], [[square for _, square in line] for _, line in lines], [label for label, _ in lines], views)
     try: fig.savefig(path)
     except (OSError, ValueError) as error: _fail(path, '--sheet', f'cannot be written ({error})', 'Name a file that ends in .png, .pdf or .jpg in a folder that exists')
@@ -840,7 +845,7 @@ def prepare(
 
 def _filmed(takes, is_done, views, hz, side, padding, scratch, workers, tick):
     "Takes that are not done, with their crops (n, V, S, S, 3), in a file, and squares (n, V, 4)."
-    scratch.mkdir(exist_ok=True)
+    with _disk(scratch): scratch.mkdir(exist_ok=True)
     n_videos = sum(len(take.videos) for take, done in zip(takes, is_done) if not done)
     threads = max(1, _cores()//max(1, n_videos)) if workers > 1 else 1       # of each decoder, where cores are left
     results = in_parallel(film, _reels(takes, is_done, views, hz, side, padding, scratch, threads), max(1, min(workers, n_videos)), 2*workers, tick)
@@ -859,6 +864,6 @@ def _reels(takes, is_done, views, hz, side, padding, scratch, threads):
     "What each video has to give; the file of a sequence is made, empty, before its first video is filmed."
     for n, (take, done, shown) in enumerate(zip(takes, is_done, _shown(takes))):
         if done: continue
-        with open(scratch/f'{n}.frames', 'wb') as file: file.truncate(len(take.times_s)*len(views)*side*side*3)     # what nobody writes stays 0: black
+        with _disk(scratch/f'{n}.frames'), open(scratch/f'{n}.frames', 'wb') as file: file.truncate(len(take.times_s)*len(views)*side*side*3)     # what nobody writes stays 0: black
         for clip, video, frames, squares in zip(take.recording.clips, take.videos, take.frames, take.squares):
             yield Reel(video, frames, squares, hz, side, padding, scratch/f'{n}.frames', views.index(clip.view), len(views), threads, shown)
