@@ -180,7 +180,7 @@ def in_all_views(
     cameras:Camera,     # (V,)
 ) -> np.ndarray:        # bool, (n,)
     "Whether all points of an instant lie inside the pictures of all cameras. Ours: not in the paper."
-    pixels = project(torch.as_tensor(points).double()[:, None], cameras)
+    pixels = project(torch.tensor(np.asarray(points), dtype=torch.float64)[:, None], cameras)
     return ((pixels > 0) & (pixels < cameras.size[:, None])).all(-1).all(-1).all(-1).numpy()
 
 def set_down(
