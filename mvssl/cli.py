@@ -410,7 +410,7 @@ def embed(
 # %% ../nbs/42_cli.ipynb #c3356424
 def _shown(table, names):
     "What was found, as text: a row each, the query named once."
-    columns = [name for name in ('query', 'rank', 'distance', 'subject', 'view', 'time_s', 'sequence', 'instant', 'picture') if name in table]
+    columns = [name for name in ('query', 'rank', 'distance', 'subject', 'view', 'time_s', 'sequence', 'instant', 'picture') if name in table and (table[name] != '').any()]
     shown = table[columns].assign(query=[names[q] if rank == 1 else '' for q, rank in zip(table['query'], table['rank'])])
     if table['same_instant'].any(): shown['note'] = np.where(table['same_instant'], 'same instant', '')
     return shown.to_string(index=False)
@@ -470,11 +470,13 @@ def find_nearest(
         if not database.is_dir(): raise ValueError(f'--database must be a store or a folder of pictures, there is no folder {database}')
         import torch
         from mvssl.encoder import load_network, read_header
-        from mvssl.search import database_gallery, query_gallery, read_query, search, weights_of
+        from mvssl.search import check_search, database_gallery, pictures_in, query_gallery, read_query, search, weights_of
         file, asked = weights_of(run), [read_query(text) for text in query]
         store = MultiviewDataset.open(database) if (database/'dataset.json').exists() else None
+        if not store and not pictures_in(database): raise ValueError(f'--database must be a store or a folder of pictures, {database} is neither')
         network, side = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), read_header(file)['notes'].get('side', 64)
         queries = query_gallery(network, asked, store, side)
+        check_search(queries.labels, int(store.seen.sum()) if store else len(pictures_in(database)), store is not None, k, views, subjects, apart)
         gallery = database_gallery(network, file, store or database, side, embeddings, progress=_shows_bar())
         found = search(queries, gallery, k, views, subjects, same_instant, apart)
         names = [Path(text).name if ':' not in text else text for text in query]
