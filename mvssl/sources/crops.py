@@ -106,7 +106,7 @@ def _openpose(folder):
         if number is None: _refuse(file, 'name', 'has no frame number', 'Name the files as OpenPose does: video_000000000012_keypoints.json')
         if not isinstance(content, dict) or not isinstance(content.get('people'), list): _refuse(file, 'people', 'missing', "Give the folder that OpenPose's --write_json filled")
         numbers.append(number)
-        found.append([_points(person.get('pose_keypoints_2d'), file, 'pose_keypoints_2d') for person in content['people']])
+        found.append([_points(person.get('pose_keypoints_2d') if isinstance(person, dict) else person, file, 'pose_keypoints_2d') for person in content['people']])
     if len(set(numbers)) < len(numbers): _refuse(folder, 'names', f'{len(numbers)} files for {len(set(numbers))} frames', 'Give a folder for each video')
     return numbers, found, None
 
@@ -120,7 +120,9 @@ def _coco(path):
     content = _load(path)
     images, size = None, None
     if isinstance(content, dict) and 'annotations' in content:
-        images = {image.get('id'): image for image in content.get('images', [])}
+        listed = content.get('images', [])
+        if not isinstance(listed, list) or not all(isinstance(image, dict) for image in listed): _refuse(path, 'images', f'{str(listed)[:60]} is not a list of images', 'Make the file again')
+        images = {image.get('id'): image for image in listed}
         sizes = {(image['width'], image['height']) for image in images.values() if 'width' in image and 'height' in image}
         if len(sizes) > 1: _refuse(path, 'images', f'are of {len(sizes)} sizes', 'Give a file for each video')
         size, content = next(iter(sizes), None), content['annotations']
@@ -157,7 +159,7 @@ def read_keypoints(
     path,                   # folder of OpenPose's JSON files, or one JSON file of COCO's or AlphaPose's kind
     n_frames:int,           # of the video
     size,                   # width and height of the video, px
-    keypoint_size=None,     # width and height of the picture the keypoints were found in, if another
+    keypoint_size=None,     # width and height of the picture the keypoints were found in, if another; (1, 1): they go from 0 to 1
 ) -> list:                  # of n_frames arrays (P, J, 3): x px, y px, confidence of J keypoints of P people
     "Keypoints of everybody in every frame. Ours: not in the paper."
     path = Path(path)
@@ -168,8 +170,8 @@ def read_keypoints(
         _refuse(path, 'width, height', f'say {stated[0]} x {stated[1]}, the video is {size[0]} x {size[1]}', f'Give keypoint_size=({stated[0]}, {stated[1]}) to have the keypoints scaled, or the file of this video')
     keypoint_size = size if keypoint_size is None else keypoint_size
     _check_extent(people, keypoint_size, path)
-    scale = np.asarray(size)/np.asarray(keypoint_size)
-    return [np.concatenate([(one[..., :2] + .5)*scale - .5, one[..., 2:]], axis=-1) for one in people]
+    scale, edge = np.asarray(size)/np.asarray(keypoint_size), .5 if max(keypoint_size) > 1 else 0        # pixels have their centre at integers
+    return [np.concatenate([(one[..., :2] + edge)*scale - .5, one[..., 2:]], axis=-1) for one in people]
 
 # %% ../../nbs/sources/15_crops.ipynb #b26ca5c7
 def _known(people, size, least):
@@ -370,13 +372,13 @@ def steady_squares(
 ) -> np.ndarray:                # squares, px, (n, 4) float64
     "Squares that follow a person without jitter. Ours: not in the paper."
     boxes = np.asarray(boxes, dtype=float)
-    if boxes.ndim != 2 or boxes.shape[1] != 4: raise ValueError(f'boxes must have shape (n, 4), got {boxes.shape}')
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes): raise ValueError(f'boxes must have shape (n, 4) with n > 0, got {boxes.shape}')
     for name, value in dict(hz=hz, padding=padding).items():
         if not value > 0: raise ValueError(f'{name} must be positive, got {value}')
     known = _without_outliers(boxes, hz)
     is_known = np.isfinite(known).all(1)
-    if not len(boxes) or is_known.mean() < found:
-        raise ValueError(f'boxes must be known in {found:.0%} of the instants, got {is_known.sum()} of {len(boxes)}: give boxes or keypoints of the person')
+    if not is_known.any() or is_known.mean() < found:
+        raise ValueError(f'boxes must be known in {found:.0%} of the instants and in one at least, got {is_known.sum()} of {len(boxes)}: give boxes or keypoints of the person')
     at = np.arange(len(boxes))
     filled = np.stack([np.interp(at, at[is_known], edge[is_known]) for edge in known.T], axis=1)
     centre = _smooth((filled[:, :2] + filled[:, 2:])/2, centre_s*hz)
@@ -401,7 +403,8 @@ def _window(plane, box, reach):
 def _resized(plane, box, side):
     scale = (box[2] - box[0])/side
     part, inner = _window(plane, box, np.ceil(max(1, scale)))
-    return np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.HAMMING, box=inner, reducing_gap=2.))
+    kind = Image.Resampling.HAMMING if scale > 2 else Image.Resampling.BILINEAR     # nearest to the mean of an area; exact in place where there is hardly an area
+    return np.asarray(Image.fromarray(part).resize((side, side), kind, box=inner, reducing_gap=2.))
 
 def _checked(box, side, shape):
     box = np.asarray(box, dtype=float)
@@ -478,7 +481,7 @@ def box_sheet(
     if boxes.shape != (len(rows), len(columns), 4): raise ValueError(f'boxes must have shape ({len(rows)}, {len(columns)}, 4), got {boxes.shape}')
     if [len(line) for line in pictures] != [len(columns)]*len(rows): raise ValueError(f'pictures must be {len(rows)} rows of {len(columns)}, got rows of {[len(line) for line in pictures]}')
     widths = [inch*max(line[c].shape[1]/line[c].shape[0] for line in pictures) for c in range(len(columns))]
-    left, top, gap, apart = .16 + .065*max(map(len, rows)), .25, .03, .14
+    left, top, gap, apart = .16 + .065*max(len(line) for row in rows for line in row.splitlines() or ['']), .25, .03, .14
     lefts = left + np.cumsum([0] + [wide + gap + inch + apart for wide in widths])
     tops = top + np.arange(len(rows) + 1)*(inch + apart)
     fig = plt.figure(figsize=(lefts[-1], tops[-1]), dpi=dpi)
