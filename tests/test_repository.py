@@ -41,7 +41,7 @@ STANDS_ON = {
     'embedding_map': ['retrieval'],
     'training': ['batches', 'encoder', 'loss', 'evaluation', 'runs'],
     'atlas': ['embedding_map', 'plots', 'runs'],
-    'search': ['training', 'retrieval', 'plots'],
+    'search': ['training', 'atlas'],
     'report': ['runs'],
     'negatives': ['training'],
     'margins': ['evaluation'],
