@@ -208,7 +208,7 @@ def forward_kinematics(
 LIMBS = dict(Hip=('upleg', 'upperleg', 'thigh', 'thighbend', 'femur', 'hip', 'hipjoint'), Knee=('leg', 'lowerleg', 'loleg', 'lowleg', 'shin', 'shinbend', 'calf', 'tibia', 'knee'),
              Foot=('ankle', 'foot'), Shoulder=('arm', 'upperarm', 'uparm', 'shldr', 'shldrbend', 'humerus', 'shoulder'),
              Elbow=('forearm', 'forearmbend', 'lowerarm', 'loarm', 'lowarm', 'radius', 'elbow'), Wrist=('wrist', 'hand'))
-TIPS = dict(Toe=('toebase', 'toe', 'toes', 'ball', 'foot'), Hand=('handmiddle1', 'mid1', 'middle1', 'middle01', 'handindex1', 'index1', 'index01', 'fingers', 'hand'))
+TIPS = dict(Toe=('toebase', 'toe', 'toes', 'toe0', 'ball', 'foot'), Hand=('handmiddle1', 'mid1', 'middle1', 'middle01', 'handindex1', 'index1', 'index01', 'fingers', 'finger1', 'finger0', 'hand'))
 HEADS, CROWNS = ('head',), ('headend', 'headtopend', 'headtop', 'headnub', 'headsite')
 SIDES = dict(L=('left', 'l'), R=('right', 'r'))
 NEEDED = (*(side + part for side in 'LR' for part in LIMBS), 'Neck/Nose')   # of POINTS; the others follow from them
@@ -426,9 +426,9 @@ def measure(
                        shoulder_half_width=_median_mm(points, 'LShoulder', 'RShoulder')/2, shoulder_drop=max(5., float(np.median(drop))), upper_arm=both('Shoulder', 'Elbow'),
                        forearm=both('Elbow', 'Wrist'), hand=REFERENCE.hand*scale)
 
-def _foot(ankle, knee, toe, p):
+def _foot(ankle, down, toe, p):
     "The toe of a foot that is flat while it stands, (T, 3)."
-    down, drop = _unit(ankle - knee), (1 - TOE_HEIGHT)*p.ankle_height
+    drop = (1 - TOE_HEIGHT)*p.ankle_height
     length = np.hypot(p.foot, drop)
     ahead = _unit(toe - ankle)
     stands = ankle[:, 2] <= np.quantile(ankle[:, 2], .1) + 15
@@ -446,8 +446,9 @@ def complete(
     ahead = _unit(np.cross(at['LHip'] - at['RHip'], at['Thorax'] - at['Hip']))
     for side in 'LR':
         ankle, toe, wrist, hand = (at[side + name] for name in ('Foot', 'Toe', 'Wrist', 'Hand'))
-        toe[:] = np.where(np.isnan(toe), ankle + ahead, toe)
-        toe[:] = _foot(ankle, at[side + 'Knee'], toe, p)
+        down = _unit(ankle - at[side + 'Knee'])
+        toe[:] = np.where(np.isnan(toe), ankle + ahead - down*(down*ahead).sum(axis=1, keepdims=True), toe)     # square to the shank
+        toe[:] = _foot(ankle, down, toe, p)
         along = np.where(np.isnan(hand), wrist - at[side + 'Elbow'], hand - wrist)
         hand[:] = wrist + p.hand*_unit(along)
     return points
@@ -548,7 +549,11 @@ def resample(
 # %% ../../nbs/sources/14_mocap.ipynb #3f985619
 def _licence(folder):
     terms = [path for place in (folder, folder.parent) for pattern in ('LICEN[SC]E*', 'COPYING*') for path in sorted(place.glob(pattern))]
-    return f'Pictures made by mvssl; motion: see {terms[0].name} of {folder.name}' if terms else 'Pictures made by mvssl; motion: ask whoever captured it'
+    return f'Pictures made by mvssl; motion: see {terms[0].name} of {_title(folder)}' if terms else 'Pictures made by mvssl; motion: ask whoever captured it'
+
+def _title(folder):
+    place = folder.resolve()
+    return (place.parent if place.name.lower() in ('bvh', 'data', 'motion') else place).name or place.name
 
 def _files(folder):
     if not folder.is_dir(): _fail(folder, 'folder', 'there is no such folder', 'Give a folder with BVH files')
@@ -650,5 +655,5 @@ def read_captures(
     groups = {}
     for raw in raws_kept: groups.setdefault(raw.skeleton, []).append(raw)
     takes = {path: take for group in groups.values() for path, take in _person(group).items()}
-    return Captures(folder.resolve().name, tuple(takes[raw.path] for raw in raws_kept), {raw.path.relative_to(folder).as_posix(): f'{raw.crc:08x}' for raw in raws}, tuple(left_out), hz,
+    return Captures(_title(folder), tuple(takes[raw.path] for raw in raws_kept), {raw.path.relative_to(folder).as_posix(): f'{raw.crc:08x}' for raw in raws}, tuple(left_out), hz,
                     int(np.median([raw.stride for raw in raws_kept])), dict(hz=hz, unit_mm=unit_mm, up=up, names=names, skip=skip, index=index and index.name), _licence(folder))

@@ -1,0 +1,484 @@
+"""Guards of the BVH reader and of what is made of it: slow loops and an independent derivation as oracles, damaged files, other studios' names."""
+import dataclasses
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from mvssl.dataset import DatasetError
+from mvssl.skeleton import JOINTS
+from mvssl.sources import mocap
+from mvssl.sources.bodies import rest_points
+from mvssl.sources.mocap import (NEEDED, UNITS_MM, body_points, find_unit_mm, find_up, forward_kinematics, match_joints, read_bvh, read_captures, read_index, read_names, resample, to_z_up, write_bvh)
+from mvssl.sources.motion import POINTS, REFERENCE, generate, make_style
+from mvssl.sources.synthetic import RIGS, Studio, in_all_views, make_dataset, set_down
+
+SHARED = Path(os.environ.get('MVSSL_SHARED_DATA', Path(__file__).parents[2]/'shared'/'data'))
+CMU = SHARED/'cmu_mocap'
+needs_cmu = pytest.mark.skipif(not (CMU/'bvh').is_dir(), reason='the CMU subset is not on this machine (set MVSSL_SHARED_DATA)')
+
+
+def walk(n=60, seed=0, proportions=REFERENCE, action='Walking'):
+    return generate(action, make_style(np.random.default_rng(seed)), n, np.random.default_rng(seed)).points(proportions)
+
+
+@pytest.fixture(scope='module')
+def text(tmp_path_factory):
+    "A small whole file, as text."
+    path = tmp_path_factory.mktemp('bvh')/'A1_01.bvh'
+    write_bvh(path, walk())
+    return path.read_text()
+
+
+def written(folder, text, name='A1_01.bvh'):
+    path = folder/name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+# ---- reading ----------------------------------------------------------------------------------------------------------
+
+def random_bvh(rng, n_joints=9, frames=5):
+    "A random tree with random channels, some of position, some joints with two ends; its text and its plain description."
+    parents = [-1] + [int(rng.integers(0, j)) for j in range(1, n_joints)]
+    joints = []
+    for j in range(n_joints):
+        rotations = [f'{axis}rotation' for axis in rng.permutation(list('XYZ'))[:rng.integers(1, 4)]]
+        positions = [f'{axis}position' for axis in rng.permutation(list('XYZ'))[:rng.integers(0, 4)]] if j == 0 or rng.random() < .4 else []
+        joints.append((f'joint {j}', parents[j], rng.normal(size=3).round(3), list(rng.permutation(rotations + positions))))
+    ends = {j: rng.normal(size=(rng.integers(1, 3), 3)).round(3) for j in range(n_joints) if j not in parents}
+    order, lines = [], []
+
+    def write(j, pad):
+        name, parent, offset, channels = joints[j]
+        order.append(j)
+        lines.extend([f'{pad}{"ROOT" if parent < 0 else "JOINT"} {name}', pad + '{', f'{pad}  OFFSET {" ".join(map(str, offset))}', f'{pad}  CHANNELS {len(channels)} {" ".join(channels)}'])
+        for child in [c for c in range(n_joints) if parents[c] == j]: write(child, pad + '  ')
+        for end in ends.get(j, []): lines.extend([pad + '  End Site', pad + '  {', f'{pad}    OFFSET {" ".join(map(str, end))}', pad + '  }'])
+        lines.append(pad + '}')
+    write(0, '')
+    values = rng.uniform(-170, 170, (frames, sum(len(joints[j][3]) for j in order))).round(4)
+    text = '\n'.join(['HIERARCHY', *lines, 'MOTION', f'Frames: {frames}', 'Frame Time: 0.033333', *(' '.join(map(str, row)) for row in values), ''])
+    return text, joints, ends, order, values
+
+
+def slow_positions(joints, ends, order, values):
+    "Positions of joints and ends of every frame, by scipy, one joint at a time."
+    frames = []
+    for row in values:
+        row, world, found = list(row), {}, {}
+        for j in order:
+            name, parent, offset, channels = joints[j]
+            offset, turn = offset.copy(), Rotation.identity()
+            for channel in channels:
+                value = row.pop(0)
+                if channel.endswith('rotation'): turn = turn*Rotation.from_euler(channel[0].lower(), value, degrees=True)
+                else: offset['XYZ'.index(channel[0])] = value
+            at, R = world[parent] if parent >= 0 else (np.zeros(3), Rotation.identity())
+            world[j] = at + R.apply(offset), R*turn
+            found[name] = world[j][0]
+            for i, end in enumerate(ends.get(j, [])): found[f'{name} end' + "'"*i] = world[j][0] + world[j][1].apply(end)
+        frames.append(found)
+    return frames
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_positions_are_those_of_a_slow_loop(tmp_path, seed):
+    text, joints, ends, order, values = random_bvh(np.random.default_rng(seed))
+    bvh = read_bvh(written(tmp_path, text))
+    np.testing.assert_array_equal(bvh.values, values)
+    positions, _ = forward_kinematics(bvh, range(len(bvh.names)))
+    frames = slow_positions(joints, ends, order, values)
+    assert set(frames[0]) == set(bvh.names)
+    for t, found in enumerate(frames):
+        for j, name in enumerate(bvh.names): np.testing.assert_allclose(positions[t, j], found[name], atol=1e-8)
+
+
+@pytest.mark.parametrize('spell', [
+    lambda t: t.replace('\n', '\r\n'), lambda t: t.replace('\n', '\r\n').encode('utf-8-sig'), lambda t: t.replace('  ', '\t'), lambda t: t.replace(' ', '\t'), lambda t: t.lower().replace('leftupleg', 'LeftUpLeg'),
+    lambda t: t.upper(), lambda t: t.replace('Frames:', 'Frames').replace('Frame Time:', 'FrameTime'), lambda t: t.replace('Frames: ', 'Frames:').replace('Frame Time: ', 'Frame Time:\t'),
+    lambda t: re.sub(r'\n\s*\{', ' {', t), lambda t: re.sub(r'(\w)\n(\s*)OFFSET', r'\1\n\n\2OFFSET', t), lambda t: t.replace('\n', ' \n'), lambda t: t + '\n\n', lambda t: t.rstrip('\n'),
+    lambda t: re.sub(r'(-?\d+\.\d+)', lambda m: f'{float(m[1]):.9e}', t)], ids=range(14))
+def test_spellings_in_the_wild(tmp_path, text, spell):
+    plain, other = read_bvh(written(tmp_path, text)), read_bvh(written(tmp_path, spell(text), 'B1_01.bvh'))
+    assert [name.lower() for name in other.names] == [name.lower() for name in plain.names] and other.parents == plain.parents and other.channels == plain.channels
+    np.testing.assert_allclose(other.values, plain.values, atol=1e-6)
+    assert match_joints(other) == match_joints(plain) and other.hz == plain.hz == 50
+
+
+def row(text, n): return text.splitlines()[n - 1]
+
+
+def line_of(text, start, nth=0): return [n for n, line in enumerate(text.splitlines(), 1) if line.strip().startswith(start)][nth]
+
+
+def changed(text, n, new):
+    lines = text.splitlines()
+    lines[n - 1] = new if isinstance(new, str) else new(lines[n - 1])
+    return '\n'.join(lines) + '\n'
+
+
+def values_at(text, frame): return line_of(text, 'Frame Time') + 1 + frame
+
+
+DAMAGE = {      # how a file is damaged: what it becomes, and what the message must say
+    'truncated in a line': lambda t: (t[:len(t) - 60], rf'line {len(t.splitlines())}, joint \w+: \d+ numbers, the channels above need 64. The file was cut off'),
+    'frames missing': lambda t: ('\n'.join(t.splitlines()[:-10]) + '\n', rf'line {line_of(t, "Frames")}: 60 frames were announced, 50 follow'),
+    'too many frames': lambda t: (t + t.splitlines()[-1] + '\n', rf'line {line_of(t, "Frames")}: 60 frames were announced, 61 follow'),
+    'a value too few': lambda t: (changed(t, values_at(t, 20), lambda line: line.rsplit(' ', 1)[0]), rf'line {values_at(t, 20)}, joint RightToeBase: 63 numbers'),
+    'a value too many': lambda t: (changed(t, values_at(t, 20), lambda line: line + ' 1'), rf'line {values_at(t, 20)}, joint \w+: 65 numbers'),
+    'all lines too long': lambda t: ('\n'.join(line + ' 0' if n >= values_at(t, 0) else line for n, line in enumerate(t.splitlines(), 1)), rf'line {values_at(t, 0)}, joint \w+: 65 numbers'),
+    'one more, one fewer': lambda t: (changed(changed(t, values_at(t, 8), lambda line: line + ' 1'), values_at(t, 9), lambda line: line.rsplit(' ', 1)[0]), rf'line {values_at(t, 8)}, joint \w+: 65 numbers'),
+    'nan': lambda t: (changed(t, values_at(t, 7), lambda line: ' '.join(['nan', *line.split()[1:]])), rf"line {values_at(t, 7)}, joint Hips: 'nan' is not a number"),
+    'infinite': lambda t: (changed(t, values_at(t, 7), lambda line: ' '.join([*line.split()[:4], '1e999', *line.split()[5:]])), rf"line {values_at(t, 7)}, joint Spine: '1e999' is not a number"),
+    'text': lambda t: (changed(t, values_at(t, 0), lambda line: ' '.join([*line.split()[:-1], '0,5'])), rf"line {values_at(t, 0)}, joint \w+: '0,5' is not a number"),
+    'quotes': lambda t: (changed(t, values_at(t, 3), lambda line: '"' + line), rf'line {values_at(t, 3)}, joint Hips: .* is not a number'),
+    'unknown channel': lambda t: (t.replace('Zposition', 'Wposition', 2).replace('Wposition', 'Zposition', 1), r"line 9, joint Spine: unknown channel 'Wposition'"),
+    'channel twice': lambda t: (t.replace('Yposition', 'Xposition', 1), r'line 5, joint Hips: .* as many different channels'),
+    'wrong count': lambda t: (t.replace('CHANNELS 4', 'CHANNELS 6'), r'line 5, joint Hips: .* should be a count'),
+    'unclosed brace': lambda t: (t.replace('}\nMOTION', 'MOTION'), rf'line {line_of(t, "MOTION") - 1}, joint Hips: MOTION before the closing brace'),
+    'no opening brace': lambda t: (changed(t, 3, ''), r"line 4, joint Hips: 'OFFSET' where \{ should be"),
+    'closed too often': lambda t: (t.replace('}\nMOTION', '}\n}\nMOTION'), rf'line {line_of(t, "MOTION")}: .* where MOTION should be'),
+    'offset of words': lambda t: (re.sub(r'OFFSET \S+', 'OFFSET x', t, count=1), r"line 4, joint Hips: OFFSET 'x .*' should be 3 numbers"),
+    'offset missing': lambda t: (changed(t, line_of(t, 'OFFSET', 1), ''), r'joint Spine: no OFFSET before the closing brace'),
+    'two people': lambda t: (t.replace('MOTION', 'ROOT Hips2\n{\nOFFSET 0 0 0\n}\nMOTION'), r'line \d+: .*ROOT Hips2. where MOTION should be'),
+    'cut in the tree': lambda t: ('\n'.join(t.splitlines()[:20]), r'line 20, joint \w+: the file ends where a closing brace'),
+    'no motion': lambda t: (t[:t.index('MOTION')], r'the file ends where MOTION should follow'),
+    'no frames': lambda t: ('\n'.join(t.splitlines()[:line_of(t, 'Frame Time')]) + '\n', r'no frame follows'),
+    'frames of words': lambda t: (t.replace('Frames: 60', 'Frames: many'), rf"line {line_of(t, 'Frames')}: Frames: N 'many' should be 1 number"),
+    'no time': lambda t: (re.sub('Frame Time.*', 'Frame Time: 0', t), rf'line {line_of(t, "Frame Time")}: Frame Time 0 s is no capture'),
+    'time in ms': lambda t: (re.sub('Frame Time.*', 'Frame Time: 8.333', t), r'Frame Time 8.333 s is no capture'),
+    'not BVH': lambda t: ('solid cube\nfacet normal 0 0 0\n', r'line 1: .*not a BVH file'),
+    'binary': lambda t: (bytes(range(256))*40, r'not a BVH file'),
+    'empty': lambda t: ('', r'file: empty'),
+    'blank': lambda t: (' \n\n', r'file: empty'),
+    'hip missing': lambda t: (t.replace('LeftUpLeg', 'Stick'), r'joint LHip: not found among Hips, .*Stick.*Say which joints they are'),
+    'thighs missing': lambda t: (t.replace('UpLeg', 'Stick'), r'joint RHip, LHip|joint LHip, RHip'),
+    'no head': lambda t: (t.replace('Head', 'Lamp'), r'joint Neck/Nose: not found'),
+    'sides exchanged': lambda t: (t.replace('Left', 'TMP').replace('Right', 'Left').replace('TMP', 'Right'), r'the feet point backwards'),
+    'giant': lambda t: (re.sub(r'-?\d+\.\d{4}\b', lambda m: f'{float(m[0])*3.3:.4f}', t), r'unit: legs measure .*--unit-mm'),
+}
+
+
+@pytest.mark.parametrize('how', DAMAGE)
+def test_damage_is_named(tmp_path, text, how):
+    damaged, message = DAMAGE[how](text)
+    written(tmp_path, damaged)
+    with pytest.raises(DatasetError, match=message) as refusal: make_dataset(tmp_path/'out', motion=tmp_path, progress=False)
+    assert str(refusal.value).startswith('A1_01.bvh, ') and str(refusal.value).count('\n') == 0
+    assert [path.name for path in tmp_path.iterdir()] == ['A1_01.bvh']
+
+
+# ---- skeletons --------------------------------------------------------------------------------------------------------
+
+OURS = ('Hips', 'Spine', 'Neck', 'Head', 'HeadEnd', *(s + part for s in ('Left', 'Right') for part in ('UpLeg', 'Leg', 'Foot', 'ToeBase', 'Arm', 'ForeArm', 'Hand', 'HandMiddle1')))
+
+
+def sides(left, right, pattern, *parts): return [pattern.format(side=side, part=part) for side in (left, right) for part in parts]
+
+
+STUDIOS = {
+    'Mixamo': ['mixamorig:' + name for name in ('Hips', 'Spine1', 'Neck', 'Head', 'HeadTop_End', *OURS[5:])],
+    'Xsens': ['Hips', 'Chest2', 'Neck', 'Head', 'HeadEnd', *sides('Left', 'Right', '{side}{part}', 'Hip', 'Knee', 'Ankle', 'Toe', 'Shoulder', 'Elbow', 'Wrist', 'Finger0')],
+    'Rokoko': ['Hips', 'Spine2', 'Neck', 'Head', 'HeadEnd', *sides('Left', 'Right', '{side}{part}', 'Thigh', 'Shin', 'Foot', 'Toe', 'Arm', 'ForeArm', 'Hand', 'HandIndex1')],
+    'LAFAN1': ['Hips', 'Spine1', 'Neck', 'Head', 'HeadEnd', *sides('Left', 'Right', '{side}{part}', 'UpLeg', 'Leg', 'Foot', 'Toe', 'Arm', 'ForeArm', 'Hand', 'HandEnd')],
+    'SMPL': ['Pelvis', 'Spine2', 'Neck', 'Head', 'HeadEnd', *sides('L', 'R', 'm_avg_{side}_{part}', 'Hip', 'Knee', 'Ankle', 'Foot', 'Shoulder', 'Elbow', 'Wrist', 'Hand')],
+    'Bandai': ['Hips', 'Chest', 'Neck', 'Head', 'Head_end', *sides('L', 'R', '{part}_{side}', 'UpperLeg', 'LowerLeg', 'Foot', 'Toes', 'UpperArm', 'LowerArm', 'Hand', 'HandEnd')],
+    'ASF': ['root', 'upperback', 'upperneck', 'head', 'headend', *sides('l', 'r', '{side}{part}', 'femur', 'tibia', 'foot', 'toes', 'humerus', 'radius', 'wrist', 'hand')],
+    'Blender': ['hips', 'spine', 'neck', 'head', 'head_end', *sides('L', 'R', '{part}.{side}', 'thigh', 'shin', 'foot', 'toe', 'upper_arm', 'forearm', 'hand', 'fingers')],
+    '3ds Max': ['Bip01 Pelvis', 'Bip01 Spine1', 'Bip01 Neck', 'Bip01 Head', 'Bip01 HeadNub', *sides('L', 'R', 'Bip01 {side} {part}', 'Thigh', 'Calf', 'Foot', 'Toe0', 'UpperArm', 'Forearm', 'Hand', 'Finger0')],
+    'Unreal': ['pelvis', 'spine_02', 'neck_01', 'head', 'head_end', *sides('l', 'r', '{part}_{side}', 'thigh', 'calf', 'foot', 'ball', 'upperarm', 'lowerarm', 'hand', 'middle_01')],
+}
+
+
+@pytest.mark.parametrize('studio', STUDIOS)
+def test_names_of_other_studios(tmp_path, text, studio):
+    there = re.sub(r'(ROOT|JOINT) (\w+)', lambda m: f'{m[1]} {STUDIOS[studio][OURS.index(m[2])]}', text)
+    plain, other = read_bvh(written(tmp_path, text)), read_bvh(written(tmp_path, there, 'B1_01.bvh'))
+    ours, theirs = match_joints(plain), match_joints(other)
+    for point in (*NEEDED, 'Thorax', 'Spine', 'LToe', 'RToe', 'Head'): assert theirs[point] == ours[point] or point[1:] == 'Toe' and abs(theirs[point] - ours[point]) <= 1, point
+    a, b = (body_points(bvh, joints, 10, 'y')[:, :len(JOINTS)] for bvh, joints in ((plain, ours), (other, theirs)))
+    np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+def turned_file(bvh, up):
+    "The same capture in a file with another vertical axis."
+    axes = {'y': (0, 1, 2), 'z': (2, 0, 1), 'x': (1, 2, 0)}[up[-1]]        # new axis a holds old axis axes[a]
+    sign = np.array([1, 1, 1]) if up[0] != '-' else np.array({'y': (1, -1, -1), 'z': (-1, 1, -1), 'x': (-1, -1, 1)}[up[-1]])
+    names = {'xyz'[old]: 'xyz'[new] for new, old in enumerate(axes)}
+    channels = tuple(tuple(names[c[0]] + c[1:] for c in joint) for joint in bvh.channels)
+    signs = np.array([sign['xyz'.index(c[0])] for joint in channels for c in joint])
+    return dataclasses.replace(bvh, offsets=bvh.offsets[:, axes]*sign, channels=channels, values=bvh.values*signs)
+
+
+@pytest.mark.parametrize('up', ['x', 'y', 'z', '-x', '-y', '-z'])
+@pytest.mark.parametrize('unit', UNITS_MM)
+def test_axes_and_units_are_found(tmp_path, up, unit):
+    write_bvh(tmp_path/'a.bvh', walk(20), unit_mm=UNITS_MM[unit])
+    bvh = read_bvh(tmp_path/'a.bvh')
+    other = turned_file(bvh, up)
+    joints = match_joints(other)
+    assert find_up(other, joints) == up and find_unit_mm(other, joints) == UNITS_MM[unit]
+    a, b = body_points(bvh, joints, UNITS_MM[unit], 'y'), body_points(other, joints, UNITS_MM[unit], up)
+    np.testing.assert_allclose(a[..., 2], b[..., 2], atol=1e-6)             # heights
+    distances = [np.linalg.norm(p[:, :, None] - p[:, None], axis=-1) for p in (a, b)]
+    np.testing.assert_allclose(*distances, atol=1e-6)
+    volume = [np.linalg.det(np.stack([p[:, i] - p[:, 0] for i in (1, 7, 13)], -1)) for p in (a, b)]
+    np.testing.assert_allclose(*volume, rtol=1e-6, atol=1e-3)               # not a mirror image
+
+
+def test_axes_keep_hands():
+    for up in ('x', 'y', 'z', '-x', '-y', '-z'): assert np.isclose(np.linalg.det(to_z_up(np.eye(3), up)), 1)
+    with pytest.raises(ValueError, match="up must be x, y, z, -x, -y or -z, got 'w'"): to_z_up(np.eye(3), 'w')
+
+
+def test_lying_down_asks_for_the_axis(tmp_path):
+    points = walk(20)
+    points = np.stack([points[..., 0] + points[..., 2], points[..., 1], points[..., 2]], axis=-1)*[.7, 1, .7]        # leaning by 45 degrees
+    write_bvh(tmp_path/'A1_01.bvh', points)
+    with pytest.raises(DatasetError, match='no axis stands out. Say which axis is vertical'): read_captures(tmp_path, unit_mm=10)
+    assert read_captures(tmp_path, unit_mm=10, up='y', hz=50).takes
+
+
+def test_a_face_follows_the_head_where_the_pose_at_rest_says_nothing(tmp_path):
+    "Skeletons whose offsets all point along one axis: the face is then, on average, where the chest is."
+    write_bvh(tmp_path/'a.bvh', walk(60))
+    bvh = read_bvh(tmp_path/'a.bvh')
+    odd = dataclasses.replace(bvh, offsets=np.linalg.norm(bvh.offsets, axis=1, keepdims=True)*[1., 0, 0])
+    joints = match_joints(bvh)
+    a, b = (body_points(b_, joints, 10, 'y') for b_ in (bvh, odd))
+    nose = POINTS.index('Neck/Nose')
+    assert np.linalg.norm(a - b, axis=-1)[:, nose].max() < 25
+    np.testing.assert_allclose(np.delete(a, nose, 1), np.delete(b, nose, 1), atol=1e-9)
+
+
+def test_ones_own_names(tmp_path, text):
+    odd = text.replace('LeftUpLeg', 'Bone 7').replace('Head\n', 'Top\n')
+    path = written(tmp_path, odd)
+    (tmp_path/'names.json').write_text('{"LHip": "Bone 7", "Neck/Nose": "Top"}')
+    (tmp_path/'names.csv').write_text('point,joint\nLHip,Bone 7\nNeck/Nose,Top\n')
+    for file in ('names.json', 'names.csv'): assert match_joints(read_bvh(path), read_names(tmp_path/file)) == match_joints(read_bvh(written(tmp_path, text, 'B1_01.bvh')))
+    with pytest.raises(DatasetError, match='joint Bone8: the skeleton has no such joint'): match_joints(read_bvh(path), dict(LHip='Bone8'))
+    for wrong, message in (('{"LHup": "a"}', 'LHup: not a point'), ('[1]', 'not a mapping'), ('{', 'not a mapping')):
+        (tmp_path/'bad.json').write_text(wrong)
+        with pytest.raises(DatasetError, match=message): read_names(tmp_path/'bad.json')
+    (tmp_path/'bad.csv').write_text('a,b\n1,2\n')
+    with pytest.raises(DatasetError, match='not a mapping'): read_names(tmp_path/'bad.csv')
+
+
+def test_no_toes_no_hands_no_crown(tmp_path, text):
+    "The points that a file lacks are made: feet point ahead, hands along the arm."
+    bare = re.sub(r'(ToeBase|HandMiddle1|HeadEnd)', lambda m: 'Prop' + m[1][:3], text)
+    bvh = read_bvh(written(tmp_path, bare))
+    assert not {'LToe', 'RHand', 'Head'} & set(match_joints(bvh))
+    (take,) = read_captures(tmp_path, hz=50).takes
+    whole = read_captures(written(tmp_path, text).parent, hz=50).takes[0]
+    assert np.isfinite(take.points).all()
+    toes = [take.points[:, POINTS.index(s + 'Toe')] - take.points[:, POINTS.index(s + 'Foot')] for s in 'LR']
+    same = [whole.points[:, POINTS.index(s + 'Toe')] - whole.points[:, POINTS.index(s + 'Foot')] for s in 'LR']
+    for a, b in zip(toes, same): assert np.median((a*b).sum(-1)/np.linalg.norm(a, axis=-1)/np.linalg.norm(b, axis=-1)) > .9
+
+
+# ---- takes ------------------------------------------------------------------------------------------------------------
+
+def test_resampling():
+    line = np.arange(121.)[:, None, None]*np.ones((1, 2, 3))
+    for rate, hz in ((120, 10), (120, 120), (119.88, 10), (100, 30), (60, 50)):
+        got = resample(line, rate, hz)[:, 0, 0]
+        np.testing.assert_allclose(got, np.arange(len(got))*rate/hz, atol=1e-9)
+        assert got[-1] <= 120 < got[-1] + rate/hz + 1e-6
+
+
+@pytest.mark.parametrize('stand', [0, 1, 3])
+def test_a_t_pose_at_the_start_is_dropped(tmp_path, stand):
+    take = walk(100)
+    write_bvh(tmp_path/'A1_01.bvh', np.concatenate([np.repeat(rest_points()[None] + [0, 0, 400], stand, axis=0), take]))
+    captures = read_captures(tmp_path, hz=50)
+    assert captures.takes[0].instants == 100 and len(captures.left_out) == (stand > 0)
+    assert read_captures(tmp_path, hz=50, skip=10).takes[0].instants == 90 + stand
+
+
+def test_who_is_who(tmp_path, text):
+    for name in ('49_02', 'S7_walk_fast', 'dance1_subject3', 'anna/walk', 'ben/deep/run'):
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+        written(tmp_path, text, name + '.BVH' if name == '49_02' else name + '.bvh')
+    said = {take.sequence: (take.subject, take.action) for take in read_captures(tmp_path).takes}
+    assert said == {'49_02': ('49', '02'), 'S7_walk_fast': ('S7', 'walk_fast'), 'dance1_subject3': ('subject3', 'dance1'), 'walk': ('anna', 'walk'), 'run': ('ben', 'run')}
+    written(tmp_path, text, 'nobody.bvh')
+    with pytest.raises(DatasetError, match='nobody.bvh, name: does not say who it is'): read_captures(tmp_path)
+    (tmp_path/'index.csv').write_text('file,subject,description,more\nnobody.bvh,7,"walk, run/jog",x\n49_02,49,,x\n')
+    captures = read_captures(tmp_path)
+    assert [(take.subject, take.action) for take in captures.takes] == [('7', 'walk run jog'), ('49', '49_02')] and len(captures.left_out) == 4
+    assert read_captures(tmp_path, subjects=['49']).subjects == ('49',)
+
+
+@pytest.mark.parametrize('wrong, message', [
+    ('a,b\n1,2\n', 'columns: .* without sequence'), ('sequence\nx\n', 'without subject'), ('sequence,subject\nx,\n', 'line 2: sequence or subject is empty'),
+    ('sequence,subject\nx,1\nx.bvh,2\n', 'line 3: x is there twice'), ('', 'not readable as CSV'), ('sequence,subject\nx,1\n', 'names none of the 1 BVH files')])
+def test_wrong_indices(tmp_path, text, wrong, message):
+    written(tmp_path, text)
+    (tmp_path/'list.csv').write_text(wrong)
+    with pytest.raises(DatasetError, match=f'list.csv, .*{message}'): read_captures(tmp_path, index=tmp_path/'list.csv')
+    with pytest.raises(DatasetError, match='none.csv, file'): read_index(tmp_path/'none.csv')
+
+
+def test_the_same_take_twice(tmp_path, text):
+    for place in ('a', 'b'):
+        (tmp_path/place).mkdir()
+        written(tmp_path/place, text)
+    with pytest.raises(DatasetError, match='is the same take A1_01 of subject A1'): read_captures(tmp_path)
+
+
+@pytest.mark.parametrize('wrong, message', [(dict(hz=0), 'hz must lie'), (dict(hz=60), '50 frames per second, 60 instants'), (dict(unit_mm=-1), 'unit_mm must be positive'), (dict(unit_mm=1), 'units of 1 mm'),
+                                            (dict(up='q'), 'up must be'), (dict(skip=-1), 'skip must not be negative'), (dict(subjects=['B']), 'subjects not there: B; the folder has A1'), (dict(subjects=[]), 'subjects must be'),
+                                            (dict(names=dict(LHup='Hips')), 'names must map'), (dict(hz=1), 'no take is as long as 8 instants at 1 Hz')])
+def test_wrong_options(tmp_path, text, wrong, message):
+    written(tmp_path, text)
+    with pytest.raises(ValueError, match=message): read_captures(tmp_path, **wrong)
+
+
+def test_bones_are_those_of_the_body_and_two_skeletons_of_one_subject_stay_apart(tmp_path):
+    small = REFERENCE.scaled(stature=.85, arms=1.1)
+    for trial, p in ((1, REFERENCE), (2, small)): write_bvh(tmp_path/f'A1_0{trial}.bvh', walk(60, trial, p))
+    for take, p in zip(read_captures(tmp_path).takes, (REFERENCE, small)):
+        for name in ('thigh', 'shank', 'upper_arm', 'forearm', 'spine', 'chest', 'hip_half_width', 'ankle_height', 'foot'):
+            assert abs(getattr(take.proportions, name)/getattr(p, name) - 1) < .02, name
+
+
+@pytest.mark.parametrize('action', ['Walking', 'Greeting', 'Sitting', 'SittingDown'])
+def test_feet_stand_on_the_floor_wherever_it_was(tmp_path, action):
+    "Captured in the air, set down: ankles as high as the motion has them over its own floor."
+    true = walk(200, 1, action=action)
+    write_bvh(tmp_path/'A1_01.bvh', true + np.float32([500, 300, 777]))
+    (take,) = read_captures(tmp_path, hz=50).takes
+    if action != 'SittingDown': assert np.abs(take.points[:, :17, 2] - true[:, :17, 2]).max() < 25        # on the floor, legs lie about
+    assert take.points[:, :, 2].min() > -80
+
+
+# ---- stores -----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp('takes')
+    for seed, name in enumerate(('A1_01', 'A1_02', 'U02_01', 'B3_01')): write_bvh(path/f'{name}.bvh', walk(100, seed))
+    return path
+
+
+SMALL = dict(side=24, progress=False)
+
+
+def files_of(path): return {f.name: f.read_bytes() for f in path.iterdir()}
+
+
+@pytest.fixture(scope='module')
+def store(folder, tmp_path_factory): return make_dataset(tmp_path_factory.mktemp('store')/'x', motion=folder, **SMALL)
+
+
+def test_a_store_of_real_motion(store):
+    store.validate()
+    assert store.hz == 10 and store.stride == 5 and list(store.table['subject'].unique()) == ['A1', 'B3', 'U02']
+    assert 'synthetic views of real motion' in store.name and store.extra['motion'] == 'motion capture' and store.extra['synthetic'] is True
+    assert np.isnan(store.where(subject='U02').poses[:]).all() and np.isfinite(store.where(subject=['A1', 'B3']).poses[:]).all()
+    np.testing.assert_allclose(store.where(subject='B3').table['time_s'], np.arange(20)/10)
+
+
+@pytest.mark.parametrize('workers', [1, 3])
+def test_same_seed_same_bytes(store, folder, tmp_path, workers):
+    assert files_of(make_dataset(tmp_path/'y', motion=folder, **SMALL, workers=workers).path) == files_of(store.path)
+    assert make_dataset(store.path, motion=folder, **SMALL).checksum == store.checksum
+
+
+def test_interrupted_and_started_again(store, folder, tmp_path, monkeypatch):
+    film, calls = Studio.film, []
+
+    def stop_at_third(self, take):
+        calls.append(take)
+        if len(calls) > 2: raise RuntimeError('stop')
+        return film(self, take)
+    monkeypatch.setattr(Studio, 'film', stop_at_third)
+    with pytest.raises(RuntimeError, match='stop'): make_dataset(tmp_path/'y', motion=folder, **SMALL, workers=1)
+    monkeypatch.undo()
+    assert (tmp_path/'y.partial').exists() and not (tmp_path/'y').exists()
+    assert files_of(make_dataset(tmp_path/'y', motion=folder, **SMALL).path) == files_of(store.path)
+
+
+def test_other_files_are_another_store(store, folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path/'other')
+    path = other/'A1_01.bvh'
+    path.write_text(path.read_text() + '\n')
+    with pytest.raises(DatasetError, match='finished store'): make_dataset(store.path, motion=other, **SMALL)
+
+
+def test_a_subject_does_not_depend_on_the_others(store, folder, tmp_path):
+    alone = make_dataset(tmp_path/'y', motion=folder, subjects=['B3'], **SMALL)
+    np.testing.assert_array_equal(alone.frames[:], store.where(subject='B3').frames[:])
+    np.testing.assert_array_equal(alone.poses[:], store.where(subject='B3').poses[:])
+
+
+def test_instants_limit(folder, tmp_path):
+    some = make_dataset(tmp_path/'a', motion=folder, instants=dict(A1=29, B3=8, U02=20), labels='all', **SMALL)
+    assert some.table.groupby(['subject', 'sequence']).size().to_dict() == {('A1', 'A1_01'): 20, ('A1', 'A1_02'): 9, ('B3', 'B3_01'): 8, ('U02', 'U02_01'): 20}
+    assert np.isfinite(some.poses[:]).all()
+    with pytest.raises(ValueError, match='instants must be at least 8 for each of 3 subjects'): make_dataset(tmp_path/'b', motion=folder, instants=12, **SMALL)
+    with pytest.raises(ValueError, match='instants must name the subjects'): make_dataset(tmp_path/'b', motion=folder, instants=dict(A1=20), **SMALL)
+    with pytest.raises(ValueError, match='no take of subjects C; there are A1'): make_dataset(tmp_path/'b', motion=read_captures(folder), subjects=['C'], **SMALL)
+    assert not (tmp_path/'b').exists()
+
+
+@pytest.mark.parametrize('rig', RIGS)
+def test_only_what_all_cameras_see(tmp_path, rig):
+    points = walk(400).astype(float)
+    points[..., 0] += np.linspace(0, 9000, 400)[:, None]
+    write_bvh(tmp_path/'A1_01.bvh', points)
+    (take,) = read_captures(tmp_path).takes
+    seen = set_down(take, RIGS[rig], 0)
+    assert mocap.SHORTEST <= seen.instants < take.instants and in_all_views(seen.points, RIGS[rig].cameras).all()
+    start = next(i for i in range(take.instants) if np.allclose(take.points[i] - take.points[i, 0], take.points[i] - take.points[i, 0]) and np.allclose(np.linalg.norm(take.points[i] - take.points[i, 0], axis=-1), np.linalg.norm(seen.points[0] - seen.points[0, 0], axis=-1), atol=.01))
+    np.testing.assert_allclose(seen.points[..., 2], take.points[start:start + seen.instants, :, 2], atol=1e-3)      # one stretch, nothing left out inside
+    ds = make_dataset(tmp_path/'s', rig=rig, motion=tmp_path, side=16, progress=False)
+    assert f'{take.instants - seen.instants} instants in which some camera of {rig}' in ' '.join(ds.extra['left_out'])
+
+
+# ---- the CMU subset ---------------------------------------------------------------------------------------------------
+
+HEAD_AHEAD = {'mb2': 'Neck/Nose', 'max': 'Neck/Nose', 'daz': 'Head'}       # defined otherwise there, see below
+
+
+@needs_cmu
+def test_cmu_against_an_independent_derivation():
+    """All 56 files against joints17_60fps.npz (raw frames 3, 5, 7, ...; metres, y up): equal but for one point of each rig.
+
+    Neck/Nose of mb2 and max: the reference is the head joint itself, ours lies ahead of it by .42 of the way to the head's top. Head of
+    daz, which has no end: the reference lies 170 mm on from neck to head joint, ours 170 mm up the head's own axis, so that it nods.
+    """
+    index = {row['sequence']: row['rig'] for row in map(dict, __import__('pandas').read_csv(CMU/'index.csv').to_dict('records'))}
+    with np.load(CMU/'joints17_60fps.npz') as truth:
+        files = sorted((CMU/'bvh').glob('*.bvh'))
+        assert len(files) == 56
+        for path in files:
+            bvh, other = read_bvh(path), HEAD_AHEAD[index[path.stem]]
+            joints = match_joints(bvh)
+            points = body_points(bvh, joints, find_unit_mm(bvh, joints), find_up(bvh, joints))[3::2, :len(JOINTS)]
+            true = truth[f'pos_{path.stem}'][..., [2, 0, 1]]*1000.
+            points, off = points[:len(true)], np.linalg.norm(points[:len(true)] - true, axis=-1)
+            assert len(points) == len(true)
+            for name, mm in zip(JOINTS, off.T): assert mm.max() < .05 or name == other, (path.name, name, mm.max())
+            mm = off[:, JOINTS.index(other)]
+            if other == 'Neck/Nose':
+                np.testing.assert_allclose(mm, mm[0], atol=.05)
+                assert 35 < mm[0] < 50
+            else:
+                assert np.median(mm) < 80
+                head = np.linalg.norm(points[:, JOINTS.index('Head')] - to_z_up(forward_kinematics(bvh, [joints['Neck/Nose']])[0][3::2, 0]*10, 'y')[:len(true)], axis=-1)
+                np.testing.assert_allclose(head, 170, atol=1e-6)
+
+
+@needs_cmu
+def test_cmu_as_a_store(tmp_path):
+    ds = make_dataset(tmp_path/'cmu', motion=read_captures(CMU/'bvh', index=CMU/'index.csv', subjects=['7', '131', '10']), side=16, instants=dict.fromkeys(('7', '131', '10'), 40), progress=False)
+    ds.validate()
+    assert ds.stride == 12 and 'soccer - kick ball' in set(ds.table['action']) and 'LICENSE_TERMS.txt' in ds.licence
