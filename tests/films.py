@@ -25,16 +25,19 @@ MARKS = {'Head': (255, 0, 255), 'LWrist': (0, 255, 255), 'RFoot': (255, 255, 0)}
 
 @cache
 def person(seed=0):
-    "Proportions, style and skin of somebody."
+    "Body and style of moving of somebody."
     rng = np.random.default_rng(seed)
-    body, style = make_body(rng), make_style(rng)
-    return body.proportions, style, make_skin(body, 45)
+    return make_body(rng), make_style(rng)
+
+
+@cache
+def skin(seed=0): return make_skin(person(seed)[0], 60)
 
 
 def walk(n, seed=0, action='Walking', hz=50, room_mm=600.):
     "Points of N instants of somebody who stays within ROOM_MM of the middle of the floor, mm, z up, (n, 21, 3) float64."
-    proportions, style, _ = person(seed)
-    points = generate(action, style, n, np.random.default_rng([seed, n]), hz=hz).points(proportions).astype(np.float64)
+    body, style = person(seed)
+    points = generate(action, style, n, np.random.default_rng([seed, n]), hz=hz).points(body.proportions).astype(np.float64)
     way = points[:, :1, :2]
     return points - np.concatenate([way - room_mm*np.tanh((way - way.mean(0))/room_mm), np.zeros((n, 1, 1))], axis=2)
 
@@ -100,17 +103,20 @@ class _Lens:
         return bent[0].permute(1, 2, 0).add(.5).clamp(0, 255).to(torch.uint8).numpy()
 
 
-def pictures(points, camera, room=False, marks=None, radius=None, seed=0, first=0):
+def pictures(points, camera, room=False, marks=None, radius=None, seed=0, first=0, every=1):
     """What one camera sees of POINTS (n, 21, 3), world, mm, z up: yields (H, W, 3) uint8, one per instant.
 
     The camera may have a lens (`distortion`) and pictures that are not square. Without ROOM the background has the colour of the frame's
-    number, counted from FIRST. MARKS are discs of RADIUS px (default: a 60th of the picture) on joints, name: colour (see `MARKS`).
+    number, counted from FIRST. The person is drawn in every EVERY-th picture only, which saves time where others are not
+    looked at. MARKS are discs of RADIUS px (default: a 60th of the picture) on joints, name: colour (see `MARKS`).
     """
     lens = _Lens(camera, room, seed)
     radius = radius or max(2., float(camera.size.max())/60)
     pixels = project(torch.as_tensor(points[:, :len(JOINTS)]).double(), camera).numpy()
     for i in range(len(points)):
-        picture = lens.picture(person(seed)[2], points[i], None if room else code_colour(first + i))
+        code = None if room else code_colour(first + i)
+        is_empty = bool((first + i) % every) and not room
+        picture = np.full((*camera.size.tolist()[::-1], 3), code, np.uint8) if is_empty else lens.picture(skin(seed), points[i], code)
         _draw_marks(picture, pixels[i], marks or {}, radius)
         yield picture
 
