@@ -1267,6 +1267,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                       'mvssl.sources.videos._Motion': ('sources/videos.html#_motion', 'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._Motion.__init__': ( 'sources/videos.html#_motion.__init__',
                                                                                  'mvssl/sources/videos.py'),
+                                      'mvssl.sources.videos._Motion._has_key_often': ( 'sources/videos.html#_motion._has_key_often',
+                                                                                       'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._Motion._make': ( 'sources/videos.html#_motion._make',
                                                                               'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._Motion._small': ( 'sources/videos.html#_motion._small',

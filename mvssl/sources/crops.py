@@ -293,11 +293,10 @@ def median_background(
 def _usual(levels, reach, often):
     "Levels around which, up to REACH on either side, nearly as many samples lie as around the best one, (h, w, 256)."
     n, h, w = levels.shape
-    counts, at = np.zeros((h*w, 257), dtype=np.int16), np.arange(h*w)
-    for level in levels.reshape(n, -1): counts[at, level + np.int16(1)] += 1
-    upto = counts.cumsum(1, dtype=np.int16)
-    level = np.arange(256)
-    near = upto[:, np.minimum(level + reach + 1, 256)] - upto[:, np.maximum(level - reach, 0)]
+    counts, at = np.zeros((h*w, 256 + 2*reach + 1), dtype=np.min_scalar_type(n)), np.arange(h*w)
+    for level in levels.reshape(n, -1): counts[at, level + np.intp(reach + 1)] += 1
+    upto = counts.cumsum(1, dtype=counts.dtype)
+    near = upto[:, 2*reach + 1:] - upto[:, :256]
     return (near >= often*near.max(1, keepdims=True)).reshape(h, w, 256)
 
 # %% ../../nbs/sources/15_crops.ipynb #93ff9567
