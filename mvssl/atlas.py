@@ -348,8 +348,10 @@ def atlas(
     facts:dict|None=None,   # name -> value, at the end
 ) -> str:                   # HTML
     "The page. Ours: not in the paper."
-    from bokeh.embed import json_item
-    from bokeh.resources import Resources
+    try:
+        from bokeh.embed import json_item
+        from bokeh.resources import Resources
+    except ImportError as error: raise ValueError(f"bokeh is not installed ({error}): pip install 'mvssl[viz]'") from None
     xy = np.asarray(xy, dtype=float)
     _check(xy, images, table, neighbours)
     colours = {name: colours_of(table[name]) for name in COLOUR_BY}

@@ -14,7 +14,7 @@ import websocket
 
 CHROMIUM = next((path for name in ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable') if (path := shutil.which(name))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason='needs Chromium in PATH: apt-get install chromium')
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 class Browser:

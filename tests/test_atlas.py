@@ -2,6 +2,7 @@
 import io
 import json
 import re
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -151,6 +152,12 @@ def test_a_page_is_whole_or_not_there(plain, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         write_atlas(tmp_path/'new'/'a.html', found, ds)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_bokeh_it_says_what_to_install(plain, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'bokeh.embed', None)
+    with pytest.raises(ValueError, match=r"bokeh is not installed .*pip install 'mvssl\[viz\]'"):
+        atlas(np.eye(2), ['']*2, plain[2].iloc[:2], [])
 
 
 def test_a_page_says_what_it_shows(plain, tmp_path):
