@@ -402,7 +402,7 @@ def _window(plane, box, reach):
 def _resized(plane, box, side):
     scale = (box[2] - box[0])/side
     part, inner = _window(plane, box, np.ceil(max(1, scale)))
-    kind = Image.Resampling.HAMMING if scale > 2 else Image.Resampling.BILINEAR     # nearest to the mean of an area; exact in place where there is hardly an area
+    kind = Image.Resampling.HAMMING if scale >= 2 else Image.Resampling.BILINEAR     # nearest to the mean of an area; exact in place where there is hardly an area
     return np.asarray(Image.fromarray(part).resize((side, side), kind, box=inner, reducing_gap=2.))
 
 def _checked(box, side, shape):
