@@ -770,8 +770,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                         'mvssl.sources.human36m._not_seen': ( 'sources/human36m.html#_not_seen',
                                                                               'mvssl/sources/human36m.py'),
                                         'mvssl.sources.human36m._numbers': ('sources/human36m.html#_numbers', 'mvssl/sources/human36m.py'),
-                                        'mvssl.sources.human36m._of_views': ( 'sources/human36m.html#_of_views',
-                                                                              'mvssl/sources/human36m.py'),
                                         'mvssl.sources.human36m._one': ('sources/human36m.html#_one', 'mvssl/sources/human36m.py'),
                                         'mvssl.sources.human36m._pictures': ( 'sources/human36m.html#_pictures',
                                                                               'mvssl/sources/human36m.py'),

@@ -46,7 +46,7 @@ STANDS_ON = {
     'negatives': ['training'],
     'margins': ['evaluation'],
 }
-SOURCES = ['motion', 'mocap', 'bodies', 'rendering', 'synthetic', 'crops', 'human36m', 'mpi_inf_3dhp', 'videos']    # mocap reads motion that synthetic films
+SOURCES = ['motion', 'mocap', 'bodies', 'rendering', 'synthetic', 'crops', 'videos', 'human36m', 'mpi_inf_3dhp']    # mocap reads motion that synthetic films
 for at, source in enumerate(SOURCES):    # a source may use the ground and the sources before it
     STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', 'skeleton', *(f'sources.{lower}' for lower in SOURCES[:at])]
 STANDS_ON['reproduce'] = ['training', 'report', 'sources.synthetic']
