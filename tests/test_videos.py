@@ -52,7 +52,7 @@ def shoot(path, n=N, view=0, size=SIZE, rate=RATE, codec='libx264', pix_fmt='yuv
         if codec not in ('libx264', 'libx265'): stream.bit_rate = 4_000_000
         stream.time_base = stream.codec_context.time_base = Fraction(1, 90000) if path.suffix in ('.mp4', '.mov') else Fraction(1, rate)
         if turned: stream.set_display_rotation(turned)
-        for i, moment in enumerate(times):
+        for moment in times:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture(moment, moment*RATE, view, size, moves), -turned//90)), 'rgb24')
             frame.time_base = stream.time_base
             frame.pts = round((moment - times[0])/frame.time_base)
