@@ -215,11 +215,11 @@ def opened(browser, file, *size):
     return page
 
 
-def a_lonely_point(page, n):
+def a_lonely_point(page, n, among=None):
     "A point that no other is near to, and where it is on the screen."
     at = np.array([page.value(WHERE % i) for i in range(n)])
     far = np.linalg.norm(at[:, None] - at, axis=2) + 1e6*np.eye(n)
-    i = int(far.min(1).argmax())
+    i = int(np.where(np.ones(n, bool) if among is None else among, far.min(1), 0).argmax())
     assert far[i].min() > 13
     return i, at[i]
 
@@ -296,10 +296,12 @@ def test_a_neighbour_can_be_clicked_in_turn(page):
 @pytest.mark.parametrize('by', COLOUR_BY)
 def test_the_select_changes_the_colours(page, plain, by):
     table = plain[2]
-    i, at = a_lonely_point(page, len(table))
-    page.value(f"(s => {{ s.value = '{by}'; s.dispatchEvent(new Event('change')) }})(document.getElementById('by'))")
+    before = 'view' if by == 'subject' else 'subject'
+    colours = {name: np.array([rgb(colour) for colour in colours_of(table[name])[0]]) for name in (before, by)}
+    i, at = a_lonely_point(page, len(table), abs(colours[before] - colours[by]).max(1) > 60)
+    for name in (before, by): page.value(f"(s => {{ s.value = '{name}'; s.dispatchEvent(new Event('change')) }})(document.getElementById('by'))")
     page.mouse('mouseMoved', 5, 5)
-    expected = rgb(colours_of(table[by])[0][i])
+    expected = colours[by][i]
     assert abs(colour_at(page, at) - (.85*expected + .15*240)).max() < 16
     entries = page.value("document.querySelectorAll('#legend button').length")
     assert entries == (0 if by == 'time_s' else table[by].nunique()) and page.value("!!document.querySelector('#legend .bar')") == (by == 'time_s')
