@@ -105,6 +105,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                            'mvssl.cli.draw_sheet': ('cli.html#draw_sheet', 'mvssl/cli.py'),
                            'mvssl.cli.embed': ('cli.html#embed', 'mvssl/cli.py'),
                            'mvssl.cli.find_nearest': ('cli.html#find_nearest', 'mvssl/cli.py'),
+                           'mvssl.cli.human36m': ('cli.html#human36m', 'mvssl/cli.py'),
+                           'mvssl.cli.lacks': ('cli.html#lacks', 'mvssl/cli.py'),
                            'mvssl.cli.main': ('cli.html#main', 'mvssl/cli.py'),
                            'mvssl.cli.make': ('cli.html#make', 'mvssl/cli.py'),
                            'mvssl.cli.make_atlas': ('cli.html#make_atlas', 'mvssl/cli.py'),

@@ -222,10 +222,11 @@ class _Motion:
         if len(pictures) < 5: _fail(self.video.path, 'frames', f'{len(pictures)} are too few to tell a person from the background', 'Give boxes or keypoints (--boxes), or keep more frames per second')
         self.background = median_background(np.stack(pictures))
 
-    def box(self, picture):
+    def box(self, picture, is_last=False):
         "NaN where it was not looked for."
         self.n += 1
-        return moving_box(self._small(picture), self.background, picture.size) if self.n % self.every == 1 % self.every else np.full(4, np.nan)
+        if not is_last and self.n % self.every != 1 % self.every: return np.full(4, np.nan)
+        return moving_box(self._small(picture), self.background, picture.size)
 
 def _squares(boxes, hz, padding):
     "Steady squares, (n, 4); NaN where no box is known for longer than LOST_S."
@@ -304,7 +305,7 @@ def _found_squares(reel, instants, pictures, wanted):
     ahead, boxes, waiting = int(np.ceil(LOOK_AHEAD_S*reel.hz)), [], deque()
 
     def ready(is_end):
-        while len(boxes) < len(done) + len(waiting): boxes.append(motion.box(waiting[len(boxes) - len(done)][1]))
+        while (at := len(boxes) - len(done)) < len(waiting): boxes.append(motion.box(waiting[at][1], is_last=is_end and at == len(waiting) - 1))
         n = len(waiting) if is_end else len(waiting) - ahead
         first = max(0, len(done) - 2*ahead)
         squares = _squares(np.array(boxes[first:]), reel.hz, reel.padding)[len(done) - first:]
