@@ -228,11 +228,19 @@ class _Motion:
         if not is_last and self.n % self.every != 1 % self.every: return np.full(4, np.nan)
         return moving_box(self._small(picture), self.background, picture.size)
 
+def _continued(boxes, reach):
+    "Boxes that go on beyond both ends as they came, so that a fast move at an end is not taken for an outlier."
+    middle, half = (boxes[:, :2] + boxes[:, 2:])/2, (boxes[:, 2:] - boxes[:, :2])/2
+    middle = np.pad(middle, [(reach, reach), (0, 0)], mode='reflect', reflect_type='odd')
+    half = np.pad(half, [(reach, reach), (0, 0)], mode='reflect')
+    return np.concatenate([middle - half, middle + half], axis=1)
+
 def _squares(boxes, hz, padding):
     "Steady squares, (n, 4); NaN where no box is known for longer than LOST_S."
     known = np.isfinite(boxes).all(1)
     if not known.any(): return np.full((len(boxes), 4), np.nan)
-    squares = steady_squares(boxes, hz, padding, found=0)
+    reach = min(len(boxes) - 1, int(np.ceil(.5*hz)))
+    squares = steady_squares(_continued(boxes, reach), hz, padding, found=0)[reach:reach + len(boxes)]
     at = np.flatnonzero(known)
     after = at[np.searchsorted(at, np.arange(len(boxes))).clip(max=len(at) - 1)]
     before = at[(np.searchsorted(at, np.arange(len(boxes)), 'right') - 1).clip(min=0)]
