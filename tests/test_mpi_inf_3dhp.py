@@ -192,7 +192,7 @@ def test_who_leaves_the_picture_is_not_seen():
     pixels = np.stack([np.linspace(40, 60, 28), np.linspace(10, 90, 28)], axis=1)
     inside, half_out, out, behind = pixels, pixels - (48, 0), pixels - (90, 0), pixels
     depth = np.stack([np.ones(28), np.ones(28), np.ones(28), -np.ones(28)])
-    boxes = m.joint_boxes(np.stack([inside, half_out, out, behind]), depth, (100, 100))
+    boxes = m.joint_boxes(np.stack([inside, half_out, out, behind]), 3000*depth, 100, (100, 100))
     assert np.isfinite(boxes).all(1).tolist() == [True, True, False, False]
 
 
@@ -201,7 +201,7 @@ def test_missing_views_are_accepted_when_asked(copy, tmp_path):
     (folder/'imageSequence'/'video_2.avi').unlink()
     shutil.copytree(folder, folder.parent/'Seq2')
     write_film(folder.parent/'Seq2'/'imageSequence'/'video_2.avi', shown(42, 2)[:30], hz=50)
-    ds = prepare(raw, tmp_path/'store', CAMERAS, side=32, accept_missing=True)
+    ds = prepare(raw, tmp_path/'store', CAMERAS, side=32, incomplete=True)
     assert not ds.where(sequence='Seq1').seen[:, 1].any() and ds.where(sequence='Seq2').seen[:6, 1].all() and not ds.where(sequence='Seq2').seen[6:, 1].any()
     assert 'S1 Seq1: no pictures of camera 2' in ds.extra['notes']
 
@@ -244,7 +244,10 @@ def packed(folder):
     (folder/'imageSequence'/'vnect_cameras.zip').write_bytes(b'PK')
 
 
-def text_changed(folder, old, new): (folder/'camera.calibration').write_text((folder/'camera.calibration').read_text().replace(old, new, 1))
+def changed(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
 
 
 DAMAGES = {     # what is done to a copy of a sequence -> what must be said: file, field, remedy
@@ -267,10 +270,10 @@ DAMAGES = {     # what is done to a copy of a sequence -> what must be said: fil
     'a camera missing in it': (lambda f: (f/'camera.calibration').write_text(calibration_text(make_rig(), [0, 1, 2])), ['camera.calibration, name 7: no such camera, only 0, 1, 2', '--cameras']),
     'calibration cut off': (lambda f: cut_file(f/'camera.calibration', .5), ['camera.calibration, ', 'archive again']),
     'another calibration': (lambda f: (f/'camera.calibration').write_text('tc camera calibration v0.3\n'), ['camera.calibration, line 1']),
-    'no rotation': (lambda f: text_changed(f, 'extrinsic   ', 'extrinsic   9'), ['camera.calibration, name 0, extrinsic', 'no rotation']),
-    'no focal length': (lambda f: text_changed(f, 'intrinsic   ', 'intrinsic   -'), ['camera.calibration, name 0, intrinsic', 'no camera matrix']),
-    'video missing': (lambda f: (f/'imageSequence'/'video_7.avi').unlink(), ['video_7.avi, file: missing', 'vnect_cameras.zip', '--cameras', '--accept-missing']),
-    'video shorter': (lambda f: write_film(f/'imageSequence'/'video_2.avi', shown(42, 2)[:35], hz=25), ['video_2.avi, frames: 35 of the 40', '--accept-missing']),
+    'no rotation': (lambda f: changed(f/'camera.calibration', 'extrinsic   -0.', 'extrinsic   -9.'), ['camera.calibration, name 0, extrinsic', 'no rotation']),
+    'no focal length': (lambda f: changed(f/'camera.calibration', 'intrinsic   ', 'intrinsic   -'), ['camera.calibration, name 0, intrinsic', 'no camera matrix']),
+    'video missing': (lambda f: (f/'imageSequence'/'video_7.avi').unlink(), ['video_7.avi, file: missing', 'vnect_cameras.zip', '--cameras', '--incomplete']),
+    'video shorter': (lambda f: write_film(f/'imageSequence'/'video_2.avi', shown(42, 2)[:35], hz=25), ['video_2.avi, frames: 5 of the 40 that are annotated are missing', '--incomplete']),
     'video truncated': (lambda f: cut_file(f/'imageSequence'/'video_2.avi', .5), ['video_2.avi, ', 'copy it again']),
     'archive not unpacked': (packed, ['vnect_cameras.zip, archive: not unpacked', 'unzip vnect_cameras.zip']),
 }
@@ -408,7 +411,11 @@ def test_universal_is_the_default_of_the_test_set(test_download, tmp_path):
 
 TEST_DAMAGES = {
     'no calibration': (lambda raw: shutil.rmtree(raw/'test_util'), ['ts1-4cameras.calib, file: does not exist', 'which way is up']),
-    'calibration of the other cameras': (lambda raw: shutil.copy(raw/'test_util'/'camera_calibration'/'ts5-6cameras.calib', raw/'test_util'/'camera_calibration'/'ts1-4cameras.calib'), ['annot_data.mat, annot2, annot3', 'px off']),
+    'calibration of the other cameras': (lambda raw: shutil.copy(raw/'test_util'/'camera_calibration'/'ts5-6cameras.calib', raw/'test_util'/'camera_calibration'/'ts1-4cameras.calib'), ['ts1-4cameras.calib, sensorSize', 'do not have the shape']),
+    'focal length of another lens': (lambda raw: changed(raw/'test_util'/'camera_calibration'/'ts1-4cameras.calib', 'focalLength\t7.3', 'focalLength\t14.6'), ['annot_data.mat, annot2, annot3', 'px off']),
+    'not upright': (lambda raw: changed(raw/'test_util'/'camera_calibration'/'ts1-4cameras.calib', 'up\t-0.127', 'up\t-0.927'), ['ts1-4cameras.calib, up, right', 'not at right angles']),
+    'no valid frame': (lambda raw: write_test_sequence(raw/'TS1', 12, valid=[]), ['annot_data.mat, valid_frame: none is valid']),
+    'unknown activity': (lambda raw: write_test_sequence(raw/'TS1', 12, activities=[8]*12), ['annot_data.mat, activity_annotation: [8], 1 to 7 are known']),
     'a picture missing': (lambda raw: (raw/'TS1'/'imageSequence'/'img_000005.jpg').unlink(), ['img_000005.jpg, file: missing']),
     'no pictures': (lambda raw: shutil.rmtree(raw/'TS1'/'imageSequence'), ['imageSequence, files: no picture in it', 'Unpack']),
     'truncated annotations': (lambda raw: cut_file(raw/'TS1'/'annot_data.mat', .5), ['annot_data.mat, file', 'truncated or damaged']),
@@ -446,6 +453,23 @@ def test_survey_lists_what_is_missing(download, test_download, tmp_path):
     assert table['annotated']['S1', 'Seq1'] == 40 and 'video 0 has 42 frames' in table['problem']['S1', 'Seq1']
     assert 'no video of camera 7' in table['problem']['S1', 'Seq2'] and table['cameras']['S1', 'Seq2'] == '2 of 3'
     assert table['problem']['S4', 'Seq1'] == 'absent' and '10 valid frames, not 603' in table['problem']['TS1', '']
+
+
+def test_a_store_is_compared_with_a_complete_copy(download, test_store, store, monkeypatch):
+    told = m.compare_with_complete(store)
+    assert told[0].startswith('absent: S2 Seq1, S2 Seq2') and 'S1 Seq1: cut, 40 of 6416 frames' in told
+    assert 'TS1: cut, 10 of 603 valid frames' in m.compare_with_complete(test_store)
+    for name, value in (('SEQUENCES', {('S1', 'Seq1'): (40, 25), ('S1', 'Seq2'): (62, 50)}), ('TEST_SEQUENCES', dict(TS1=(30, 10), TS5=(30, 10)))): monkeypatch.setattr(m, name, value)
+    assert m.compare_with_complete(store) == m.compare_with_complete(test_store) == []
+
+
+def test_views_without_pictures_are_told(copy, tmp_path):
+    folder, raw = copy
+    (folder/'imageSequence'/'video_2.avi').unlink()
+    shutil.copytree(folder, folder.parent/'Seq2')
+    write_film(folder.parent/'Seq2'/'imageSequence'/'video_2.avi', shown(42, 2)[:30], hz=50)
+    told = m.compare_with_complete(prepare(raw, tmp_path/'store', CAMERAS, side=32, incomplete=True))
+    assert 'S1 Seq1, cam2: no picture at any of 16 instants' in told and 'S1 Seq2, cam2: no picture at the last 2 of 8 instants' in told
 
 
 def test_survey_of_a_whole_sequence_is_silent(download, monkeypatch):

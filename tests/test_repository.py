@@ -45,6 +45,7 @@ STANDS_ON = {
     'report': ['runs'],
     'negatives': ['training'],
     'margins': ['evaluation'],
+    'scores': ['training', 'evaluation'],
 }
 SOURCES = ['motion', 'mocap', 'bodies', 'rendering', 'synthetic', 'crops', 'videos', 'human36m', 'mpi_inf_3dhp']    # mocap reads motion that synthetic films
 for at, source in enumerate(SOURCES):    # a source may use the ground and the sources before it

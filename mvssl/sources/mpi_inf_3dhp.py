@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SEQUENCES', 'SHORT', 'TEST_SEQUENCES', 'ACTIVITIES', 'TEST_HZ', 'CAMERAS', 'NAMES', 'FROM_28', 'FROM_17', 'SKELETON',
-           'TO_Z_UP', 'LABELS', 'OFF_PX', 'OFF_MM', 'IN_PICTURE', 'TOLERATED', 'LICENCE', 'OFF_TEST_PX',
-           'cameras_named', 'to_world', 'Calibration', 'read_calibration', 'read_mat', 'Annotations',
-           'read_annotations', 'Photos', 'find_pictures', 'Photo', 'pictures', 'is_flash', 'frames_shown',
-           'joint_boxes', 'turned_crop', 'Take', 'find_folders', 'plan_sequence', 'Shot', 'film', 'joints_in_crops',
-           'draw_joints', 'prepare', 'read_test_camera', 'plan_test_sequence', 'prepare_test_set', 'survey']
+           'TO_Z_UP', 'LABELS', 'OFF_PICTURE', 'OFF_MM', 'IN_PICTURE', 'FLESH_MM', 'TOLERATED', 'LICENCE',
+           'OFF_TEST_PICTURE', 'cameras_named', 'to_world', 'Calibration', 'read_calibration', 'read_mat',
+           'Annotations', 'read_annotations', 'Photos', 'find_pictures', 'Photo', 'pictures', 'is_flash',
+           'frames_shown', 'joint_boxes', 'turned_crop', 'Take', 'find_folders', 'plan_sequence', 'Shot', 'film',
+           'joints_in_crops', 'draw_joints', 'prepare', 'read_test_camera', 'plan_test_sequence', 'prepare_test_set',
+           'survey', 'compare_with_complete']
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #ce7d6475
 import os
@@ -93,9 +94,8 @@ _AGAIN = 'Take it from the archive again'
 
 def _line_numbers(path, line, words, n):
     "The N numbers of a line."
-    try: values = np.array([float(word) for word in words[1:]])
-    except ValueError: values = np.empty(0)
-    if len(values) != n or not np.isfinite(values).all(): _fail(path, f'line {line}, {words[0]}', f'{len(words) - 1} words, {n} numbers are needed', _AGAIN)
+    values = pd.to_numeric(pd.Series(words[1:], dtype=object), errors='coerce').to_numpy(float)
+    if len(values) != n or not np.isfinite(values).all(): _fail(path, f'line {line}, {words[0]}', f'{np.isfinite(values).sum()} numbers in {len(values)} words, {n} are needed', _AGAIN)
     return values
 
 _FIELDS = dict(size=2, intrinsic=16, extrinsic=16)
@@ -158,7 +158,7 @@ def _read_hdf(path, names):
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #44e3069e
 LABELS = dict(annot3='annot3: this person in millimetres', univ_annot3='univ_annot3: every person scaled to one size, knee to neck 92 cm')
-OFF_PX, OFF_MM = 10., 100.      # beyond: refused. Half the deviations between cameras are below
+OFF_PICTURE, OFF_MM = .005, 100.        # median deviations beyond are refused: in the picture, over its width; in the world
 
 @dataclass(frozen=True)
 class Annotations:
@@ -220,8 +220,9 @@ def _check_cameras(path, calibration, cameras, pixels, points):
     "Refuses cameras whose 3D joints fit neither their picture nor the other cameras."
     at, some = calibration.of(cameras), np.unique(np.linspace(0, points.shape[1] - 1, 50).round().astype(int))
     off_px = np.nanmedian(np.linalg.norm(_projected(points[:, some], calibration.K[at]) - pixels[:, some], axis=-1), axis=(1, 2))
-    if not (off_px < OFF_PX).all():
-        worst = int(np.nanargmax(off_px))
+    is_off = ~(off_px < OFF_PICTURE*calibration.size[at, 0])
+    if is_off.any():
+        worst = int(np.flatnonzero(is_off)[np.nan_to_num(off_px[is_off], nan=np.inf).argmax()])
         _fail(path, f'camera {cameras[worst]}', f'annot3 lies {off_px[worst]:.0f} px off annot2 by the intrinsics in {calibration.path.name} (median)', 'Take annot.mat and camera.calibration of the same sequence, cameras in their official order')
     world = np.stack([to_world(points[c][some], calibration.R[row], calibration.t[row]) for c, row in enumerate(at)])
     off_mm = np.median(np.linalg.norm(world - np.median(world, axis=0), axis=-1), axis=(1, 2))
@@ -335,16 +336,19 @@ def frames_shown(
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #1c4f2981
 IN_PICTURE = .5         # share of the joints
+FLESH_MM = 120.         # how far a body reaches around its joints
 
 def joint_boxes(
     pixels,             # joints in the picture, px, (n, J, 2)
     depth,              # of the joints before the camera, mm, (n, J)
+    focal_px:float,     # of the camera
     size,               # width and height of the picture, px
     least:float=IN_PICTURE,     # share of joints that must be in the picture
 ) -> np.ndarray:        # left, top, right, bottom, px, (n, 4); NaN where the person is not seen
-    "Box around the joints. Ours: not in the paper."
+    "Box around a body, from its joints. Ours: not in the paper."
     is_inside = ((pixels > -.5) & (pixels < np.asarray(size) - .5)).all(-1) & (depth > 0)
-    boxes = np.concatenate([pixels.min(1), pixels.max(1)], axis=-1)
+    flesh = np.where(depth > 0, FLESH_MM*focal_px/np.where(depth > 0, depth, 1), 0)[..., None]
+    boxes = np.concatenate([(pixels - flesh).min(1), (pixels + flesh).max(1)], axis=-1)
     middle = (boxes[:, :2] + boxes[:, 2:])/2
     is_seen = (is_inside.mean(1) >= least) & (depth > 0).all(1) & ((middle > 0) & (middle < np.asarray(size) - 1)).all(1)
     return np.where(is_seen[:, None], boxes, np.nan)
@@ -397,6 +401,7 @@ class Take:
     sizes: list                 # width and height of its pictures, or None
     squares: np.ndarray         # px, (V, n, 4); NaN: not seen
     cameras: dict               # K (V, 3, 3), R (V, 3, 3), t (V, 3) of the pictures as they are
+    n_frames: int               # from which the instants were chosen
     drops_flashes: bool = True
     notes: list = field(default_factory=list)
 
@@ -431,14 +436,14 @@ def _missing_cameras(folder, absent):
     if packed: _fail(packed, 'archive', f"not unpacked: no video_{', video_'.join(map(str, absent))} beside it", f'Unpack it:  {_unpack(packed)}')
     group = next((name for name in ('vnect', 'ceiling') if set(absent) <= set(CAMERAS[name])), 'other_angled')
     _fail(folder/'imageSequence'/f'video_{absent[0]}.avi', 'file', f"missing, as are those of cameras {', '.join(map(str, absent[1:]))}" if absent[1:] else 'missing',
-          f'Fetch and unpack {group}_cameras.zip, ask for the cameras that are there (--cameras), or accept that views are missing (--accept-missing)')
+          f'Fetch and unpack {group}_cameras.zip, ask for the cameras that are there (--cameras), or leave out what is missing (--incomplete)')
 
 def _lacking(source, frames, wanted):
-    "How many of the frames a camera should have it lacks, and which instants lack theirs, bool (n,)."
+    "How many frames a camera lacks of those it should have, and which instants lack theirs, bool (n,)."
     if source is None: return frames, np.ones(len(wanted), bool)
     if isinstance(source, Video): return max(0, frames - len(source)), wanted >= len(source)
     is_absent = np.array([not source.has(int(position)) for position in wanted])
-    return (max(0, frames - len(source)) if not is_absent.any() else int(np.ceil(is_absent.mean()*frames))), is_absent
+    return int(is_absent.sum()), is_absent              # pictures that nobody asks for may have been left out
 
 TOLERATED = 2           # frames by which a video may be shorter than its annotations
 
@@ -447,14 +452,14 @@ def plan_sequence(
     cameras,                # numbers
     labels:str,             # 'annot3' or 'univ_annot3'
     hz:float,               # instants per second
-    padding:float,          # side of a square over the longer side of the person
-    accept_missing:bool,    # views may lack frames
+    padding:float,          # side of a square, over the longer side of the body
+    incomplete:bool,        # views may lack frames
 ) -> Take:
     "Reads everything of a training sequence but its pictures. Ours: not in the paper."
     subject, sequence = folder.parent.name, folder.name
     found = find_pictures(folder)
-    if (absent := [c for c in cameras if c not in found]) and (not accept_missing or len(absent) == len(cameras)): _missing_cameras(folder, absent)
-    sources, sizes = zip(*(_opened(found[c]) if c in found else (None, None) for c in cameras))
+    if (absent := [c for c in cameras if c not in found]) and (not incomplete or len(absent) == len(cameras)): _missing_cameras(folder, absent)
+    with ThreadPoolExecutor(len(cameras)) as pool: sources, sizes = zip(*pool.map(lambda c: _opened(found[c]) if c in found else (None, None), cameras))     # mostly waiting for the disk
     official, fps = SEQUENCES.get((subject, sequence), (None, None))
     notes = [f'{subject} {sequence}: no pictures of camera {c}' for c in absent]
     if fps is None: fps = _rate_of(folder, sources)
@@ -468,15 +473,15 @@ def plan_sequence(
     squares = np.full((len(cameras), len(wanted), 4), np.nan)
     for view, (camera, row, source, size) in enumerate(zip(cameras, at, sources, sizes)):
         lacks, is_absent = _lacking(source, n, wanted)
-        if source and lacks > max(TOLERATED, n - SHORT.get((subject, sequence, camera), n)) and not accept_missing:
-            _fail(source.path, 'frames', f'{n - lacks} of the {n} that are annotated', 'Copy or extract it again, ask for fewer instants (--hz) if frames were left out on purpose, or accept that views are missing (--accept-missing)')
+        if source and lacks > max(TOLERATED, n - SHORT.get((subject, sequence, camera), n)) and not incomplete:
+            _fail(source.path, 'frames', f'{lacks} of the {n} that are annotated are missing', 'Copy or extract it again, ask for fewer instants (--hz) if frames were left out on purpose, or leave out what is missing (--incomplete)')
         if lacks and source: notes.append(f'{subject} {sequence}: camera {camera} lacks {lacks} of {n} frames')
         if size is None: continue
-        boxes = joint_boxes(known.pixels[view], known.points[view, ..., 2], calibration.size[row])
+        boxes = joint_boxes(known.pixels[view], known.points[view, ..., 2], calibration.K[row, 0, 0], calibration.size[row])
         squares[view] = (_squares(boxes, hz, padding) + .5)*np.tile(np.asarray(size)/calibration.size[row], 2) - .5
         squares[view, is_absent] = np.nan
     K = np.stack([_resized_camera(calibration.K[row], calibration.size[row], size) for row, size in zip(at, sizes)])
-    return Take(subject, sequence, sequence, fps, wanted, known.labels, list(sources), list(sizes), squares, dict(K=K, R=calibration.R[at], t=calibration.t[at]), notes=notes)
+    return Take(subject, sequence, sequence, fps, wanted, known.labels, list(sources), list(sizes), squares, dict(K=K, R=calibration.R[at], t=calibration.t[at]), n, notes=notes)
 
 def _resized_camera(K, size, new):
     "Intrinsics of the picture in another size."
@@ -486,7 +491,7 @@ def _resized_camera(K, size, new):
 
 def _rate_of(folder, sources):
     rates = [source.hz for source in sources if isinstance(source, Video)]
-    if not rates: _fail(folder, 'frame rate', 'unknown: it is none of the sixteen sequences, and single pictures do not tell', f'Name the folders S1/Seq1 to S8/Seq2, or give videos')
+    if not rates: _fail(folder, 'frame rate', 'unknown: it is none of the sixteen sequences, and single pictures do not tell', 'Name the folders S1/Seq1 to S8/Seq2, or give videos')
     return round(float(np.median(rates)), 3)
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #faab6d7a-1
@@ -666,10 +671,10 @@ def prepare(
     labels:str='annot3',            # real size in mm; or 'univ_annot3', everybody of one size
     hz:float=10.,                   # instants per second, at most 25
     side:int=128,                   # S: side of the crops, px
-    padding:float=1.2,              # side of a crop, over the longer side of the person
+    padding:float=1.1,              # side of a crop, over the longer side of the body
     perspective:bool=False,         # crops by a camera turned to the person instead of plain ones
     subjects=None,                  # names; None: all that are there
-    accept_missing:bool=False,      # views may lack videos or frames: they count as not seen
+    incomplete:bool=False,          # views may lack videos or frames: they count as not seen
     workers:int|None=None,          # processes; None: as many as cores
     sheet=True,                     # picture of crops with their labels to write; True: OUT-joints.png, None: none
     overwrite:bool=False,           # replace a finished store
@@ -681,11 +686,11 @@ def prepare(
     if not padding >= 1: raise ValueError(f'padding must be at least 1, got {padding}')
     frames_shown(1, 25, hz)
     folders = _chosen(find_folders(raw, 'S*/Seq*'), subjects, lambda folder: folder.parent.name)
-    takes = _planned(lambda folder: [plan_sequence(folder, cameras, labels, hz, padding, accept_missing)], folders, progress)
+    takes = _planned(lambda folder: [plan_sequence(folder, cameras, labels, hz, padding, incomplete)], folders, progress)
     there = {(take.subject, take.sequence) for take in takes}
     notes = [note for take in takes for note in take.notes] + _absent([f'{subject} {sequence}' for subject, sequence in SEQUENCES if (subject, sequence) not in there and (subjects is None or subject in subjects)])
-    extra = dict(labels=LABELS[labels], skeleton=SKELETON, cameras=list(cameras), perspective=perspective, padding=padding, evaluation_only=False,
-                 sequences=[dict(subject=take.subject, sequence=take.sequence, fps=take.fps, instants=len(take.frames), last_frame=int(take.frames[-1]), complete=SEQUENCES.get((take.subject, take.sequence), (None,))[0]) for take in takes], notes=notes)
+    extra = dict(dataset='MPI-INF-3DHP', labels=LABELS[labels], skeleton=SKELETON, cameras=list(cameras), perspective=perspective, padding=padding, evaluation_only=False,
+                 sequences=[dict(subject=take.subject, sequence=take.sequence, fps=take.fps, instants=len(take.frames), frames=take.n_frames, complete=SEQUENCES.get((take.subject, take.sequence), (None,))[0]) for take in takes], notes=notes)
     facts = dict(name='MPI-INF-3DHP', source=f'MPI-INF-3DHP, {len(cameras)} cameras, {len(takes)} sequences', licence=LICENCE, hz=float(hz), stride=max(1, round(50/hz)), side=side, views=[f'cam{c}' for c in cameras], extra=extra)
     return _write(out, takes, facts, perspective, workers, sheet, overwrite, progress)
 
@@ -704,6 +709,7 @@ def read_test_camera(
         if words and words[0] in lengths and words[0] not in fields: fields[words[0]] = _line_numbers(path, at, words, lengths[words[0]] or len(words) - 1)       # of the first camera
     if absent := [name for name in lengths if name not in fields and name != 'distortion']: _fail(path, ', '.join(absent), 'missing', _AGAIN)
     per_mm = np.asarray(size)/fields['sensorSize']
+    if not abs(per_mm[1]/per_mm[0] - 1) < .05: _fail(path, 'sensorSize', f"{fields['sensorSize'].tolist()} mm do not have the shape of pictures of {size[0]} x {size[1]} px", 'Take pictures and calibration from one archive, neither cropped nor stretched')
     fx, (cx, cy) = float(fields['focalLength'][0]*per_mm[0]), np.asarray(size)/2 + fields['centerOffset']*per_mm
     right, up = (fields[name]/np.linalg.norm(fields[name]) for name in ('right', 'up'))
     R = np.stack([right, -up, np.cross(up, right)])
@@ -736,13 +742,13 @@ def _activity_runs(activity, frames):
     cuts = np.flatnonzero(np.diff(activity[frames])) + 1
     return [slice(a, b) for a, b in zip([0, *cuts], [*cuts, len(frames)])]
 
-OFF_TEST_PX = 40.       # by which annot3 may lie off annot2: the intrinsics of the file are rounded, those of many loaders fitted
+OFF_TEST_PICTURE = .02  # by which annot3 may lie off annot2, over the width: more than in training, since nobody has said how well they fit
 
 def plan_test_sequence(
     folder,                 # .../TS1
     raw,                    # folder that was asked for
     labels:str,             # 'annot3' or 'univ_annot3'
-    padding:float,          # side of a square over the longer side of the person
+    padding:float,          # side of a square, over the longer side of the body
 ) -> list:                  # of Take, one for each run of an activity
     "Reads everything of a test sequence but its pictures. Ours: not in the paper."
     path, subject = folder/'annot_data.mat', folder.name
@@ -757,11 +763,11 @@ def plan_test_sequence(
     K, R, t, distortion = read_test_camera(_find_test_camera(folder, raw), size)
     pixels, points = arrays['annot2'][frames], arrays['annot3'][frames]
     off_px = _test_deviation(pixels, points, K, distortion, size)
-    if not off_px < OFF_TEST_PX: _fail(path, 'annot2, annot3', f'annot3 lies {off_px:.0f} px off annot2 by the calibration (median), pictures are {size[0]} x {size[1]}', 'Take pictures, annotations and calibration from one archive')
+    if not off_px < OFF_TEST_PICTURE*size[0]: _fail(path, 'annot2, annot3', f'annot3 lies {off_px:.0f} px off annot2 by the calibration (median), pictures are {size[0]} x {size[1]}', 'Take pictures, annotations and calibration from one archive')
     official = TEST_SEQUENCES.get(subject, (n, len(frames)))
     notes = [f'{subject}: {n} frames, {len(frames)} of them valid; a complete copy has {official[0]} and {official[1]}']*((n, len(frames)) != official)
     notes += [f'{subject}: annot3 lies {off_px:.1f} px off annot2 by the calibration (median)']*(off_px > 2)
-    boxes = joint_boxes(pixels, points[..., 2], size, least=0)
+    boxes = joint_boxes(pixels, points[..., 2], K[0, 0], size, least=0)
     middle, half = (boxes[:, :2] + boxes[:, 2:])/2, padding*(boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)/2
     squares = np.concatenate([middle - half, middle + half], axis=1)[None]
     if lost := int(np.isnan(boxes).any(1).sum()): notes.append(f'{subject}: the person is outside of {lost} valid frames')
@@ -770,7 +776,7 @@ def plan_test_sequence(
     for part in _activity_runs(activity, frames):
         action = ACTIVITIES[activity[frames[part.start]] - 1]
         counts[action] = counts.get(action, 0) + 1
-        takes.append(Take(subject, action, f'{action} {counts[action]}', TEST_HZ, frames[part], world[part], [source], [size], squares[:, part], cameras, drops_flashes=False, notes=notes if not takes else []))
+        takes.append(Take(subject, action, f'{action} {counts[action]}', TEST_HZ, frames[part], world[part], [source], [size], squares[:, part], cameras, n, drops_flashes=False, notes=notes if not takes else []))
     return takes
 
 def _test_pictures(folder, frames):
@@ -795,7 +801,7 @@ def prepare_test_set(
     out,                            # folder to make
     labels:str='univ_annot3',       # everybody of one size, as the official evaluation has it; or 'annot3', real size in mm
     side:int=128,                   # S: side of the crops, px
-    padding:float=1.2,              # side of a crop, over the longer side of the person
+    padding:float=1.1,              # side of a crop, over the longer side of the body
     perspective:bool=False,         # crops by a camera turned to the person instead of plain ones
     subjects=None,                  # names; None: all that are there
     workers:int|None=None,          # processes; None: as many as cores
@@ -810,7 +816,7 @@ def prepare_test_set(
     takes = _planned(lambda folder: plan_test_sequence(folder, raw, labels, padding), folders, progress)
     there = {take.subject for take in takes}
     notes = [note for take in takes for note in take.notes] + _absent([subject for subject in TEST_SEQUENCES if subject not in there and (subjects is None or subject in subjects)])
-    extra = dict(labels=LABELS[labels], skeleton=SKELETON, cameras=['TS1 to TS4', 'TS5 and TS6'], perspective=perspective, padding=padding, evaluation_only=True,
+    extra = dict(dataset='MPI-INF-3DHP', labels=LABELS[labels], skeleton=SKELETON, cameras=['TS1 to TS4', 'TS5 and TS6'], perspective=perspective, padding=padding, evaluation_only=True,
                  sequences=[dict(subject=subject, instants=sum(len(take.frames) for take in takes if take.subject == subject), complete=TEST_SEQUENCES.get(subject, (None, None))[1]) for subject in sorted(there)], notes=notes)
     facts = dict(name='MPI-INF-3DHP test set', source=f'MPI-INF-3DHP, monocular test set, {len(there)} sequences, valid frames', licence=LICENCE, hz=TEST_HZ, stride=1, side=side, views=['camera'], extra=extra)
     return _write(out, takes, facts, perspective, workers, sheet, overwrite, progress)
@@ -827,7 +833,7 @@ def survey(
         try: at |= {(folder.parent.name, folder.name) if '/' in pattern else (folder.name, ''): folder for folder in find_folders(raw, pattern)}
         except DatasetError:
             if not Path(raw).is_dir(): raise
-    for (subject, sequence), (official, fps) in SEQUENCES.items(): rows.append(dict(subject=subject, sequence=sequence, complete=official) | _surveyed(at.get((subject, sequence)), cameras, (subject, sequence), official))
+    for key, (official, _) in SEQUENCES.items(): rows.append(dict(subject=key[0], sequence=key[1], complete=official) | _surveyed(at.get(key), cameras, key, official))
     for subject, (official, valid) in TEST_SEQUENCES.items(): rows.append(dict(subject=subject, sequence='', complete=official) | _surveyed_test(at.get((subject, '')), official, valid))
     return pd.DataFrame(rows)
 
@@ -855,3 +861,26 @@ def _surveyed_test(folder, official, valid):
     absent = sum(not photos.has(int(frame)) for frame in np.flatnonzero(is_valid)) if photos.files else int(is_valid.sum())
     problems = [f'{is_valid.sum()} valid frames, not {valid}']*int(is_valid.sum() != valid) + [f'{absent} valid frames without a picture']*(absent > 0)
     return dict(annotated=len(is_valid), cameras=f'{int(bool(photos.files))} of 1', problem='; '.join(problems))
+
+# %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #4c88e9d7
+def compare_with_complete(
+    ds:MultiviewDataset,    # made by `prepare` or `prepare_test_set`
+) -> list:                  # sentences; empty: nothing is missing
+    "What a store of MPI-INF-3DHP lacks. Ours: not in the paper."
+    is_test, facts = ds.extra['evaluation_only'], {(one['subject'], one.get('sequence', '')): one for one in ds.extra['sequences']}
+    whole = {(subject, ''): valid for subject, (_, valid) in TEST_SEQUENCES.items()} if is_test else {key: frames for key, (frames, _) in SEQUENCES.items()}
+    told = _absent([' '.join(key).strip() for key in whole if key not in facts])
+    for key, one in facts.items():
+        n, unit = (one['instants'], 'valid frames') if is_test else (one['frames'], 'frames')
+        if key in whole and n < whole[key] - TOLERATED*(not is_test): told.append(f"{' '.join(key).strip()}: cut, {n} of {whole[key]} {unit}")
+    return told + _never_seen(ds)
+
+def _never_seen(ds):
+    "Views that lack pictures, but for the video that is known to be short; a flash or somebody who left the picture is no lack."
+    told = []
+    for (subject, sequence), own in ds.table.groupby(['subject', 'sequence'], sort=False):
+        for view, seen in zip(ds.views, ds.seen[own.index.to_numpy()].T):
+            last = float(own['time_s'].to_numpy()[seen].max()) if seen.any() else -np.inf
+            is_known = view.removeprefix('cam').isdigit() and (subject, sequence, int(view[3:])) in SHORT
+            if (n := int((own['time_s'] > last).sum())) and not is_known: told.append(f'{subject} {sequence}, {view}: no picture at ' + (f'the last {n} of {len(own)} instants' if seen.any() else f'any of {len(own)} instants'))
+    return told
