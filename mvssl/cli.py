@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'data', 'main', 'plain_errors', 'describe', 'draw_sheet', 'lacks', 'check', 'make', 'mocap', 'human36m',
-           'videos', 'train', 'embed', 'find_nearest', 'make_atlas', 'reproduce', 'status']
+           'mpi_inf_3dhp', 'videos', 'train', 'embed', 'score', 'find_nearest', 'make_atlas', 'reproduce', 'status']
 
 # %% ../nbs/42_cli.ipynb #922b41a7
 import io
@@ -265,6 +265,63 @@ def human36m(
         for sentence in lacks(ds): typer.echo(f'lacks: {sentence}')
     typer.echo(f'made: {out}')
 
+# %% ../nbs/42_cli.ipynb #b5eaef06
+@data.command(name='mpi-inf-3dhp')
+def mpi_inf_3dhp(
+    raw: Annotated[Path, typer.Argument(help='Folder with S1 to S8 as they were unpacked; with --test-set that with TS1 to TS6 and test_util.', show_default=False)],
+    out: Annotated[Path | None, typer.Option(help='Folder to make.  [default: none, with --check]', show_default=False)] = None,
+    test_set: Annotated[bool, typer.Option('--test-set', help='The monocular test set instead: valid frames, for evaluation only.')] = False,
+    cameras: Annotated[str, typer.Option(help='chest (0 2 4 7 8), vnect (0 1 2 4 5 6 7 8), relevant (0 to 10), ceiling (11 12 13), all, or numbers separated by commas.')] = 'vnect',
+    labels: Annotated[str | None, typer.Option(help='annot3: real size in mm. univ_annot3: everybody scaled to one size.  [default: annot3; with --test-set univ_annot3, as in the official evaluation]', show_default=False)] = None,
+    hz: Annotated[float, typer.Option(help='Instants per second, at most 25; sequences of 25 and 50 frames per second are brought to it.')] = 10.,
+    side: Annotated[int, typer.Option(help='Side of the crops, px.')] = 128,
+    perspective: Annotated[bool, typer.Option('--perspective', help='Crops by a camera turned to the person instead of plain ones.')] = False,
+    padding: Annotated[float, typer.Option(help='Side of a crop, over the longer side of the body.')] = 1.1,
+    subjects: Annotated[str | None, typer.Option(help='Names, separated by commas.  [default: all that are there]', show_default=False)] = None,
+    incomplete: Annotated[bool, typer.Option('--incomplete', help='Leave out videos and frames that are missing, instead of refusing: those views count as not seen.')] = False,
+    workers: Annotated[int | None, typer.Option(help='Videos decoded at the same time.  [default: one per core]', show_default=False)] = None,
+    sheet: Annotated[Path | None, typer.Option(help='Picture of crops with the labels drawn over them.  [default: OUT-joints.png]', show_default=False)] = None,
+    check: Annotated[bool, typer.Option('--check', help='Only list what is in RAW beside what a complete copy has; write nothing.')] = False,
+    overwrite: Annotated[bool, typer.Option('--overwrite', help='Replace a finished store.')] = False,
+):
+    """Make a store of MPI-INF-3DHP from what its licence holders download.
+
+    Needed of each sequence are annot.mat, camera.calibration and the videos of the cameras asked for, unpacked where the official script
+    leaves them:
+
+    \b
+      S1/Seq1/annot.mat  camera.calibration  imageSequence/video_0.avi ...
+      TS1/annot_data.mat  imageSequence/img_000001.jpg ...  and test_util/camera_calibration
+
+    \b
+      mvssl data mpi-inf-3dhp mpi_inf_3dhp --check
+      mvssl data mpi-inf-3dhp mpi_inf_3dhp --out data/3dhp
+      mvssl data mpi-inf-3dhp mpi_inf_3dhp_test_set --test-set --out data/3dhp-test
+      mvssl data check data/3dhp
+
+    Frames that were extracted to pictures will do, in all common layouts. Then look at OUT-joints.png: is the skeleton on the person in
+    every view? (With univ_annot3 it is of another size.)
+
+    Everything is checked before anything is decoded. Stopped or killed, the same command goes on with the sequence where it was. For
+    Figure 1:  mvssl reproduce ... --second-data data/3dhp;  a network on the test set:  mvssl score --run RUN --data data/3dhp-test
+    """
+    from mvssl.sources.mpi_inf_3dhp import compare_with_complete, prepare, prepare_test_set, survey
+    with plain_errors():
+        if check:
+            table = survey(raw, cameras)
+            typer.echo(table.to_string(index=False, max_colwidth=90))
+            bad = int((table['problem'] != '').sum())
+            typer.echo(f"{len(table) - bad} of {len(table)} sequences are complete")
+            return
+        if out is None: raise ValueError('--out must name the folder to make; --check only looks')
+        chosen = dict(side=side, padding=padding, perspective=perspective, subjects=_names(subjects), workers=workers, sheet=sheet or True, overwrite=overwrite, progress=_shows_bar()) | ({} if labels is None else dict(labels=labels))
+        ds = prepare_test_set(raw, out, **chosen) if test_set else prepare(raw, out, cameras, hz=hz, incomplete=incomplete, **chosen)
+        typer.echo(describe(ds))
+        for note in ds.extra['notes']: typer.echo(f'note: {note}')
+        if unseen := {view: int(n) for view, n in zip(ds.views, (~ds.seen).sum(0)) if n}: typer.echo('note: not seen, for want of a frame or a person or for a flash: ' + ', '.join(f'{view} {n} of {len(ds)}' for view, n in unseen.items()))
+        for sentence in compare_with_complete(ds): typer.echo(f'lacks: {sentence}')
+    typer.echo(f"labels {ds.extra['labels']}; look at {sheet or f'{out}-joints.png'}\nmade: {out}")
+
 # %% ../nbs/42_cli.ipynb #8c4cd42c
 def _pair(text):
     "'1088x1920' -> (1088, 1920)."
@@ -486,6 +543,48 @@ def embed(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_embeddings(out, arrays, columns, origin(file, ds if is_store else data))
         typer.echo(f"{len(arrays['z'])} images, z {arrays['z'].shape[1]}-d, {_size(out.stat().st_size)}\nmade: {out}")
+
+# %% ../nbs/42_cli.ipynb #b5c94024-1
+@app.command()
+def score(
+    run: Annotated[Path, typer.Option(help='Finished run, or a file of weights.', show_default=False)],
+    data: Annotated[Path, typer.Option(help='Store with poses.', show_default=False)],
+    by: Annotated[str, typer.Option(help='A row for each subject, action, sequence or view.')] = 'action',
+    subjects: Annotated[str | None, typer.Option(help='Names, separated by commas.  [default: all]', show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help='CSV to write, a row per picture.', show_default=False)] = None,
+    device: Annotated[str | None, typer.Option(help='cpu or cuda.  [default: a GPU if there is one]', show_default=False)] = None,
+):
+    """Print how far a network's poses are from those of a store.
+
+    Errors are in mm: MPJPE, N-MPJPE (after the best scale) and PA-MPJPE (after Procrustes). PCK is the percentage of 14 joints less than
+    150 mm off, AUC its mean over 0, 5, ... 150 mm. Poses are canonical: a person's heading does not count. Only pictures of people with a
+    heading are scored; how many are left out is said.
+
+    \b
+      mvssl score --run runs/joint --data data/3dhp-test
+      mvssl score --run runs/joint --data data/h36m --subjects S9,S11
+    """
+    with plain_errors():
+        import torch
+        from mvssl.encoder import load_network, read_header
+        from mvssl.scores import mean_scores, score_store
+        from mvssl.search import weights_of
+        file = weights_of(run)
+        if out is not None and out.suffix != '.csv': raise ValueError(f'--out must end in .csv, got {out}')
+        network, side = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), read_header(file)['notes'].get('side')
+        ds = MultiviewDataset.open(data)
+        if subjects: ds = ds.where(subject=_names(subjects))
+        if side not in (None, ds.side): typer.echo(f'note: the network was trained on {side} px, this store has {ds.side} px', err=True)
+        scores = score_store(network, ds, progress=_shows_bar())
+        table = mean_scores(scores, by)
+        typer.echo(table.rename_axis(by).to_string(float_format='{:.1f}'.format))
+        without = int(ds.seen.sum()) - len(scores)
+        if without: typer.echo(f'{without} of {ds.seen.sum()} images left out: no pose, or hips above each other and so no heading')
+        if 'labels' in ds.extra: typer.echo(f"labels: {ds.extra['labels']}")
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            scores.to_csv(out, index=False)
+            typer.echo(f'made: {out}')
 
 # %% ../nbs/42_cli.ipynb #c3356424
 def _shown(table, names):
