@@ -483,7 +483,7 @@ def box_sheet(
     left, top, gap, apart = .16 + .065*max(len(line) for row in rows for line in row.splitlines() or ['']), .25, .03, .14
     lefts = left + np.cumsum([0] + [wide + gap + inch + apart for wide in widths])
     tops = top + np.arange(len(rows) + 1)*(inch + apart)
-    fig = plt.figure(figsize=(lefts[-1], tops[-1]), dpi=dpi)
+    fig = plt.figure(figsize=(lefts[-1], tops[-1]), dpi=dpi, layout='none')
     ax = fig.add_axes([0, 0, 1, 1])
     ax.axis('off')
     for y, row in zip(tops, rows): ax.text(left - .08, y + inch/2, row, ha='right', va='center', fontsize=8)

@@ -767,7 +767,7 @@ def in_parallel(
                     result = waiting.popleft().result()
                     waiting.extend(pool.submit(_counted, function, job) for job in islice(jobs, 1))
                     yield result
-        except BrokenProcessPool: _fail('workers', 'process', 'one was killed, perhaps for want of memory', 'Use fewer (--workers), then run the same again: it continues where it stopped')
+        except BrokenProcessPool: _fail('workers', 'process', 'one ended before its time: killed, perhaps for want of memory, or it could not begin', "Use fewer (--workers); a script of your own must make the call below  if __name__ == '__main__':  as every process reads it again. Then run the same again: it continues where it stopped")
         finally:
             for future in waiting: future.cancel()
 
