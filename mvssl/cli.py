@@ -215,7 +215,7 @@ def human36m(
     side: Annotated[int, typer.Option(help='Side of the crops, px.')] = 128,
     boxes: Annotated[str, typer.Option(help='joints: crops around the projected joints. masks: around the boxes of ground_truth_bb.')] = 'joints',
     perspective: Annotated[bool, typer.Option('--perspective', help='Crops by a camera turned towards the person instead of plain ones.')] = False,
-    padding: Annotated[float, typer.Option(help='Side of a crop, over the longer side of the body.')] = 1.1,
+    padding: Annotated[float, typer.Option(help='Side of a crop, over the longer side of the body.')] = 1.2,
     s9_shifted: Annotated[str, typer.Option(help='Greeting 2, SittingDown 2 and Waiting 1 of S9, whose poses are 200 mm off: correct, drop or keep.')] = 'correct',
     s11_directions: Annotated[str, typer.Option(help='Directions 2 of S11, whose video 54138969 was broken: drop-view, drop (the sequence) or keep.')] = 'drop-view',
     subjects: Annotated[str | None, typer.Option(help='Names, separated by commas.  [default: all that are there]', show_default=False)] = None,
@@ -571,7 +571,9 @@ def score(
         from mvssl.search import weights_of
         file = weights_of(run)
         if out is not None and out.suffix != '.csv': raise ValueError(f'--out must end in .csv, got {out}')
-        network, side = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), read_header(file)['notes'].get('side')
+        notes = read_header(file)['notes']
+        if notes.get('train', {}).get('arm') == 'metric': raise ValueError(f'--run must have learned poses; {run} was trained by pairs alone (arm metric)')
+        network, side = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), notes.get('side')
         ds = MultiviewDataset.open(data)
         if subjects: ds = ds.where(subject=_names(subjects))
         if side not in (None, ds.side): typer.echo(f'note: the network was trained on {side} px, this store has {ds.side} px', err=True)
@@ -580,7 +582,7 @@ def score(
         typer.echo(table.rename_axis(by).to_string(float_format='{:.1f}'.format))
         without = int(ds.seen.sum()) - len(scores)
         if without: typer.echo(f'{without} of {ds.seen.sum()} images left out: no pose, or hips above each other and so no heading')
-        if 'labels' in ds.extra: typer.echo(f"labels: {ds.extra['labels']}")
+        if 'dataset' in ds.extra: typer.echo(f"labels: {ds.extra['labels']}")
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
             scores.to_csv(out, index=False)

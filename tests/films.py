@@ -108,15 +108,17 @@ def pictures(points, camera, room=False, marks=None, radius=None, seed=0, first=
 
     The camera may have a lens (`distortion`) and pictures that are not square. Without ROOM the background has the colour of the frame's
     number, counted from FIRST. The person is drawn in every EVERY-th picture only, which saves time where others are not
-    looked at. MARKS are discs of RADIUS px (default: a 60th of the picture) on joints, name: colour (see `MARKS`).
+    looked at (with a ROOM they repeat the last one). MARKS are discs of RADIUS px (default: a 60th of the picture) on joints, name: colour (see `MARKS`).
     """
     lens = _Lens(camera, room, seed)
     radius = radius or max(2., float(camera.size.max())/60)
     pixels = project(torch.as_tensor(points[:, :len(JOINTS)]).double(), camera).numpy()
     for i in range(len(points)):
         code = None if room else code_colour(first + i)
-        is_empty = bool((first + i) % every) and not room
-        picture = np.full((*camera.size.tolist()[::-1], 3), code, np.uint8) if is_empty else lens.picture(skin(seed), points[i], code)
+        is_drawn = (first + i) % every == 0 or (room and i == 0)
+        if is_drawn: last = lens.picture(skin(seed), points[i], code)
+        if is_drawn or room: picture = last.copy()
+        else: picture = np.full((*camera.size.tolist()[::-1], 3), code, np.uint8)
         _draw_marks(picture, pixels[i], marks or {}, radius)
         yield picture
 
@@ -133,14 +135,14 @@ def planes(picture):
     return np.concatenate([(luma*(219/255) + 16).reshape(-1), colour.reshape(-1)]).clip(0, 255).round().astype(np.uint8).reshape(-1, picture.shape[1])
 
 
-def write_film(path, frames, hz=50, codec=None, gop=25):
+def write_film(path, frames, hz=50, codec=None, gop=25, b_frames=True):
     "Writes RGB frames (H, W, 3) uint8 as a video; the codec follows from the ending: .mp4 H.264, .avi MPEG-4."
     codec = codec or ('mpeg4' if path.suffix == '.avi' else 'libx264')
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), 'w') as container:
         stream = container.add_stream(codec, rate=hz)
         stream.pix_fmt, stream.codec_context.gop_size = 'yuv420p', gop
-        if codec == 'libx264': stream.options = {'crf': '16', 'preset': 'veryfast'}
+        if codec == 'libx264': stream.options = {'crf': '16', 'preset': 'veryfast'} | ({} if b_frames else {'bf': '0'})
         else: stream.bit_rate = 40_000_000         # more than it takes: no blocks
         for i, picture in enumerate(frames):
             if i == 0: stream.height, stream.width = picture.shape[:2]

@@ -215,7 +215,7 @@ def write_human36m(root, sequences=SEQUENCES, n=42, size=200, seed=0, every=5, r
     """Films N frames of each sequence (subject, number of the action, trial, name) and writes everything as the archives unpack.
 
     SIZE is the width of the pictures, px, where Human3.6M has 1000. People are drawn in every EVERY-th frame only, all frames carry their
-    number as colour (unless a ROOM is drawn) and marks on three joints.
+    number as colour and marks on three joints, unless a ROOM is drawn.
     """
     place, lens = camera_numbers(size)
     truth = Truth(root, VIEWS, cameras_of(place, lens, size), place, lens, tuple(sequences))
@@ -227,7 +227,7 @@ def write_human36m(root, sequences=SEQUENCES, n=42, size=200, seed=0, every=5, r
         write_cdf(folder/'MyPoseFeatures'/'D3_Positions'/f'{name}.cdf', written)
         for v, view in enumerate(VIEWS):
             camera = truth.cameras[subject][v]
-            write_film(truth.video(subject, name, view), pictures(points[:truth.lengths[key][v]], camera, room, MARKS, seed=int(subject[1:]), every=every), gop=12)
+            write_film(truth.video(subject, name, view), pictures(points[:truth.lengths[key][v]], camera, room, None if room else MARKS, seed=int(subject[1:]), every=every), gop=12)
             write_cdf(folder/'MyPoseFeatures'/'D2_Positions'/f'{name}.{view}.cdf', project(written, camera).numpy())
             write_cdf(folder/'MyPoseFeatures'/'D3_Positions_mono'/f'{name}.{view}.cdf', to_camera(written, camera).numpy())
             if masks: write_masks(folder/'MySegmentsMat'/'ground_truth_bb'/f'{name}.{view}.mat', mask_boxes(written, camera), camera.size.tolist(), '5' if v == 3 else '7.3')

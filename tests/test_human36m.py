@@ -1,0 +1,448 @@
+"""Human3.6M: every layout to the same store, every known quirk, every damage to one message. All files are invented by human36m_fixture."""
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from human36m_fixture import KEPT, VIEWS, write_cdf, write_human36m
+from films import MARKS, find_mark, frame_number
+from typer.testing import CliRunner
+
+from mvssl.cameras import project, virtual_camera
+from mvssl.cli import app
+from mvssl.dataset import DatasetError, MultiviewDataset
+from mvssl.skeleton import JOINTS
+from mvssl.sources import human36m
+from mvssl.sources.human36m import ACTIONS, SUBJECTS, TOTALS, Metadata, Wishes, compare_with_complete, make_plan, needed_bytes, prepare, read_cdf, read_layout, read_masks, read_metadata, read_name, read_pickle, trials_of
+
+QUICK = dict(workers=1, progress=False)
+
+
+@pytest.fixture(scope='module')
+def truth(tmp_path_factory):
+    torch.set_num_threads(1)
+    return write_human36m(tmp_path_factory.mktemp('human36m')/'raw')
+
+
+@pytest.fixture
+def raw(truth, tmp_path):
+    "A copy to damage; the films themselves are not copied."
+    return Path(shutil.copytree(truth.root, tmp_path/'raw', copy_function=os.link))
+
+
+@pytest.fixture(scope='module')
+def plain(truth): return prepare(truth.root, truth.root.parent/'plain', **QUICK)
+
+
+def check_store(ds, truth, stride=5, camera_of=None):
+    "Poses as invented, crops from the right frame of the right camera, marks where joints are: the worst distances."
+    mm, px = 0., []
+    for i, instant in enumerate(ds.table.itertuples()):
+        true = truth.poses[instant.subject, instant.sequence][stride*instant.index]
+        mm = max(mm, float(np.abs(ds.poses[i] - true).max()))
+        assert instant.time_s == pytest.approx(stride*instant.index/50)
+        for v in np.flatnonzero(ds.seen[i]):
+            assert frame_number(ds.frames[i][v], 45) == stride*instant.index
+            camera = truth.cameras[instant.subject][VIEWS.index(ds.views[v])]
+            box = ds.boxes[i, v].astype(float)
+            if camera_of: at = project(true, camera_of(camera, box)).numpy()
+            else: at = (project(true, camera).numpy() - box[:2])*ds.side/(box[2] - box[0]) - .5
+            px += [np.linalg.norm(find_mark(ds.frames[i][v], colour) - at[JOINTS.index(joint)]) for joint, colour in MARKS.items()]
+    assert np.isfinite(px).mean() > .95     # a mark may be hidden by the edge
+    return mm, float(np.nanmax(px))*128/ds.side
+
+
+# ---- round trips --------------------------------------------------------------------------------------------------------
+
+def test_as_downloaded(plain, truth):
+    plain.validate()
+    mm, px = check_store(plain, truth)
+    assert mm < .1 and px < 1
+    assert list(plain.views) == list(VIEWS) and plain.hz == 10 and plain.stride == 5
+    assert set(plain.table.sequence) == {'Photo 1', 'Photo 2', 'Greeting 1', 'Greeting 2', 'Directions 2'}
+    assert plain.extra['layout'] == 'downloaded' and 'own' in plain.extra['skeleton'] and plain.extra['joints'] == KEPT
+    for v in range(4): np.testing.assert_allclose(plain.cameras['t'][0, v], truth.cameras['S1'][v].t.numpy(), atol=1e-6)
+    seen = plain.seen[plain.table.subject == 'S11']
+    assert not seen[:, 0].any() and seen[:, 1:].all() and plain.seen[plain.table.subject != 'S11'].all()
+
+
+@pytest.mark.parametrize('layout', ['extracted', 'by kind', 'processed', 'toolbox', 'videopose3d'])
+def test_layouts_of_others(truth, plain, tmp_path, layout):
+    ds = prepare(truth.as_layout(tmp_path/layout, layout), tmp_path/'store', allow_pickle=True, **QUICK)
+    ds.validate()
+    mm, px = check_store(ds, truth)
+    assert mm < .1 and px < 1.5      # pictures are converted once more on their way: half a pixel of colour
+    pd.testing.assert_frame_equal(ds.table, plain.table)
+    np.testing.assert_array_equal(ds.seen, plain.seen)
+    assert ds.extra['layout'] == dict(processed='h36m-fetch', toolbox='H36M-Toolbox', videopose3d='VideoPose3D').get(layout, 'downloaded')
+
+
+def test_turned_cameras(truth, tmp_path):
+    ds = prepare(truth.root, tmp_path/'store', perspective=True, subjects=['S1', 'S9'], **QUICK)
+    mm, px = check_store(ds, truth, camera_of=lambda camera, box: virtual_camera(camera, torch.tensor(box), ds.side)[0])
+    assert mm < .1 and px < 1
+
+
+def test_official_boxes(truth, plain, tmp_path):
+    ds = prepare(truth.root, tmp_path/'store', boxes='masks', **QUICK)
+    mm, px = check_store(ds, truth)
+    assert mm < .1 and px < 1
+    off = np.abs(ds.boxes - plain.boxes)[ds.seen]
+    assert 0 < off.max() < 14       # px of pictures of 200: alike, not the same
+
+
+def test_another_stride(truth, tmp_path):
+    ds = prepare(truth.root, tmp_path/'store', stride=3, subjects=['S9'], **QUICK)
+    assert ds.hz == pytest.approx(50/3) and len(ds) == 2*14
+    mm, px = check_store(ds, truth, stride=3)
+    assert mm < .1 and px < 1
+
+
+def test_two_processes_give_the_same_bytes(truth, plain, tmp_path):
+    again = prepare(truth.root, tmp_path/'store', workers=2, progress=False)
+    assert again.checksum == plain.checksum
+
+
+def test_a_finished_store_is_opened_not_made_again(truth, plain, monkeypatch):
+    monkeypatch.setattr(human36m, 'DatasetWriter', None)
+    assert prepare(truth.root, plain.path, **QUICK).checksum == plain.checksum
+
+
+# ---- quirks ---------------------------------------------------------------------------------------------------------
+
+def test_shifted_clips(truth, tmp_path):
+    kept = prepare(truth.root, tmp_path/'kept', s9_shifted='keep', subjects=['S9'], side=32, **QUICK)
+    away = kept.where(sequence='Greeting 2').poses - truth.poses['S9', 'Greeting 2'][::5]
+    np.testing.assert_allclose(away, np.broadcast_to([200, 0, 0], away.shape), atol=.01)
+    dropped = prepare(truth.root, tmp_path/'dropped', s9_shifted='drop', subjects=['S9'], side=32, **QUICK)
+    assert set(dropped.table.sequence) == {'Greeting 1'} and 'S9 Greeting 2: left out as asked' in dropped.extra['notes']
+
+
+def test_broken_view(truth, tmp_path):
+    kept = prepare(truth.root, tmp_path/'kept', s11_directions='keep', subjects=['S11'], side=32, **QUICK)
+    assert kept.seen.all()
+    with pytest.raises(DatasetError, match='nothing whole is left'): prepare(truth.root, tmp_path/'dropped', s11_directions='drop', subjects=['S11'], **QUICK)
+
+
+def test_broken_view_may_be_absent_or_damaged(truth, raw, tmp_path):
+    file = truth.video('S11', 'Directions', VIEWS[0]).relative_to(truth.root)
+    (raw/file).unlink()
+    make_plan(*read_layout(raw)[:2], Wishes(subjects=('S11',)))
+    with pytest.raises(DatasetError, match=f'S11 Directions 2, {VIEWS[0]}: no pictures'): make_plan(*read_layout(raw)[:2], Wishes(subjects=('S11',), s11_directions='keep'))
+    (raw/file).write_bytes(b'not a video')
+    make_plan(*read_layout(raw)[:2], Wishes(subjects=('S11',)))
+
+
+def test_all_is_skipped_and_names_are_read(truth):
+    assert truth.video('S1', '_ALL', VIEWS[0]).exists() and truth.video('S1', '_ALL 1', VIEWS[0]).exists()
+    assert {s.action for s in read_layout(truth.root)[0]} == {'Photo', 'Greeting', 'Directions'}
+    for name in ('TakingPhoto 1', 'Photo 1', 'TakingPhoto-1', 'TakingPhoto_1', 'takingphoto 1.54138969.mp4'): assert read_name(name)[:2] == ('Photo', 1)
+    for name in ('WalkTogether', 'WalkingTogether.58860488.cdf.mat'): assert read_name(name)[:2] == ('WalkTogether', 0)
+    assert read_name('Sitting.cdf')[0] == 'Sitting' and read_name('SittingDown.cdf')[0] == 'SittingDown' and read_name('Walking 1.cdf')[0] == 'Walking'
+    assert read_name('_ALL.54138969.cdf') is None and read_name('notes.txt') is None
+
+
+@pytest.mark.parametrize('subject, action, numbers, expected', [
+    ('S1', 'Waiting', [0, 1], {1: 1, 0: 2}), ('S5', 'Photo', [0, 2], {0: 1, 2: 2}), ('S6', 'Photo', [1, 0], {0: 1, 1: 2}), ('S8', 'Photo', [1, 0], {1: 1, 0: 2}),
+    ('S8', 'SittingDown', [0, 1], {0: 1, 1: 2}), ('S6', 'SittingDown', [0, 1], {1: 1, 0: 2}), ('S5', 'Discussion', [3, 2], {2: 1, 3: 2}), ('S9', 'Eating', [0], {0: 2})])
+def test_order_of_trials_without_metadata(subject, action, numbers, expected): assert trials_of(subject, action, numbers) == expected
+
+
+def test_order_of_trials_is_that_of_metadata(truth, tmp_path):
+    truth.metadata(tmp_path/'metadata.xml', sequences=[('S9', 5, 2, 'Greeting 1'), ('S9', 5, 1, 'Greeting')])
+    sequences = read_layout(truth.root, tmp_path/'metadata.xml')[0]
+    assert {s.name: s.trial for s in sequences if s.subject == 'S9'} == {'Greeting 1': 2, 'Greeting': 1}
+
+
+def test_cameras_from_json(truth, tmp_path):
+    "The same cameras in OpenCV's convention, as they are passed around without metadata.xml."
+    own = {s: truth.cameras[s] for s in truth.subjects}
+    lens = own['S1'].distortion.numpy()
+    content = dict(intrinsics={view: dict(calibration_matrix=own['S1'].K[v].tolist(), distortion=lens[v].tolist()) for v, view in enumerate(VIEWS)},
+                   extrinsics={s: {view: dict(R=c.R[v].tolist(), t=c.t[v][:, None].tolist()) for v, view in enumerate(VIEWS)} for s, c in own.items()})
+    (tmp_path/'camera-parameters.json').write_text(json.dumps(content))
+    found = read_metadata(tmp_path/'camera-parameters.json')
+    for s in own: torch.testing.assert_close(project([[300., 200., 1200.]], found.cameras[s]), project([[300., 200., 1200.]], own[s]), rtol=1e-9, atol=1e-9)
+    assert [s.title for s in read_layout(truth.root, tmp_path/'camera-parameters.json')[0]] == [s.title for s in read_layout(truth.root)[0]]
+
+
+def test_pose_files_of_either_shape_and_precision(truth, tmp_path):
+    from cdflib import cdfwrite
+    joints = truth.joints['S1', 'Photo 1']
+    for name, shape, kind in (('rows', [96], 45), ('one record', [len(joints), 96], 44)):
+        file = cdfwrite.CDF(str(tmp_path/f'{name}.cdf'), cdf_spec={'Compressed': 0})
+        values = joints.reshape(len(joints), 96).astype('float64' if kind == 45 else 'float32')
+        file.write_var({'Variable': 'Pose', 'Data_Type': kind, 'Num_Elements': 1, 'Rec_Vary': True, 'Var_Type': 'zVariable', 'Dim_Sizes': shape, 'Compress': 6}, var_data=values if kind == 45 else values[None])
+        file.close()
+        np.testing.assert_allclose(read_cdf(tmp_path/f'{name}.cdf'), joints[:, KEPT], atol=1e-3)
+
+
+def test_masks_of_both_versions(truth):
+    folder = truth.root/'S9'/'MySegmentsMat'/'ground_truth_bb'
+    from human36m_fixture import mask_boxes
+    for v, start in ((0, b'MATLAB 7.3'), (3, b'MATLAB 5.0')):
+        path = folder/f'Greeting 1.{VIEWS[v]}.mat'
+        assert path.read_bytes()[:10] == start
+        true = mask_boxes(truth.joints['S9', 'Greeting 1'], truth.cameras['S9'][v])
+        np.testing.assert_array_equal(read_masks(path, [0, 7, 41, 99])[:3], true[[0, 7, 41]] - .5)      # from half-open edges to pixel centres
+        assert np.isnan(read_masks(path, [99])).all()
+
+
+# ---- counts -----------------------------------------------------------------------------------------------------------
+
+def cut_video(path, n):
+    "Keeps the first N frames."
+    import av
+    from films import write_film
+    with av.open(str(path)) as container: frames = [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
+    path.unlink()
+    write_film(path, frames[:n])
+
+
+def test_two_frames_less_are_nothing(truth, raw, tmp_path):
+    cut_video(raw/'S9'/'Videos'/f'Greeting 1.{VIEWS[2]}.mp4', 40)
+    takes, notes = make_plan(*read_layout(raw)[:2], Wishes(subjects=('S9',), stride=1))
+    assert [len(take.frames) for take in takes] == [40, 42] and not notes
+    write_cdf(raw/'S9'/'MyPoseFeatures'/'D3_Positions'/'Greeting.cdf', truth.joints['S9', 'Greeting 2'][:40])
+    assert [len(take.frames) for take in make_plan(*read_layout(raw)[:2], Wishes(subjects=('S9',), stride=1))[0]] == [40, 40]
+
+
+def test_incomplete_copies(truth, raw, tmp_path):
+    "A short video, an absent camera, cut poses: all told at once; accepted, the rest becomes a store that says what it lacks."
+    cut_video(raw/'S1'/'Videos'/f'TakingPhoto 1.{VIEWS[1]}.mp4', 23)
+    (raw/'S9'/'Videos'/f'Greeting 1.{VIEWS[3]}.mp4').unlink()
+    write_cdf(raw/'S9'/'MyPoseFeatures'/'D3_Positions'/'Greeting.cdf', truth.joints['S9', 'Greeting 2'][:30] + [200, 0, 0])
+    (raw/'S1'/'MyPoseFeatures'/'D3_Positions'/'TakingPhoto.cdf').unlink()
+    with pytest.raises(DatasetError) as found: prepare(raw, tmp_path/'store', **QUICK)
+    text = str(found.value)
+    for part in (f'S1 Photo 1, {VIEWS[1]}: the video ends after 23 frames, its poses after 42', f'S9 Greeting 1, {VIEWS[3]}: no pictures', 'S9 Greeting 2: 30 poses, metadata.xml has 42: cut', "S1 Photo 2: videos without poses", '--incomplete'): assert part in text
+    assert not (tmp_path/'store.partial').exists()
+    ds = prepare(raw, tmp_path/'store', incomplete=True, **QUICK)
+    ds.validate()
+    assert set(ds.table.sequence) == {'Photo 1', 'Greeting 1', 'Greeting 2', 'Directions 2'}
+    assert ds.seen[ds.table.sequence == 'Photo 1'][:, 1].tolist() == [True]*5 + [False]*4
+    mm, px = check_store(ds, truth)
+    assert mm < .1 and px < 1
+    told = compare_with_complete(ds)
+    for part in ('S5: missing', f'S1 Photo 1, {VIEWS[1]}: no picture at 4 of 9 instants', f'S9 Greeting 1, {VIEWS[3]}: no picture at 9 of 9 instants', 'S9 Greeting 2: cut, 30 of 42 frames'): assert part in told
+    assert any(line.startswith('S1: 29 of 30 sequences missing') for line in told)
+
+
+def whole(cut=0):
+    "A store that has all of Human3.6M, but its pictures; CUT frames less in each sequence."
+    names = [f'{action} {trial}' for action in ACTIONS.values() for trial in (1, 2)]
+    sequences = [dict(subject=s, sequence=name, poses=n - cut, expected=n) for s in SUBJECTS for total in [TOTALS[s]//4] for i, name in enumerate(names) for n in [total//30 + (i < total % 30)]]
+    table = pd.DataFrame([dict(subject=one['subject'], sequence=one['sequence']) for one in sequences])
+    return SimpleNamespace(extra=dict(sequences=sequences, layout='downloaded'), table=table, seen=np.ones((len(table), 4), bool), views=list(VIEWS))
+
+
+def test_a_complete_copy_lacks_nothing():
+    assert compare_with_complete(whole()) == compare_with_complete(whole(cut=2)) == []
+    assert len(compare_with_complete(whole(cut=3))) == 7*31        # each sequence, and each subject's sum
+    less = whole()
+    less.extra['sequences'].pop(40)
+    assert len(compare_with_complete(less)) == 1
+
+
+# ---- damage ------------------------------------------------------------------------------------------------------------
+
+POSES, PIXELS, VIDEOS = ('S1/MyPoseFeatures/D3_Positions', 'S1/MyPoseFeatures/D2_Positions', 'S1/Videos')
+
+
+def truncate(path, share=.5):
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:int(len(content)*share)])
+
+
+def rewrite(path, **options):
+    path.unlink()
+    write_cdf(path, **options)
+
+
+def exchanged(raw):
+    text = (raw/'metadata.xml').read_text()
+    (raw/'metadata.xml').unlink()
+    (raw/'metadata.xml').write_text(text.replace(VIEWS[0], 'xx').replace(VIEWS[2], VIEWS[0]).replace('xx', VIEWS[2]))
+
+
+def only_archives(raw):
+    for subject in ('S1', 'S9', 'S11'): shutil.rmtree(raw/subject)
+    (raw/'Videos_S1.tgz').touch()
+    (raw/'Poses_D3_Positions_S1.tgz').touch()
+
+
+DAMAGES = {
+    'truncated pose file': (lambda raw, truth: truncate(raw/POSES/'TakingPhoto 1.cdf'), 'TakingPhoto 1.cdf, file: cannot be read as CDF', 'extract its archive again'),
+    'empty pose file': (lambda raw, truth: truncate(raw/POSES/'TakingPhoto 1.cdf', 0), 'TakingPhoto 1.cdf, file: cannot be read as CDF', 'extract its archive again'),
+    'wrong variable': (lambda raw, truth: rewrite(raw/POSES/'TakingPhoto 1.cdf', values=truth.joints['S1', 'Photo 1'], variable='Angles'), 'TakingPhoto 1.cdf, Pose: no variable of this name, only Angles', 'D3_Positions'),
+    '2D in place of 3D': (lambda raw, truth: rewrite(raw/POSES/'TakingPhoto 1.cdf', values=truth.joints['S1', 'Photo 1'][..., :2]), 'no 3 coordinates of 32 joints', 'D3_Positions'),
+    'poses in metres': (lambda raw, truth: rewrite(raw/POSES/'TakingPhoto 1.cdf', values=truth.joints['S1', 'Photo 1']/1000), 'these are metres', 'millimetres'),
+    'camera coordinates': (lambda raw, truth: rewrite(raw/POSES/'TakingPhoto 1.cdf', values=(truth.joints['S1', 'Photo 1'] @ truth.cameras['S1'][0].R.numpy().T) + truth.cameras['S1'][0].t.numpy()), 'camera coordinates, not world coordinates', 'D3_Positions_mono'),
+    'not finite': (lambda raw, truth: rewrite(raw/POSES/'TakingPhoto 1.cdf', values=np.where(np.arange(42)[:, None, None] == 3, np.nan, truth.joints['S1', 'Photo 1'])), '1 of 42 rows are not finite', 'extract'),
+    'video shorter than poses': (lambda raw, truth: cut_video(raw/VIDEOS/f'TakingPhoto 1.{VIEWS[0]}.mp4', 30), f'S1 Photo 1, {VIEWS[0]}: the video ends after 30 frames, its poses after 42', 'truncated'),
+    'truncated video': (lambda raw, truth: truncate(raw/VIDEOS/f'TakingPhoto 1.{VIEWS[0]}.mp4'), f'TakingPhoto 1.{VIEWS[0]}.mp4, file: cannot be read as a video', 'extract its archive again'),
+    'missing camera': (lambda raw, truth: (raw/VIDEOS/f'TakingPhoto 1.{VIEWS[2]}.mp4').unlink(), f'S1 Photo 1, {VIEWS[2]}: no pictures of this camera', 'Extract the videos'),
+    'missing sequence': (lambda raw, truth: [path.unlink() for path in raw.rglob('Greeting 1.*')], "S9 Greeting 1: neither poses nor videos of 'Greeting 1'", 'Extract the archives'),
+    'missing metadata.xml': (lambda raw, truth: (raw/'metadata.xml').unlink(), 'metadata.xml, file: missing', 'Release-v1.2/metadata.xml'),
+    'damaged metadata.xml': (lambda raw, truth: truncate(raw/'metadata.xml'), 'metadata.xml, file: not readable as XML', 'Release-v1.2'),
+    'cameras of other files': (lambda raw, truth: exchanged(raw), 'exchanged', 'index2id'),
+    'archives not extracted': (lambda raw, truth: only_archives(raw), 'archives: not extracted: Poses_D3_Positions_S1.tgz, Videos_S1.tgz', 'tar -xzf'),
+    'a copy of a copy': (lambda raw, truth: shutil.copytree(raw/'S9', raw/'backup'/'S9'), 'there is also', 'one copy of each'),
+    'another rate': (lambda raw, truth: reframed(raw/VIDEOS/f'TakingPhoto 1.{VIEWS[0]}.mp4', hz=25), 'frame rate: 25 per second, Human3.6M has 50', 'as they were downloaded'),
+    'scaled video': (lambda raw, truth: reframed(raw/VIDEOS/f'TakingPhoto 1.{VIEWS[0]}.mp4', step=2), 'scaled or cut pictures', 'size they were downloaded in'),
+}
+
+
+def reframed(path, hz=50, step=1):
+    import av
+    from films import write_film
+    with av.open(str(path)) as container: frames = [frame.to_ndarray(format='rgb24')[::step, ::step] for frame in container.decode(video=0)]
+    path.unlink()
+    write_film(path, [frame[:frame.shape[0]//2*2, :frame.shape[1]//2*2] for frame in frames], hz=hz)
+
+
+@pytest.mark.parametrize('name', DAMAGES)
+def test_damage_is_told_before_anything_is_written(truth, raw, tmp_path, name):
+    damage, what, remedy = DAMAGES[name]
+    damage(raw, truth)
+    with pytest.raises(DatasetError) as error: prepare(raw, tmp_path/'store', side=32, **QUICK)
+    assert what in str(error.value) and remedy in str(error.value)
+    assert all(problem.file and problem.field and problem.what and problem.remedy for problem in error.value.problems)
+    assert not (tmp_path/'store').exists() and not (tmp_path/'store.partial').exists()
+
+
+def test_damaged_masks(truth, raw, tmp_path):
+    path = raw/'S1'/'MySegmentsMat'/'ground_truth_bb'/f'TakingPhoto 1.{VIEWS[0]}.mat'
+    truncate(path)
+    with pytest.raises(DatasetError, match='Masks: cannot be read'): read_masks(path)
+    path.unlink()
+    with pytest.raises(DatasetError, match=f'S1 Photo 1, {VIEWS[0]}: no masks'): make_plan(*read_layout(raw)[:2], Wishes(boxes='masks'))
+
+
+def test_a_video_damaged_inside(truth, raw, tmp_path):
+    "Its header is whole, so only decoding tells."
+    path = raw/VIDEOS/f'TakingPhoto 1.{VIEWS[0]}.mp4'
+    content = bytearray(path.read_bytes())
+    at = content.find(b'mdat') + 900
+    content[at:at + 3*(len(content) - at)//5] = b'\0'*(3*(len(content) - at)//5)
+    if content.find(b'moov') < 0 or bytes(content[:at]).find(b'mdat') < 0: pytest.fail('the film is built otherwise')
+    path.unlink()
+    path.write_bytes(content)
+    with pytest.raises(DatasetError) as error: prepare(raw, tmp_path/'store', subjects=['S1'], side=32, **QUICK)
+    assert f'TakingPhoto 1.{VIEWS[0]}.mp4' in str(error.value)
+
+
+def test_no_room_on_the_disk(truth, tmp_path, monkeypatch):
+    monkeypatch.setattr(human36m.shutil, 'disk_usage', lambda place: SimpleNamespace(free=10**6))
+    with pytest.raises(DatasetError, match=r'disk: 0\.\d+ GB are needed, 0.00 GB are free.*--side'): prepare(truth.root, tmp_path/'store', **QUICK)
+    assert not (tmp_path/'store.partial').exists()
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs a device that is always full')
+def test_a_disk_that_gets_full(truth, tmp_path):
+    takes, _ = make_plan(*read_layout(truth.root)[:2], Wishes(subjects=('S1',)))
+    shot = human36m._shot(takes[0], 0, VIEWS[0], Wishes(), Path('/dev/full'), 4)
+    with pytest.raises(DatasetError, match='disk: No space left'): human36m.film(shot)
+
+
+def test_a_store_of_another_schema(truth, plain, tmp_path):
+    copy = Path(shutil.copytree(plain.path, tmp_path/'store'))
+    (copy/'dataset.json').write_text((copy/'dataset.json').read_text().replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(DatasetError, match='schema: version 2, this code reads 1'): prepare(truth.root, copy, **QUICK)
+
+
+def test_pickles_only_if_asked_for(truth, tmp_path):
+    for layout in ('toolbox', 'videopose3d'):
+        with pytest.raises(DatasetError, match='can run any program.*--allow-pickle'): prepare(truth.as_layout(tmp_path/layout, layout), tmp_path/'store', **QUICK)
+
+
+class Harmful:
+    def __init__(self, call): self.call = call
+    def __reduce__(self): return self.call
+
+
+@pytest.mark.parametrize('call', [(os.system, ('true',)), (eval, ('1',)), (np.load, ('x',)), (getattr, (1, 'real'))])
+def test_pickles_that_do_more_than_data_are_refused(tmp_path, call):
+    (tmp_path/'h36m_train.pkl').write_bytes(pickle.dumps([Harmful(call)]))
+    with pytest.raises(DatasetError, match='it asks for'): read_pickle(tmp_path/'h36m_train.pkl', True)
+    np.savez(tmp_path/'data_3d_h36m.npz', positions_3d=np.array({'S1': Harmful(call)}, dtype=object))
+    with pytest.raises(DatasetError, match='it asks for'): read_pickle(tmp_path/'data_3d_h36m.npz', True, 'positions_3d')
+
+
+@pytest.mark.parametrize('protocol', [0, 2, 4, 5])
+def test_pickles_of_any_age(tmp_path, protocol):
+    content = [dict(a=np.arange(6.).reshape(2, 3), b=np.float32(3), c='text', d=np.array([[1]], dtype='float32'), e=(1, 2))]
+    (tmp_path/'h36m_train.pkl').write_bytes(pickle.dumps(content, protocol=protocol))
+    found = read_pickle(tmp_path/'h36m_train.pkl', True)
+    np.testing.assert_array_equal(found[0]['a'], content[0]['a'])
+    assert found[0]['b'] == 3 and found[0]['c'] == 'text'
+
+
+# ---- killed and called again ------------------------------------------------------------------------------------------------
+
+def test_finished_videos_are_not_decoded_again(truth, plain, tmp_path, monkeypatch):
+    "Stopped in the third video of the second sequence: the first sequence and two videos stay."
+    real, filmed = human36m.film, []
+
+    def film(shot, tick=lambda n: None):
+        if len(filmed) == 6: raise KeyboardInterrupt
+        filmed.append((shot.out.name, shot.view))
+        return real(shot, tick)
+    monkeypatch.setattr(human36m, 'film', film)
+    with pytest.raises(KeyboardInterrupt): prepare(truth.root, tmp_path/'store', **QUICK)
+    before = list(filmed)
+    filmed[:] = [None]*10       # so that it does not stop again
+    assert prepare(truth.root, tmp_path/'store', **QUICK).checksum == plain.checksum
+    after = filmed[10:]
+    assert len(before) == 6 and not set(before) & set(after) and len(before) + len(after) == 19
+    assert not (tmp_path/'store.partial').exists()
+
+
+def test_other_wishes_do_not_continue_what_was_begun(truth, tmp_path, monkeypatch):
+    def stop(shot, tick): raise KeyboardInterrupt
+    monkeypatch.setattr(human36m, 'film', stop)
+    with pytest.raises(KeyboardInterrupt): prepare(truth.root, tmp_path/'store', side=64, **QUICK)
+    with pytest.raises(DatasetError, match='side: 32 was asked for'): prepare(truth.root, tmp_path/'store', side=32, **QUICK)
+
+
+# ---- full size --------------------------------------------------------------------------------------------------------------
+
+def test_room_for_the_whole_dataset():
+    "About as much as its pictures, and little more for what is under way."
+    lengths = [total//4//30//5 for total in TOTALS.values() for _ in range(30)]
+    pictures = sum(lengths)*4*128*128*3
+    assert pictures < needed_bytes([SimpleNamespace(frames=np.empty(n)) for n in lengths], 4, 128) < 1.02*pictures + 1e8
+
+
+# ---- command line --------------------------------------------------------------------------------------------------------------
+
+def run(*words):
+    result = CliRunner().invoke(app, [str(word) for word in words], prog_name='mvssl')
+    return result.exit_code, result.output
+
+
+def test_command_line(truth, tmp_path):
+    code, text = run('data', 'human36m', truth.root, '--check')
+    assert code == 0 and 'sound: downloaded, 5 sequences' in text and 'S9: 2 sequences, 18 instants, 8 views' in text
+    code, text = run('data', 'human36m', truth.root, '--out', tmp_path/'store', '--side', 48, '--workers', 1, '--subjects', 'S1,S9')
+    assert code == 0 and 'made:' in text and 'lacks: S5: missing' in text
+    code, text = run('data', 'check', tmp_path/'store', '--sheet', tmp_path/'sheet.png')
+    assert code == 0 and 'sound:' in text and 'lacks: S11: missing' in text and 'incomplete: compared' in text and (tmp_path/'sheet.png').exists()
+    assert run('data', 'check', tmp_path/'store', '--complete')[0] == 1
+    code, text = run('data', 'human36m', truth.root, '--out', tmp_path/'other', '--s9-shifted', 'forget')
+    assert code == 1 and 'correct, drop, keep' in text and 'Traceback' not in text
+    assert MultiviewDataset.open(tmp_path/'store').extra['s9_shifted'] == 'correct'
+
+
+def test_metadata_without_counts_is_enough(truth, tmp_path):
+    truth.metadata(tmp_path/'metadata.xml', frames={})
+    takes, notes = make_plan(*read_layout(truth.root, tmp_path/'metadata.xml')[:2])
+    assert len(takes) == 5 and all(take.facts['expected'] is None for take in takes)
+    assert isinstance(read_metadata(tmp_path/'metadata.xml'), Metadata)
