@@ -277,6 +277,7 @@ def mpi_inf_3dhp(
     side: Annotated[int, typer.Option(help='Side of the crops, px.')] = 128,
     perspective: Annotated[bool, typer.Option('--perspective', help='Crops by a camera turned to the person instead of plain ones.')] = False,
     padding: Annotated[float, typer.Option(help='Side of a crop, over the longer side of the body.')] = 1.1,
+    take: Annotated[float, typer.Option(help='About how long the sequences of the store are, s: the sixteen of four minutes are cut into such.')] = 30.,
     subjects: Annotated[str | None, typer.Option(help='Names, separated by commas.  [default: all that are there]', show_default=False)] = None,
     incomplete: Annotated[bool, typer.Option('--incomplete', help='Leave out videos and frames that are missing, instead of refusing: those views count as not seen.')] = False,
     workers: Annotated[int | None, typer.Option(help='Videos decoded at the same time.  [default: one per core]', show_default=False)] = None,
@@ -315,7 +316,7 @@ def mpi_inf_3dhp(
             return
         if out is None: raise ValueError('--out must name the folder to make; --check only looks')
         chosen = dict(side=side, padding=padding, perspective=perspective, subjects=_names(subjects), workers=workers, sheet=sheet or True, overwrite=overwrite, progress=_shows_bar()) | ({} if labels is None else dict(labels=labels))
-        ds = prepare_test_set(raw, out, **chosen) if test_set else prepare(raw, out, cameras, hz=hz, incomplete=incomplete, **chosen)
+        ds = prepare_test_set(raw, out, **chosen) if test_set else prepare(raw, out, cameras, hz=hz, take_s=take, incomplete=incomplete, **chosen)
         typer.echo(describe(ds))
         for note in ds.extra['notes']: typer.echo(f'note: {note}')
         if unseen := {view: int(n) for view, n in zip(ds.views, (~ds.seen).sum(0)) if n}: typer.echo('note: not seen, for want of a frame or a person or for a flash: ' + ', '.join(f'{view} {n} of {len(ds)}' for view, n in unseen.items()))

@@ -49,7 +49,7 @@ def kept(truth, hz_in, hz=10):
 
 def test_known_poses_come_back(download, store):
     for (name, truth), hz in zip(download[1].items(), (25, 50)):
-        part = store.where(sequence=name)
+        part = store.where(action=name)
         assert abs(part.poses - kept(truth, hz)).max() < .1
         np.testing.assert_allclose(part.table['time_s'], m.frames_shown(len(truth.poses), hz, 10)/hz)
     assert find_problems(store.path) == []
@@ -57,7 +57,7 @@ def test_known_poses_come_back(download, store):
 
 def test_frames_are_of_their_instant_in_every_view(download, store):
     for name, hz in (('Seq1', 25), ('Seq2', 50)):
-        part = store.where(sequence=name)
+        part = store.where(action=name)
         wanted = m.frames_shown(len(download[1][name].poses), hz, 10)
         for view in range(len(CAMERAS)):
             assert [frame_number(part.frames[i, view]) for i in range(len(part))] == wanted.tolist()
@@ -75,7 +75,7 @@ def mark_deviations(ds):
 
 @pytest.mark.parametrize('perspective', [False, True])
 def test_labels_project_onto_the_painted_joints(download, tmp_path, perspective):
-    ds = prepare(download[0], tmp_path/'store', CAMERAS, perspective=perspective, subjects=['S1'])
+    ds = prepare(download[0], tmp_path/'store', CAMERAS, perspective=perspective, take_s=1)
     for view, off in mark_deviations(ds).items():
         assert len(off) > 50
         assert np.quantile(off, .95) < 1.5 and np.median(off) < 1, (view, off)     # wrist behind the body: the mark is drawn over it all the same
@@ -85,6 +85,7 @@ def test_views_stand_in_their_order(download, store):
     "Crops of another view do not fit the labels: the test above would see exchanged views."
     assert store.views == ['cam0', 'cam2', 'cam7']
     rig = download[1]['Seq1'].rig
+    assert store.sequences['sequence'].tolist() == ['Seq1 1', 'Seq2 1']
     for v, c in enumerate(CAMERAS):
         np.testing.assert_allclose(store.cameras['R'][0][v], rig[c].R, atol=1e-6)
         np.testing.assert_allclose(store.cameras['t'][0][v], rig[c].t, atol=1e-4)
@@ -98,7 +99,7 @@ def test_universal_labels_are_scaled_about_the_hip(download, tmp_path):
     ds = prepare(download[0], tmp_path/'store', CAMERAS, labels='univ_annot3', subjects=['S1'])
     truth = kept(download[1]['Seq1'], 25)
     hip = truth[:, :1]
-    assert abs(ds.where(sequence='Seq1').poses - (hip + .93*(truth - hip))).max() < .1
+    assert abs(ds.where(action='Seq1').poses - (hip + .93*(truth - hip))).max() < .1
     assert ds.extra['labels'].startswith('univ_annot3') and '17 of' in ds.extra['skeleton']
 
 
@@ -117,7 +118,7 @@ def test_the_world_is_upright(store):
 def test_extracted_frames_give_the_same_store(download, tmp_path, store, layout):
     write_sequence(tmp_path/'raw'/'S1'/'Seq1', 40, CAMERAS, frames=layout)
     ds = prepare(tmp_path/'raw', tmp_path/'store', CAMERAS)
-    part = store.where(sequence='Seq1')
+    part = store.where(action='Seq1')
     np.testing.assert_array_equal(ds.poses, part.poses)
     assert [frame_number(ds.frames[i, 1]) for i in range(len(ds))] == m.frames_shown(40, 25, 10).tolist()
     assert abs(ds.frames[:].astype(float) - part.frames[:]).mean() < 3
@@ -130,7 +131,7 @@ def test_reduced_pictures_bring_reduced_cameras(tmp_path, store):
         images = [np.asarray(Image.fromarray(image).resize((half, half), Image.Resampling.BOX)) for image in shown(42, c)]
         write_frames(tmp_path/'raw'/'S1'/'Seq1', c, images, 'margipose')
     ds = prepare(tmp_path/'raw', tmp_path/'store', CAMERAS)
-    np.testing.assert_allclose((ds.boxes + .5)*2 - .5, store.where(sequence='Seq1').boxes, atol=1e-3)
+    np.testing.assert_allclose((ds.boxes + .5)*2 - .5, store.where(action='Seq1').boxes, atol=1e-3)
     assert all(np.median(off) < 1.5 for off in mark_deviations(ds).values())
 
 
@@ -202,7 +203,7 @@ def test_missing_views_are_accepted_when_asked(copy, tmp_path):
     shutil.copytree(folder, folder.parent/'Seq2')
     write_film(folder.parent/'Seq2'/'imageSequence'/'video_2.avi', shown(42, 2)[:30], hz=50)
     ds = prepare(raw, tmp_path/'store', CAMERAS, side=32, incomplete=True)
-    assert not ds.where(sequence='Seq1').seen[:, 1].any() and ds.where(sequence='Seq2').seen[:6, 1].all() and not ds.where(sequence='Seq2').seen[6:, 1].any()
+    assert not ds.where(action='Seq1').seen[:, 1].any() and ds.where(action='Seq2').seen[:6, 1].all() and not ds.where(action='Seq2').seen[6:, 1].any()
     assert 'S1 Seq1: no pictures of camera 2' in ds.extra['notes']
 
 
@@ -333,7 +334,7 @@ def test_no_download_at_all(tmp_path):
 
 def test_options_are_checked(download, tmp_path):
     for options, words in ((dict(labels='annot2'), 'labels must be annot3 or univ_annot3'), (dict(cameras='front'), 'cameras must be chest'), (dict(hz=30), 'hz must be positive and at most 25'),
-                           (dict(side=8), 'side must lie'), (dict(padding=.5), 'padding must be'), (dict(subjects=['S4']), 'subjects must be among S1')):
+                           (dict(side=8), 'side must lie'), (dict(padding=.5), 'padding must be'), (dict(take_s=0), 'take_s must be'), (dict(subjects=['S4']), 'subjects must be among S1')):
         with pytest.raises(ValueError, match=words): prepare(download[0], tmp_path/'store', **(dict(cameras=CAMERAS) | options))
     assert not list(tmp_path.iterdir())
 
@@ -358,6 +359,19 @@ def test_goes_on_behind_the_last_whole_sequence(download, tmp_path, store, monke
     ds = prepare(download[0], tmp_path/'store', CAMERAS)
     assert filmed == ['Seq1']*3 + ['Seq2']*2 + ['Seq2']*3 and ds.checksum == store.checksum
     assert not list(tmp_path.glob('*.partial'))
+
+
+def test_goes_on_behind_the_last_whole_take(download, tmp_path, monkeypatch):
+    whole = prepare(download[0], tmp_path/'whole', CAMERAS, side=32, take_s=.5)
+    assert whole.sequences['sequence'].tolist() == ['Seq1 1', 'Seq1 2', 'Seq1 3', 'Seq2 1', 'Seq2 2']
+    class Stops(m.DatasetWriter):
+        def add(self, *args):
+            if len(self.done) == 2: raise KeyboardInterrupt
+            super().add(*args)
+    with monkeypatch.context() as patch:
+        patch.setattr(m, 'DatasetWriter', Stops)
+        with pytest.raises(KeyboardInterrupt): prepare(download[0], tmp_path/'store', CAMERAS, side=32, take_s=.5)
+    assert prepare(download[0], tmp_path/'store', CAMERAS, side=32, take_s=.5).checksum == whole.checksum
 
 
 def test_workers_write_the_same_bytes(download, tmp_path, store):

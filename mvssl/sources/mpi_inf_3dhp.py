@@ -49,8 +49,9 @@ def cameras_named(
     cameras,        # name of a group, numbers, or a text of numbers: 'vnect', (0, 8), '0,8'
 ) -> tuple:         # numbers, ascending
     "Numbers of the cameras asked for. Ours: not in the paper."
-    if isinstance(cameras, str): cameras = CAMERAS.get(cameras) or [int(word) if word.strip().isdigit() else word for word in cameras.split(',')]
-    found = tuple(sorted(set(cameras), key=str)) if any(isinstance(c, str) for c in cameras) else tuple(sorted(set(cameras)))
+    found = cameras
+    if isinstance(cameras, str): found = CAMERAS.get(cameras) or [int(word) if word.strip().isdigit() else -1 for word in cameras.split(',')]
+    found = tuple(sorted(set(found)))
     if not found or not set(found) <= set(CAMERAS['all']): raise ValueError(f"cameras must be {', '.join(CAMERAS)} or numbers from 0 to 13, got {cameras!r}")
     return found
 
@@ -402,6 +403,7 @@ class Take:
     squares: np.ndarray         # px, (V, n, 4); NaN: not seen
     cameras: dict               # K (V, 3, 3), R (V, 3, 3), t (V, 3) of the pictures as they are
     n_frames: int               # from which the instants were chosen
+    parts: list                 # name and slice of instants of each sequence of the store that it becomes
     drops_flashes: bool = True
     notes: list = field(default_factory=list)
 
@@ -454,6 +456,7 @@ def plan_sequence(
     hz:float,               # instants per second
     padding:float,          # side of a square, over the longer side of the body
     incomplete:bool,        # views may lack frames
+    take_s:float=30.,       # about how long the parts are that it is cut into
 ) -> Take:
     "Reads everything of a training sequence but its pictures. Ours: not in the paper."
     subject, sequence = folder.parent.name, folder.name
@@ -470,6 +473,7 @@ def plan_sequence(
     n, at = n_frames(known.n_rows), calibration.of(cameras)
     wanted = frames_shown(n, fps, hz)
     if official and n < official: notes.append(f'{subject} {sequence}: {n} annotated frames, a complete copy has {official}')
+    parts = [(f'{sequence} {i}', slice(rows[0], rows[-1] + 1)) for i, rows in enumerate(np.array_split(np.arange(len(wanted)), max(1, round(len(wanted)/(take_s*hz)))), start=1)]
     squares = np.full((len(cameras), len(wanted), 4), np.nan)
     for view, (camera, row, source, size) in enumerate(zip(cameras, at, sources, sizes)):
         lacks, is_absent = _lacking(source, n, wanted)
@@ -481,7 +485,7 @@ def plan_sequence(
         squares[view] = (_squares(boxes, hz, padding) + .5)*np.tile(np.asarray(size)/calibration.size[row], 2) - .5
         squares[view, is_absent] = np.nan
     K = np.stack([_resized_camera(calibration.K[row], calibration.size[row], size) for row, size in zip(at, sizes)])
-    return Take(subject, sequence, sequence, fps, wanted, known.labels, list(sources), list(sizes), squares, dict(K=K, R=calibration.R[at], t=calibration.t[at]), n, notes=notes)
+    return Take(subject, sequence, sequence, fps, wanted, known.labels, list(sources), list(sizes), squares, dict(K=K, R=calibration.R[at], t=calibration.t[at]), n, parts, notes=notes)
 
 def _resized_camera(K, size, new):
     "Intrinsics of the picture in another size."
@@ -571,13 +575,17 @@ def _filmed(takes, is_done, side, perspective, scratch, workers, tick):
         results.close()
         for file in scratch.glob('*.frames'): file.unlink()
 
+def _is_done(writer, take): return all(writer.has(take.subject, name) for name, _ in take.parts)
+
 def _add(writer, take, frames, seen):
-    "One take to the store, without instants that no camera saw."
-    keep = seen.any(1)
-    if not keep.any(): _fail(take.name, 'frames', 'in none of them a person is seen', 'Look at its videos: they may be of another sequence')
-    if not keep.all(): frames = frames[keep]
-    squares = np.where(seen[..., None], take.squares.transpose(1, 0, 2), np.nan)[keep]
-    writer.add(take.subject, take.action, take.sequence, frames, take.poses[keep].astype('float32'), seen[keep], squares, take.cameras, take.frames[keep]/take.fps)
+    "One take to the store, part by part, without instants that no camera saw."
+    if not seen.any(): _fail(take.name, 'frames', 'in none of them a person is seen', 'Look at its videos: they may be of another sequence')
+    for name, part in take.parts:
+        keep = np.flatnonzero(seen[part].any(1)) + part.start
+        if writer.has(take.subject, name) or not len(keep): continue
+        squares = np.where(seen[keep][..., None], take.squares.transpose(1, 0, 2)[keep], np.nan)
+        own = frames[part] if len(keep) == part.stop - part.start else frames[keep]
+        writer.add(take.subject, take.action, name, own, take.poses[keep].astype('float32'), seen[keep], squares, take.cameras, take.frames[keep]/take.fps)
 
 def _write(out, takes, facts, perspective, workers, sheet, overwrite, progress):
     "The store of planned takes; opens one that is there already."
@@ -589,7 +597,7 @@ def _write(out, takes, facts, perspective, workers, sheet, overwrite, progress):
     _check_room(out, takes, len(facts['views']), side)
     with DatasetWriter(out, **facts, overwrite=overwrite) as writer:
         scratch = Path(f'{out}.partial')/'filming'
-        is_done = [writer.has(take.subject, take.sequence) for take in takes]
+        is_done = [_is_done(writer, take) for take in takes]
         with tqdm(total=sum(map(_n_read, takes)), initial=sum(_n_read(take) for take, done in zip(takes, is_done) if done), unit='frame', unit_scale=True, desc=facts['name'], disable=not progress) as bar:
             for take, frames, seen in _filmed(takes, is_done, side, perspective, scratch, workers, bar.update): _add(writer, take, frames, seen)
         shutil.rmtree(scratch)
@@ -674,6 +682,7 @@ def prepare(
     padding:float=1.1,              # side of a crop, over the longer side of the body
     perspective:bool=False,         # crops by a camera turned to the person instead of plain ones
     subjects=None,                  # names; None: all that are there
+    take_s:float=30.,               # about how long the sequences of the store are, into which the sixteen long ones are cut
     incomplete:bool=False,          # views may lack videos or frames: they count as not seen
     workers:int|None=None,          # processes; None: as many as cores
     sheet=True,                     # picture of crops with their labels to write; True: OUT-joints.png, None: none
@@ -684,12 +693,13 @@ def prepare(
     cameras = cameras_named(cameras)
     if labels not in LABELS: raise ValueError(f"labels must be {' or '.join(LABELS)}, got {labels!r}")
     if not padding >= 1: raise ValueError(f'padding must be at least 1, got {padding}')
+    if not take_s > 0: raise ValueError(f'take_s must be positive, got {take_s}')
     frames_shown(1, 25, hz)
     folders = _chosen(find_folders(raw, 'S*/Seq*'), subjects, lambda folder: folder.parent.name)
-    takes = _planned(lambda folder: [plan_sequence(folder, cameras, labels, hz, padding, incomplete)], folders, progress)
+    takes = _planned(lambda folder: [plan_sequence(folder, cameras, labels, hz, padding, incomplete, take_s)], folders, progress)
     there = {(take.subject, take.sequence) for take in takes}
     notes = [note for take in takes for note in take.notes] + _absent([f'{subject} {sequence}' for subject, sequence in SEQUENCES if (subject, sequence) not in there and (subjects is None or subject in subjects)])
-    extra = dict(dataset='MPI-INF-3DHP', labels=LABELS[labels], skeleton=SKELETON, cameras=list(cameras), perspective=perspective, padding=padding, evaluation_only=False,
+    extra = dict(dataset='MPI-INF-3DHP', labels=LABELS[labels], skeleton=SKELETON, cameras=list(cameras), perspective=perspective, padding=padding, take_s=take_s, evaluation_only=False,
                  sequences=[dict(subject=take.subject, sequence=take.sequence, fps=take.fps, instants=len(take.frames), frames=take.n_frames, complete=SEQUENCES.get((take.subject, take.sequence), (None,))[0]) for take in takes], notes=notes)
     facts = dict(name='MPI-INF-3DHP', source=f'MPI-INF-3DHP, {len(cameras)} cameras, {len(takes)} sequences', licence=LICENCE, hz=float(hz), stride=max(1, round(50/hz)), side=side, views=[f'cam{c}' for c in cameras], extra=extra)
     return _write(out, takes, facts, perspective, workers, sheet, overwrite, progress)
@@ -776,7 +786,7 @@ def plan_test_sequence(
     for part in _activity_runs(activity, frames):
         action = ACTIVITIES[activity[frames[part.start]] - 1]
         counts[action] = counts.get(action, 0) + 1
-        takes.append(Take(subject, action, f'{action} {counts[action]}', TEST_HZ, frames[part], world[part], [source], [size], squares[:, part], cameras, n, drops_flashes=False, notes=notes if not takes else []))
+        takes.append(Take(subject, action, f'{action} {counts[action]}', TEST_HZ, frames[part], world[part], [source], [size], squares[:, part], cameras, n, [(f'{action} {counts[action]}', slice(0, part.stop - part.start))], drops_flashes=False, notes=notes if not takes else []))
     return takes
 
 def _test_pictures(folder, frames):
@@ -878,7 +888,8 @@ def compare_with_complete(
 def _never_seen(ds):
     "Views that lack pictures, but for the video that is known to be short; a flash or somebody who left the picture is no lack."
     told = []
-    for (subject, sequence), own in ds.table.groupby(['subject', 'sequence'], sort=False):
+    if ds.extra['evaluation_only']: return told
+    for (subject, sequence), own in ds.table.groupby(['subject', 'action'], sort=False):       # the action of a training subject is Seq1 or Seq2
         for view, seen in zip(ds.views, ds.seen[own.index.to_numpy()].T):
             last = float(own['time_s'].to_numpy()[seen].max()) if seen.any() else -np.inf
             is_known = view.removeprefix('cam').isdigit() and (subject, sequence, int(view[3:])) in SHORT
