@@ -399,6 +399,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                  'mvssl.reproduce.Batch._lacks': ('reproduce.html#batch._lacks', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Batch._open': ('reproduce.html#batch._open', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Batch._roles': ('reproduce.html#batch._roles', 'mvssl/reproduce.py'),
+                                 'mvssl.reproduce.Batch._spare_takes': ('reproduce.html#batch._spare_takes', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Batch._told': ('reproduce.html#batch._told', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Batch._train_code': ('reproduce.html#batch._train_code', 'mvssl/reproduce.py'),
                                  'mvssl.reproduce.Batch.analysis': ('reproduce.html#batch.analysis', 'mvssl/reproduce.py'),

@@ -404,8 +404,8 @@ class Batch:
     @property
     def people(self):
         "Whom the images show, in the words that stand under every figure."
-        if not (facts := self.dataset.extra).get('synthetic'): return self.dataset.name
-        return 'synthetic people' if facts.get('motion', 'procedural') == 'procedural' else 'synthetic views of real motion'
+        made = self.dataset.extra.get('synthetic')
+        return made if isinstance(made, str) else 'synthetic people' if made else self.dataset.name
 
     # -- who is who
 
@@ -490,8 +490,14 @@ class Batch:
         **changes,      # fields of TrainConfig
     ) -> TrainConfig:
         "A training of this batch that may belong to no group. Ours: not in the paper."
-        base = asdict(self.roles) | self.profile.train
-        return TrainConfig(**base | changes, seed=seed)
+        fields = asdict(self.roles) | self.profile.train | changes
+        if fields.get('new_takes') and not self.is_synthetic: fields['new_takes'] = min(fields['new_takes'], self._spare_takes(fields['labelled']))
+        return TrainConfig(**fields, seed=seed)
+
+    def _spare_takes(self, subjects):
+        "Takes that each of them can do without: people in stores of one's own may have a single one."
+        takes = self.dataset.sequences['subject'].value_counts()
+        return min((int(takes.get(subject, 1)) for subject in subjects), default=1) - 1
 
     def seeds(self, group) -> tuple:
         "Seeds of a group; () if it is left out."

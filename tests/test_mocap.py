@@ -381,7 +381,7 @@ def store(folder, tmp_path_factory): return make_dataset(tmp_path_factory.mktemp
 def test_a_store_of_real_motion(store):
     store.validate()
     assert store.hz == 10 and store.stride == 5 and list(store.table['subject'].unique()) == ['A1', 'B3', 'U02']
-    assert 'synthetic views of real motion' in store.name and store.extra['motion'] == 'motion capture' and store.extra['synthetic'] is True
+    assert 'synthetic views of real motion' in store.name and store.extra['motion'] == 'motion capture' and store.extra['synthetic'] == 'synthetic views of real motion'
     assert np.isnan(store.where(subject='U02').poses[:]).all() and np.isfinite(store.where(subject=['A1', 'B3']).poses[:]).all()
     np.testing.assert_allclose(store.where(subject='B3').table['time_s'], np.arange(20)/10)
 

@@ -225,7 +225,7 @@ def _captured(rig, captures, subjects, instants, seed):
     left_out += [f'{take.sequence}: {take.instants} instants in view, fewer than {SHORTEST}' for take in takes if take.instants < SHORTEST]
     takes = _limited(takes, most)
     if missing := [subject for subject in subjects if subject not in {take.subject for take in takes}]: raise ValueError(f'nothing is left of subjects {", ".join(missing)}: {"; ".join(left_out)}')
-    return takes, dict(subjects=list(subjects), instants=sum(t.instants for t in takes), motion='motion capture', files=captures.files, capture=captures.settings, left_out=left_out), dict(
+    return takes, dict(subjects=list(subjects), instants=sum(t.instants for t in takes), motion='motion capture', synthetic='synthetic views of real motion', files=captures.files, capture=captures.settings, left_out=left_out), dict(
         name=f'{rig.name} (synthetic views of real motion)', source=f'motion capture of {captures.folder}, filmed by mvssl.sources.synthetic, rig {rig.name}', licence=captures.licence, hz=captures.hz, stride=captures.stride)
 
 def make_dataset(
@@ -251,7 +251,7 @@ def make_dataset(
     if motion is None: takes, own, about = _procedural(rig, subjects, instants)
     else: takes, own, about = _captured(rig, motion if isinstance(motion, Captures) else read_captures(motion, subjects=subjects), subjects, instants, seed)
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    facts = dict(rig=rig.name, seed=seed, **own, perspective=perspective, clutter=clutter, labels=labels, device=device, synthetic=True, stands_for=rig.stands_for)
+    facts = dict(rig=rig.name, seed=seed, perspective=perspective, clutter=clutter, labels=labels, device=device, synthetic=True, stands_for=rig.stands_for) | own     # captured: synthetic says what is
     if not overwrite and (Path(path)/'dataset.json').exists():
         finished = MultiviewDataset.open(path)
         if (finished.extra, finished.side) == (facts, side): return finished
