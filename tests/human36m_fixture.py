@@ -211,16 +211,16 @@ def _title(action, trial): return f'{SHORT.get(ACTION_NAMES[action - 1], ACTION_
 def _copy(folder, to): shutil.copytree(folder, to, copy_function=os.link, dirs_exist_ok=True) if not to.exists() else None
 
 
-def write_human36m(root, sequences=SEQUENCES, n=42, size=200, seed=0, every=5, room=False, masks=True):
+def write_human36m(root, sequences=SEQUENCES, n=42, size=200, seed=0, every=5, room=False, masks=True, at=(0, 0)):
     """Films N frames of each sequence (subject, number of the action, trial, name) and writes everything as the archives unpack.
 
     SIZE is the width of the pictures, px, where Human3.6M has 1000. People are drawn in every EVERY-th frame only, all frames carry their
-    number as colour and marks on three joints, unless a ROOM is drawn.
+    number as colour and marks on three joints, unless a ROOM is drawn. They stay around AT, mm from the middle of the floor.
     """
     place, lens = camera_numbers(size)
     truth = Truth(root, VIEWS, cameras_of(place, lens, size), place, lens, tuple(sequences))
     for index, (subject, action, trial, name) in enumerate(sequences):
-        points, key, folder = walk(n + 3, seed + index), (subject, _title(action, trial)), root/subject
+        points, key, folder = walk(n + 3, seed + index) + [*at, 0], (subject, _title(action, trial)), root/subject
         truth.joints[key] = points[:n, OF_POINTS]
         written = truth._written(subject, action, trial)
         truth.poses[key], truth.stored[key], truth.lengths[key] = points[:n, :17], written[:, KEPT], [n + 1, n + 3, n + 3, n + 1]

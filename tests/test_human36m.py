@@ -318,6 +318,34 @@ def test_damage_is_told_before_anything_is_written(truth, raw, tmp_path, name):
     assert not (tmp_path/'store').exists() and not (tmp_path/'store.partial').exists()
 
 
+def test_exchanged_videos_are_told_by_what_moves(tmp_path):
+    "Without D2_Positions and masks."
+    truth = write_human36m(tmp_path/'raw', [('S1', 14, 1, 'Walking 1')], n=60, every=3, room=True, masks=False, at=(900, 500))
+    shutil.rmtree(truth.root/'S1'/'MyPoseFeatures'/'D2_Positions')
+    assert make_plan(*read_layout(truth.root)[:2])[1] == []
+    first, third = (truth.video('S1', 'Walking 1', VIEWS[v]) for v in (0, 2))
+    first.rename(tmp_path/'first.mp4')
+    third.rename(first)
+    (tmp_path/'first.mp4').rename(third)
+    with pytest.raises(DatasetError, match='exchanged'): make_plan(*read_layout(truth.root)[:2])
+
+
+def test_archives_beside_extracted_ones(raw):
+    (raw/'Videos_S5.tgz').touch()
+    (raw/'Videos_S9.tgz').touch()
+    assert read_layout(raw)[3] == ['Videos_S5.tgz: not extracted']
+
+
+def test_metadata_above_the_folder(truth, tmp_path):
+    root = truth.as_layout(tmp_path/'fetch', 'extracted')
+    assert read_layout(root/'extracted')[1].path == (root/'metadata.xml').resolve()
+
+
+def test_videos_alone(truth, raw):
+    for folder in raw.glob('S*/MyPoseFeatures'): shutil.rmtree(folder)
+    with pytest.raises(DatasetError, match='D3_Positions: videos without any pose file.*Extract'): read_layout(raw)
+
+
 def test_damaged_masks(truth, raw, tmp_path):
     path = raw/'S1'/'MySegmentsMat'/'ground_truth_bb'/f'TakingPhoto 1.{VIEWS[0]}.mat'
     truncate(path)
@@ -337,6 +365,10 @@ def test_a_video_damaged_inside(truth, raw, tmp_path):
     path.write_bytes(content)
     with pytest.raises(DatasetError) as error: prepare(raw, tmp_path/'store', subjects=['S1'], side=32, **QUICK)
     assert f'TakingPhoto 1.{VIEWS[0]}.mp4' in str(error.value)
+    shutil.rmtree(tmp_path/'store.partial')
+    ds = prepare(raw, tmp_path/'store', subjects=['S1'], side=32, incomplete=True, **QUICK)
+    assert not ds.seen[ds.table.sequence == 'Photo 1'][:, 0].all() and ds.seen[:, 1:].all()
+    assert any(f'S1 Photo 1, {VIEWS[0]}: no picture at' in line for line in compare_with_complete(ds))
 
 
 def test_no_room_on_the_disk(truth, tmp_path, monkeypatch):
