@@ -163,7 +163,14 @@ def make(
         typer.echo(describe(ds))
     typer.echo(f'made: {out}')
 
-# %% ../nbs/42_cli.ipynb #7541f048-1
+# %% ../nbs/42_cli.ipynb #e468350f
+def _looks(text, subjects):
+    "6,49=1 as a number for each subject."
+    pairs = [word.rpartition('=') for word in _names(text)]
+    if wrong := [number for _, _, number in pairs if not number.isdigit()]: raise ValueError(f'--looks must be numbers, or NAME=NUMBER, got {wrong[0]!r}')
+    for_all = [int(number) for name, _, number in pairs if not name]
+    return dict.fromkeys(subjects, for_all[-1] if for_all else 1) | {name: int(number) for name, _, number in pairs if name}
+
 @data.command()
 def mocap(
     folder: Annotated[Path, typer.Argument(help='BVH files: SUBJECT_TRIAL.bvh, or a folder for each subject, or as an index says.', show_default=False)],
@@ -177,6 +184,7 @@ def mocap(
     unit_mm: Annotated[float | None, typer.Option(help='Length of the unit of the files, mm.  [default: found from the length of a leg]', show_default=False)] = None,
     up: Annotated[str | None, typer.Option(help='Vertical axis of the files: x, y, z, -x, -y, -z.  [default: found from head and feet]', show_default=False)] = None,
     names: Annotated[Path | None, typer.Option(help='Which joint is which, for a skeleton of your own: JSON {"LHip": "name in the file", ...}, or CSV with the columns point, joint.', show_default=False)] = None,
+    looks: Annotated[str | None, typer.Option(help='How many people of different looks and sizes do the takes of each subject; they are called 7, 7b, 7c, ...  A number for all, NAME=NUMBER for one: 6,49=1.  [default: 1]', show_default=False)] = None,
     skip: Annotated[int | None, typer.Option(help='Frames to drop at the start of every file.  [default: a T-pose, known by the jump after it]', show_default=False)] = None,
     seed: Annotated[int, typer.Option(help='Of clothes, room, directions and crops: the same seed gives the same bytes.')] = 0,
     perspective: Annotated[bool, typer.Option('--perspective', help='Crops by a camera turned to the person instead of plain ones.')] = False,
@@ -195,17 +203,18 @@ def mocap(
       mvssl data check data/cmu --sheet cmu.png
     """
     from mvssl.sources.mocap import read_captures, read_names
-    from mvssl.sources.synthetic import make_dataset
+    from mvssl.sources.synthetic import make_dataset, with_looks
     with plain_errors():
         chosen = _names(subjects)
         captures = read_captures(folder, hz=hz, subjects=chosen, index=index, unit_mm=unit_mm, up=up, names=read_names(names) if names else None, skip=skip)
-        ds = make_dataset(out, rig=rig, subjects=chosen, instants=instants, side=side, seed=seed, motion=captures, perspective=perspective, clutter=clutter, device=device, workers=workers, overwrite=overwrite,
+        if looks: captures = with_looks(captures, _looks(looks, captures.subjects), seed)
+        ds = make_dataset(out, rig=rig, subjects=None if looks else chosen, instants=instants, side=side, seed=seed, motion=captures, perspective=perspective, clutter=clutter, device=device, workers=workers, overwrite=overwrite,
                           progress=_shows_bar())
         typer.echo(describe(ds))
         for sentence in ds.extra['left_out']: typer.echo(f'left out: {sentence}')
     typer.echo(f'made: {out}')
 
-# %% ../nbs/42_cli.ipynb #7541f048-2
+# %% ../nbs/42_cli.ipynb #7541f048-1
 @data.command()
 def human36m(
     raw: Annotated[Path, typer.Argument(help='Folder of Human3.6M: what the archives were extracted to, or another layout, see below.', show_default=False)],

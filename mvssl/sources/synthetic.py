@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RIGS', 'ORDER', 'HZ', 'STRIDE', 'FLESH_MM', 'PADDING', 'JITTER', 'LICENCE', 'stream', 'Rig', 'rig_named',
            'with_unlabelled', 'Take', 'plan', 'take_motion', 'crop_boxes', 'grid_step_mm', 'Studio', 'in_all_views',
-           'set_down', 'make_dataset', 'specimens']
+           'set_down', 'with_looks', 'make_dataset', 'specimens']
 
 # %% ../../nbs/sources/13_synthetic.ipynb #1221fe53
 from collections.abc import Iterable
@@ -196,6 +196,22 @@ def set_down(
     edges = np.flatnonzero(np.diff(in_all_views(points, rig.cameras), prepend=False, append=False)).reshape(-1, 2)
     first, last = max(edges, key=lambda edge: edge[1] - edge[0], default=(0, 0))
     return replace(take, points=points[first:last].astype(np.float32))
+
+# %% ../../nbs/sources/13_synthetic.ipynb #b415533b
+def with_looks(
+    captures:Captures,
+    looks:dict,             # subject -> how many people do its takes, 1 to 26; one, where it is not named
+    seed:int=0,             # of their sizes
+) -> Captures:
+    "More people who do the same: 7b, 7c, ... beside 7. Ours: not in the paper."
+    if unknown := set(looks) - set(captures.subjects): raise ValueError(f'looks must name captured subjects, {", ".join(captures.subjects)}, got {", ".join(sorted(unknown))}')
+    if wrong := {subject: n for subject, n in looks.items() if not 1 <= n <= 26}: raise ValueError(f'looks must lie in 1 ... 26, got {wrong}')
+    def another(take, letter):
+        stature = 1 + .04*float(np.clip(stream(seed, 'look', take.subject, letter).standard_normal(), -2, 2))
+        return replace(take, subject=f'{take.subject}{letter}', points=take.points*np.float32(stature), proportions=take.proportions.scaled(stature))
+    more = tuple(another(take, chr(ord('a') + i)) for take in captures.takes for i in range(1, looks.get(take.subject, 1)))
+    if clash := {take.subject for take in more} & set(captures.subjects): raise ValueError(f'looks would give a second person the name of a captured one: {", ".join(sorted(clash))}')
+    return replace(captures, takes=captures.takes + more, settings=captures.settings | dict(looks=dict(looks)))
 
 # %% ../../nbs/sources/13_synthetic.ipynb #a7921a38
 LICENCE = 'Made by mvssl from nothing: no person was filmed, use it as you like.'
