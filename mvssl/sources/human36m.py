@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ACTIONS', 'SUBJECTS', 'RATE_HZ', 'KEPT', 'FLESH_MM', 'SHIFTED', 'SHIFT_MM', 'BROKEN', 'CHOICES', 'SLACK',
            'MOVING_FRAMES', 'LICENCE', 'TOTALS', 'read_name', 'trials_of', 'Metadata', 'read_metadata', 'read_cdf',
-           'check_world', 'read_masks', 'joint_boxes', 'Folder', 'look_into', 'read_pickle', 'Sequence', 'downloaded',
-           'fetched', 'toolbox', 'read_layout', 'Wishes', 'Take', 'thinned', 'make_plan', 'Turned', 'Photograph',
-           'Shot', 'film', 'needed_bytes', 'prepare', 'write', 'compare_with_complete']
+           'check_world', 'read_masks', 'joint_boxes', 'Folder', 'look_into', 'read_pickle', 'Sequence', 'read_layout',
+           'Wishes', 'Take', 'thinned', 'make_plan', 'Turned', 'Photograph', 'Shot', 'film', 'needed_bytes', 'prepare',
+           'write', 'compare_with_complete']
 
 # %% ../../nbs/sources/16_human36m.ipynb #922b41a7
 import io
@@ -330,7 +330,7 @@ def _trial(metadata, subject, action, numbers):
     known = metadata.trials.get(subject, {})
     return {number: known[action, number] for number in numbers if (action, number) in known} if known else trials_of(subject, action, numbers)
 
-def downloaded(found, metadata, allow_pickle):
+def _downloaded(found, metadata, allow_pickle):
     "Sequences of the official layout, and notes."
     poses = {key: path for key, path in found.files['poses'].items()} or _from_npz(found, allow_pickle)
     keys = {key[:3] for key in (*poses, *found.files['videos'])}
@@ -357,7 +357,7 @@ def _from_npz(found, allow_pickle):
 # %% ../../nbs/sources/16_human36m.ipynb #c68423ef
 def _to_world(points, camera): return (points - camera.t.numpy()) @ camera.R.numpy()         # rows: R^T (x - t)
 
-def fetched(found, metadata, allow_pickle):
+def _fetched(found, metadata, allow_pickle):
     "Sequences of h36m-fetch's processed/, and notes."
     sequences, variants = [], set()
     for (subject, action, trial), path in sorted(found.annotations.items()):
@@ -398,8 +398,8 @@ def _agree(sequence, at, world, path):
     if away > 5: _fail(path, sequence.title, f'two cameras have poses {away:.0f} mm apart in the world', 'The cameras are in another order, or those of another subject: compare index2id and w0 of metadata.xml')
     sequence.poses[at] = world
 
-# %% ../../nbs/sources/16_human36m.ipynb #d3eb3f5a
-def toolbox(found, metadata, allow_pickle):
+# %% ../../nbs/sources/16_human36m.ipynb #660a819d
+def _toolbox(found, metadata, allow_pickle):
     "Sequences of H36M-Toolbox's pictures and pickles, and notes."
     if not found.images: _fail(found.path, 'images', 'no folder s_01_act_02_subact_01_ca_01 in it', 'Unzip images.zip' if any(path.name == 'images.zip' for path in found.archives) else 'Give the folder above images/ and annot/')
     items = {}
@@ -457,11 +457,11 @@ def read_layout(
     if metadata is None and not is_toolbox: _fail(found.path/'metadata.xml', 'file', 'missing: without it the cameras are not known', _OWN_METADATA)
     metadata = read_metadata(metadata) if metadata else None
     if is_toolbox:
-        sequences, notes, metadata = toolbox(found, metadata, allow_pickle)
+        sequences, notes, metadata = _toolbox(found, metadata, allow_pickle)
         layout = 'H36M-Toolbox'
-    elif found.annotations and not (found.files['poses'] or found.npz): layout, (sequences, notes) = 'h36m-fetch', fetched(found, metadata, allow_pickle)
+    elif found.annotations and not (found.files['poses'] or found.npz): layout, (sequences, notes) = 'h36m-fetch', _fetched(found, metadata, allow_pickle)
     elif not (found.files['poses'] or found.npz): _fail(found.path, 'D3_Positions', 'videos without any pose file', 'Extract Poses_D3_Positions_S1.tgz and the others; D3_Positions_mono are poses of one camera and do not replace them')
-    else: layout, (sequences, notes) = 'downloaded' if found.files['poses'] else 'VideoPose3D', downloaded(found, metadata, allow_pickle)
+    else: layout, (sequences, notes) = 'downloaded' if found.files['poses'] else 'VideoPose3D', _downloaded(found, metadata, allow_pickle)
     if found.unknown: notes.append(f"{len(found.unknown)} files whose name is no sequence: {', '.join(sorted({path.name for path in found.unknown})[:5])}")
     there = {(kind, key[0]) for kind, files in found.files.items() for key in files}
     for path in found.archives:
@@ -591,7 +591,7 @@ def _find_missing(wanted, metadata, defects):
     there = {(s.subject, s.action, s.trial) for s in wanted}
     for subject in sorted({s.subject for s in wanted}, key=SUBJECTS.index):
         for (action, number), trial in sorted(metadata.trials.get(subject, {}).items()):
-            if (subject, action, trial) not in there: defects.add(metadata.path.name, f'{subject} {action} {trial}', f"neither poses nor videos of '{action}{f' {number}' if number else ''}'", 'Extract the archives of this subject again')
+            if (subject, action, trial) not in there and (subject, action, trial) != BROKEN[0]: defects.add(metadata.path.name, f'{subject} {action} {trial}', f"neither poses nor videos of '{action}{f' {number}' if number else ''}'", 'Extract the archives of this subject again')
 
 # %% ../../nbs/sources/16_human36m.ipynb #818aef8c
 MOVING_FRAMES = 750     # of the sequence in which motion is looked for
@@ -648,14 +648,15 @@ def _check_names(sequence, metadata, is_known):
 def _take(s, metadata, wishes, defects, notes):
     "A sequence with its poses and counts; None if it must be left out."
     own = isinstance(s.poses, Path)
+    if s.poses is None and (s.subject, s.action, s.trial) == BROKEN[0]: return notes.append(f'{s.title}: without poses, as in copies that leave it out')
     if s.poses is None: return defects.add(s.title, s.title, f"videos without poses ('{s.name}.cdf')", 'Extract Poses_D3_Positions of this subject')
     poses = read_cdf(s.poses) if own else s.poses
     path = s.poses if own else s.title
     check_world(poses, path)
     camera = metadata.cameras[s.subject]
     n, lengths = len(poses), _lengths(s, metadata, camera, len(poses), wishes, defects, notes)
-    expected = metadata.frames.get(s.subject, {}).get((s.action, s.trial), ((), 0))[1]
-    if s.frames is None and n < expected - SLACK: defects.add(path, s.title, f'{n} poses, {metadata.path.name} has {expected}: cut', _EXTRACT)
+    expected = _expected(s, metadata, lengths)
+    if n < expected - SLACK: defects.add(path, s.title, f'{n} poses, {metadata.path.name} has {expected}: cut', _EXTRACT)
     if not lengths: return defects.add(s.title, s.title, 'poses without pictures', 'Extract the videos of this subject')
     if s.frames is None:
         ends = [length for length in lengths.values() if n - SLACK <= length]
@@ -666,6 +667,12 @@ def _take(s, metadata, wishes, defects, notes):
     if s.frames is not None and len(frames) > 1 and np.diff(frames).max() > wishes.stride: notes.append(f'{s.title}: pictures of {len(s.frames)} frames only, up to {np.diff(frames).max()} apart')
     return Take(s, camera, poses[rows] + shift, frames, rows, shift, lengths,
                 dict(subject=s.subject, sequence=f'{s.action} {s.trial}', name=s.name, poses=int(n), expected=expected or None, instants=len(rows), frames=[lengths.get(view) for view in metadata.views]))
+
+def _expected(s, metadata, lengths):
+    "Poses that metadata.xml announces; 0 where it does not, or does not know these videos either."
+    counts, n = metadata.frames.get(s.subject, {}).get((s.action, s.trial), ((), 0))
+    is_known = any(abs(count - lengths[view]) <= SLACK for view, count in zip(metadata.views, counts) if view in lengths)
+    return n if s.frames is None and is_known else 0
 
 def _lengths(s, metadata, camera, n, wishes, defects, notes):
     "Frames of each view that can be used."
@@ -697,7 +704,11 @@ def _interpolation(side):
 
 class Turned:
     "Crops of one camera turned towards squares. Ours: not in the paper."
-    def __init__(self, camera, squares, side):
+    def __init__(self,
+        camera:Camera,      # of the pictures, one
+        squares,            # px, (n, 4); NaN: none
+        side:int,           # of the crops, px
+    ):
         self.side, known = side, np.isfinite(squares).all(1)
         self.sources, self.around = np.full((len(squares), _NODES**2, 2), np.nan), np.full((len(squares), 4), np.nan)
         edge = np.linspace(-.5, side - .5, _NODES)
