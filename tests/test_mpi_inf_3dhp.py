@@ -1,5 +1,8 @@
 """MPI-INF-3DHP from official files to a store: round trips on invented people, every quirk of the format, and damage."""
 import shutil
+import signal
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -7,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import loadmat, savemat
+from typer.testing import CliRunner
 
 from films import MARKS, find_mark, frame_number, write_film
 from invented_3dhp import LAYOUTS, SIDE, calibration_text, make_rig, shown, write_frames, write_mat, write_sequence, write_test_cameras, write_test_sequence
+from mvssl.cli import app
 from mvssl.dataset import DatasetError, MultiviewDataset, find_problems
 from mvssl.evaluation import auc, pck
 from mvssl.skeleton import JOINTS
@@ -513,3 +518,41 @@ def test_pck_and_auc_by_slow_loops():
     assert joints == 14 and len(curve) == 31
     np.testing.assert_allclose(pck(pred, true).mean(), curve[-1])
     np.testing.assert_allclose(auc(pred, true).mean(), np.mean(curve))
+
+
+# ---- command line ----------------------------------------------------------------------------------------------------
+
+def run(*words):
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    return result.exit_code, result.output
+
+
+def test_from_the_download_to_checked_stores_by_commands(download, test_download, tmp_path):
+    options = ('--side', 32, '--workers', 1)
+    code, said = run('data', 'mpi-inf-3dhp', download[0], '--cameras', '0,2,7', *options, '--take', 1, '--labels', 'univ_annot3', '--out', tmp_path/'3dhp')
+    assert code == 0 and 'labels univ_annot3' in said and 'note: S1 Seq1: 40 annotated frames' in said and (tmp_path/'3dhp-joints.png').stat().st_size > 10_000
+    code, said = run('data', 'mpi-inf-3dhp', test_download[0], '--test-set', *options, '--out', tmp_path/'test', '--sheet', tmp_path/'sheet.jpg')
+    assert code == 0 and 'lacks: absent: TS2' in said and (tmp_path/'sheet.jpg').exists()
+    for name in ('3dhp', 'test'):
+        code, said = run('data', 'check', tmp_path/name)
+        assert code == 0 and 'sound' in said and 'lacks: ' in said
+        assert run('data', 'check', tmp_path/name, '--complete')[0] == 1
+
+
+def test_commands_that_only_look_or_are_refused(download, tmp_path):
+    code, said = run('data', 'mpi-inf-3dhp', download[0], '--check', '--cameras', '0,2')
+    assert code == 0 and '0 of 22 sequences are complete' in said and not list(tmp_path.iterdir())
+    for words, wrong in (((download[0],), '--out must name'), ((download[0], '--out', tmp_path/'no', '--labels', 'annot2'), 'labels must be'), ((download[0], '--out', tmp_path/'no', '--cameras', 'chest'), 'video_4.avi, file: missing'),
+                         ((tmp_path/'nowhere', '--check'), 'does not exist')):
+        code, said = run('data', 'mpi-inf-3dhp', *words)
+        assert code == 1 and wrong in said and not list(tmp_path.iterdir())
+
+
+def test_a_killed_command_goes_on(download, tmp_path, store):
+    "SIGKILL while the second sequence is filmed."
+    command = ['data', 'mpi-inf-3dhp', str(download[0]), '--cameras', '0,2,7', '--workers', '1', '--out', str(tmp_path/'3dhp')]
+    code = 'import os, signal\nfrom mvssl.sources import mpi_inf_3dhp as m\nfilm, n = m.film, []\ndef dies(*args):\n    n.append(1)\n    if len(n) == 5: os.kill(os.getpid(), signal.SIGKILL)\n    return film(*args)\nm.film = dies\nfrom mvssl.cli import main\nmain()'
+    killed = subprocess.run([sys.executable, '-c', code, *command], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL and (tmp_path/'3dhp.partial').is_dir() and not (tmp_path/'3dhp').exists()
+    assert run(*command)[0] == 0
+    assert MultiviewDataset.open(tmp_path/'3dhp').checksum == store.checksum
