@@ -5,6 +5,7 @@ import subprocess
 import sys
 from functools import partial
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -129,6 +130,26 @@ def test_extracted_frames_give_the_same_store(download, tmp_path, store, layout)
     assert abs(ds.frames[:].astype(float) - part.frames[:]).mean() < 3
 
 
+@pytest.mark.parametrize('bframes', [0, 3])
+def test_frames_of_h264_in_avi(tmp_path, bframes):
+    "Where frames are stored in another order than they are shown, and AVI does not say so."
+    folder = tmp_path/'raw'/'S1'/'Seq1'
+    write_sequence(folder, 40, (0,))
+    with av.open(str(folder/'imageSequence'/'video_0.avi'), 'w') as container:
+        stream = container.add_stream('libx264', rate=25)
+        stream.width = stream.height = SIDE
+        stream.pix_fmt, stream.options = 'yuv420p', dict(bf=str(bframes), crf='16')
+        for image in shown(42, 0): container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+        container.mux(stream.encode())
+    ds = prepare(tmp_path/'raw', tmp_path/'store', (0,))
+    assert [frame_number(ds.frames[i, 0]) for i in range(len(ds))] == m.frames_shown(40, 25, 10).tolist()
+
+
+def test_the_numbers_of_cameras_may_be_missing(copy, tmp_path, store):
+    rewrite(copy[0], lambda variables: [variables.pop(name) for name in ('cameras', 'frames')])
+    np.testing.assert_array_equal(prepare(copy[1], tmp_path/'store', CAMERAS, side=32).poses, store.where(action='Seq1').poses)
+
+
 def test_reduced_pictures_bring_reduced_cameras(tmp_path, store):
     half = SIDE//2
     write_sequence(tmp_path/'raw'/'S1'/'Seq1', 40, ())
@@ -235,6 +256,9 @@ def without_univ(variables): del variables['univ_annot3']
 def swapped_cells(variables): variables['annot3'][[0, 2]] = variables['annot3'][[2, 0]]
 def both_swapped(variables):
     for name in ('annot2', 'annot3'): variables[name][[0, 2]] = variables[name][[2, 0]]
+def thinned(variables):
+    for name in ('annot2', 'annot3', 'univ_annot3'): variables[name] = np.array([[cell[::5]] for cell in variables[name][:, 0]] + [None], dtype=object)[:14].reshape(14, 1)
+    variables['frames'] = variables['frames'][::5]
 def one_shorter(variables): variables['annot3'][2, 0] = variables['annot3'][2, 0][:-4]
 
 
@@ -266,6 +290,7 @@ DAMAGES = {     # what is done to a copy of a sequence -> what must be said: fil
     'array for cells': (lambda f: rewrite(f, lambda v: v.update(annot3=np.ones((40, 84)))), ['annot.mat, annot3: no cells']),
     'other joints': (lambda f: rewrite(f, with_50_columns), ['annot.mat, annot3', 'all should be (frames, 84)']),
     'cells of different lengths': (lambda f: rewrite(f, one_shorter), ['annot.mat, annot3', '(36, 84), (40, 84)']),
+    'every fifth row': (lambda f: rewrite(f, thinned), ['annot.mat, frames: do not count 0, 1, 2']),
     'NaN in annot3': (lambda f: rewrite(f, with_nan), ['annot.mat, annot3: 1 numbers are NaN']),
     'poses in metres': (lambda f: rewrite(f, in_metres), ['annot.mat, annot3', 'not in mm', 'multiply its 3D joints by 1000']),
     'annot3 in another order': (lambda f: rewrite(f, swapped_cells), ['annot.mat, camera 0', 'px off annot2', 'in their official order']),

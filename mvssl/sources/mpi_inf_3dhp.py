@@ -17,7 +17,8 @@ import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -134,13 +135,14 @@ _COPY = 'It is truncated or damaged: take it from the archive again'
 def read_mat(
     path,           # .mat file, of any version since 5
     names,          # of the variables wanted
+    optional=(),    # of those that may be missing
 ) -> dict:          # name -> array, or list of arrays for a cell array
     "Variables of a MATLAB file. Ours: not in the paper."
     path = Path(path)
     if not path.is_file(): _fail(path, 'file', 'does not exist', 'Unpack the archive of the annotations there')
     with open(path, 'rb') as file: head = file.read(520)
     if not head: _fail(path, 'file', 'empty', _COPY)
-    try: found, there = (_read_hdf if b'\x89HDF\r\n\x1a\n' in head else _read_mat5)(path, names)
+    try: found, there = (_read_hdf if b'\x89HDF\r\n\x1a\n' in head else _read_mat5)(path, [*names, *optional])
     except Exception as error: _fail(path, 'file', f'cannot be read as a MATLAB file ({type(error).__name__}: {str(error)[:80]})', _COPY)     # scipy and h5py raise a dozen kinds
     if absent := [name for name in names if name not in found]: _fail(path, ', '.join(absent), f"no such variable; there are {', '.join(there) or 'none'}", 'Give the official file')
     return found
@@ -189,8 +191,9 @@ def read_annotations(
     "Joints of a sequence, checked against its cameras. Ours: not in the paper."
     if labels not in LABELS: raise ValueError(f"labels must be {' or '.join(LABELS)}, got {labels!r}")
     path, names = Path(path), ['annot2', 'annot3', *['univ_annot3']*(labels == 'univ_annot3')]
-    found = read_mat(path, [*names, 'cameras'])
-    numbers = [int(c) for c in np.ravel(found['cameras'])]
+    found = read_mat(path, names, ['cameras', 'frames'])
+    numbers = [int(c) for c in np.ravel(found.get('cameras', CAMERAS['all']))]
+    if (np.diff(np.ravel(found.get('frames', 0)).astype(float)) != 1).any(): _fail(path, 'frames', 'do not count 0, 1, 2, ...: rows were left out', 'Give the official annot.mat')
     if absent := [c for c in cameras if c not in numbers]: _fail(path, 'cameras', f"{', '.join(map(str, absent))} not among {', '.join(map(str, numbers))}", 'Give the official annot.mat')
     cells = {name: _cells(path, found, name, len(numbers), 28*(2 if name == 'annot2' else 3)) for name in names}
     if len(set(n_rows := [len(cell[0]) for cell in cells.values()])) > 1: _fail(path, ', '.join(names), f'{n_rows} rows', 'Give the official annot.mat')
@@ -296,7 +299,8 @@ def _opened(found):
     "Source of pictures, and width and height of them."
     if isinstance(found, Path):
         video = probe(found)
-        return video, video.size
+        positions = [position for position, _ in islice(decode(video, np.arange(len(video))), 24)]
+        return video if positions == sorted(positions) else replace(video, stamps=None), video.size     # AVI numbers frames as they are stored: then they are counted as they are shown
     try:
         with Image.open(found.path) as image: return found, image.size
     except OSError as error: _fail(found.path, 'file', f'cannot be read as a picture ({error})', 'Extract the frames again')
