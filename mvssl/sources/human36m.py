@@ -148,7 +148,8 @@ def read_cdf(
     dims:int=3,         # 3: positions in space, 2: in a picture
 ) -> np.ndarray:        # the 17 joints, (n, 17, dims) float64
     "Joints of a Human3.6M pose file. Ours: not in the paper."
-    import cdflib
+    try: import cdflib
+    except ModuleNotFoundError: _fail(path, 'cdflib', 'is not installed', "Install what reading datasets needs: pip install 'mvssl[data]'")
     path = Path(path)
     if not path.is_file(): _fail(path, 'file', 'does not exist', 'Extract the archive it belongs to')
     try:
@@ -607,10 +608,12 @@ def _seen_at(sequence, view, rows):
     return (boxes[:, :2] + boxes[:, 2:])/2
 
 def _moving_at(path, rows):
-    "Middle of what moves in a video, px, (n, 2); NaN where nothing does, or everything."
-    video = probe(path)
-    step = max(1, round(max(video.size)/240))
-    small = {i: picture.luma(step).copy() for i, picture in decode(video, rows[rows < len(video)])}
+    "Middle of what moves in a video, px, (n, 2); NaN where nothing does, or everything, or the video is damaged."
+    try:
+        video = probe(path)
+        step = max(1, round(max(video.size)/240))
+        small = {i: picture.luma(step).copy() for i, picture in decode(video, rows[rows < len(video)])}
+    except DatasetError: small = {}         # said elsewhere
     if len(small) < 5: return np.full((len(rows), 2), np.nan)
     background = median_background(np.stack(list(small.values())))
     boxes = np.array([moving_box(small[i], background, video.size) if i in small else np.full(4, np.nan) for i in rows.tolist()])
