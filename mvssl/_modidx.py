@@ -1027,6 +1027,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                                                                            'mvssl/sources/mpi_inf_3dhp.py'),
                                             'mvssl.sources.mpi_inf_3dhp._check_room': ( 'sources/mpi_inf_3dhp.html#_check_room',
                                                                                         'mvssl/sources/mpi_inf_3dhp.py'),
+                                            'mvssl.sources.mpi_inf_3dhp._check_sheet': ( 'sources/mpi_inf_3dhp.html#_check_sheet',
+                                                                                         'mvssl/sources/mpi_inf_3dhp.py'),
                                             'mvssl.sources.mpi_inf_3dhp._check_unit': ( 'sources/mpi_inf_3dhp.html#_check_unit',
                                                                                         'mvssl/sources/mpi_inf_3dhp.py'),
                                             'mvssl.sources.mpi_inf_3dhp._chosen': ( 'sources/mpi_inf_3dhp.html#_chosen',

@@ -318,7 +318,7 @@ def mpi_inf_3dhp(
     from mvssl.sources.mpi_inf_3dhp import compare_with_complete, prepare, prepare_test_set, survey
     with plain_errors():
         if check:
-            table = survey(raw, cameras)
+            table = survey(raw, cameras, progress=_shows_bar())
             typer.echo(table.to_string(index=False, max_colwidth=90))
             bad = int((table['problem'] != '').sum())
             typer.echo(f"{len(table) - bad} of {len(table)} sequences are complete")
