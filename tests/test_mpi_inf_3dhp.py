@@ -369,6 +369,12 @@ def test_options_are_checked(download, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('sheet, words', [('sheet.doc', 'no kind of picture'), ('nowhere/sheet.png', 'there is no folder')])
+def test_a_sheet_that_cannot_be_written_is_told_at_once(download, tmp_path, sheet, words):
+    with pytest.raises(DatasetError, match=words): prepare(download[0], tmp_path/'store', CAMERAS, sheet=tmp_path/sheet)
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_room_is_told_before_anything_is_written(download, tmp_path, monkeypatch):
     monkeypatch.setattr(m.shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**5))
     with pytest.raises(DatasetError, match='are needed, 0.00 GB are free.*--hz'): prepare(download[0], tmp_path/'store', CAMERAS)

@@ -547,6 +547,11 @@ def _check_room(out, takes, n_views, side):
     needed, free = n_views*side*side*3*(sum(lengths) + 2*max(lengths)) + 10**6, shutil.disk_usage(place).free
     if needed > free: _fail(out.name, 'disk', f'{needed/1e9:.2f} GB are needed, {free/1e9:.2f} GB are free', f'Make room on the disk of {place}, or ask for fewer instants (--hz), cameras (--cameras) or smaller crops (--side)')
 
+def _check_sheet(path):
+    "Refuses now what could not be written at the end."
+    if path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.pdf', '.svg'): _fail(path, '--sheet', 'no kind of picture', 'Name a file that ends in .png, .jpg or .pdf')
+    if not path.absolute().parent.is_dir(): _fail(path, '--sheet', f'there is no folder {path.parent}', 'Make it, or name a file in another folder')
+
 def _n_read(take): return sum(0 if source is None else len(source) if isinstance(source, Video) else len(take.frames) for source in take.sources)
 
 def _shots(takes, is_done, side, perspective, scratch):
@@ -595,6 +600,7 @@ def _write(out, takes, facts, perspective, workers, sheet, overwrite, progress):
     "The store of planned takes; opens one that is there already."
     out, side, workers = Path(out).absolute(), facts['side'], workers or _cores()
     if not 16 <= side <= 1024: raise ValueError(f'side must lie in [16, 1024], got {side}')
+    if sheet and sheet is not True: _check_sheet(Path(sheet))
     if not overwrite and (out/'dataset.json').exists():
         finished = MultiviewDataset.open(out)
         if all(getattr(finished, key) == value for key, value in facts.items()): return finished
@@ -839,15 +845,15 @@ def prepare_test_set(
 def survey(
     raw,                    # folder that was unpacked
     cameras='vnect',        # chest, vnect, relevant, ceiling, all, or numbers
+    progress:bool=False,
 ) -> pd.DataFrame:          # a row for each sequence of a complete copy
-    "What of MPI-INF-3DHP is there, beside what a complete copy has; no frame is decoded. Ours: not in the paper."
-    cameras, rows = cameras_named(cameras), []
-    at = {}
+    "What of MPI-INF-3DHP is there, beside what a complete copy has; videos are read, not decoded. Ours: not in the paper."
+    cameras, rows, at = cameras_named(cameras), [], {}
     for pattern in ('S*/Seq*', 'TS*'):
         try: at |= {(folder.parent.name, folder.name) if '/' in pattern else (folder.name, ''): folder for folder in find_folders(raw, pattern)}
         except DatasetError:
             if not Path(raw).is_dir(): raise
-    for key, (official, _) in SEQUENCES.items(): rows.append(dict(subject=key[0], sequence=key[1], complete=official) | _surveyed(at.get(key), cameras, key, official))
+    for key, (official, _) in tqdm(SEQUENCES.items(), desc='looking', disable=not progress, leave=False): rows.append(dict(subject=key[0], sequence=key[1], complete=official) | _surveyed(at.get(key), cameras, key, official))
     for subject, (official, valid) in TEST_SEQUENCES.items(): rows.append(dict(subject=subject, sequence='', complete=official) | _surveyed_test(at.get((subject, '')), official, valid))
     return pd.DataFrame(rows)
 
@@ -860,7 +866,7 @@ def _surveyed(folder, cameras, key, official):
     if absent := [c for c in cameras if c not in found]: problems.append(f"no video of camera {', '.join(map(str, absent))}" + (f' ({packed.name} is not unpacked)' if (packed := _packed(folder/"imageSequence", folder)) else ''))
     for c in cameras:
         if c not in found: continue
-        try: n = len(_opened(found[c])[0])
+        try: n = len(probe(found[c]) if isinstance(found[c], Path) else found[c])
         except DatasetError as error: problems += [f'video {c}: {problem.what}' for problem in error.problems]
         else:
             if n < SHORT.get((*key, c), official) - TOLERATED: problems.append(f'video {c} has {n} frames')
