@@ -356,6 +356,13 @@ def test_frames_left_out_on_purpose(tmp_path):
     assert len(ds) == 6 and ds.seen.all()
 
 
+@pytest.mark.parametrize('name, version', [('scipy.io', 5), ('h5py', 7.3)])
+def test_a_missing_reader_is_named(tmp_path, monkeypatch, name, version):
+    write_mat(tmp_path/'annot.mat', dict(frames=np.arange(3)[None]), version)
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(DatasetError, match=f"{name.partition('.')[0]}.*is not installed.*mvssl\\[data"): m.read_mat(tmp_path/'annot.mat', ['frames'])
+
+
 def test_no_download_at_all(tmp_path):
     for make, words in ((lambda raw: None, 'does not exist'), (lambda raw: raw.mkdir(), r'no S\*/Seq\* in it'), (lambda raw: (raw/'mpi_inf_3dhp.zip').write_bytes(b'PK'), 'mpi_inf_3dhp.zip, archive: not unpacked')):
         make(tmp_path/'raw')

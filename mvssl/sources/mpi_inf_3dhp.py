@@ -143,6 +143,7 @@ def read_mat(
     with open(path, 'rb') as file: head = file.read(520)
     if not head: _fail(path, 'file', 'empty', _COPY)
     try: found, there = (_read_hdf if b'\x89HDF\r\n\x1a\n' in head else _read_mat5)(path, [*names, *optional])
+    except ModuleNotFoundError as error: _fail(path, error.name, 'is not installed', "Install what reading datasets needs: pip install 'mvssl[data]'")
     except Exception as error: _fail(path, 'file', f'cannot be read as a MATLAB file ({type(error).__name__}: {str(error)[:80]})', _COPY)     # scipy and h5py raise a dozen kinds
     if absent := [name for name in names if name not in found]: _fail(path, ', '.join(absent), f"no such variable; there are {', '.join(there) or 'none'}", 'Give the official file')
     return found
