@@ -154,7 +154,7 @@ def retrieval_figure(
         for q in range(len(block['queries'])): _draw_column(ax, block, q, x + q*side, side - rest, rows, line)
         x = end + rest
     for data, (start, end) in span.items():
-        ax.text((start + end)/2, .08, data, ha='center', va='center', fontsize=8, fontweight='bold')
+        ax.text((start + end)/2, .08, data, ha='center', va='center', fontsize=min(8, 100*(end - start)/len(data)), fontweight='bold')     # 100: what fits
         ax.plot([start, end], [.185, .185], color='.2', lw=.6)
     return fig
 
