@@ -7,6 +7,7 @@ square; `ratio` is how many times longer that takes than `cut_planes`. `cut` alo
 """
 import argparse
 import time
+from functools import partial
 
 import av
 import numpy as np
@@ -54,7 +55,7 @@ def main():
     rgb, (y, u, v) = video.to_ndarray(format='rgb24'), planes(video)
     print('side  whole frame ms   cut ms   cut_planes ms   ratio')
     for side in args.sides:
-        whole, part, own = (milliseconds(job, args.repeats) for job in (lambda: whole_frame(video, box, side), lambda: cut(rgb, box, side), lambda: cut_planes(y, u, v, box, side)))
+        whole, part, own = (milliseconds(job, args.repeats) for job in (partial(whole_frame, video, box, side), partial(cut, rgb, box, side), partial(cut_planes, y, u, v, box, side)))
         print(f'{side:4}  {whole:14.2f}  {part:7.2f}  {own:14.2f}  {whole/own:6.1f}', flush=True)
     small = reduced(y)
     background = median_background(np.stack([small]*5))

@@ -121,7 +121,8 @@ def refused(*args, field='', **kwargs):
 FILES = [('a.mp4', 'libx264', {}), ('b.mkv', 'libx264', {}), ('c.mov', 'libx265', dict(options={'crf': '8', 'x265-params': 'log-level=none'})),
          ('d.webm', 'libvpx-vp9', {}), ('e.avi', 'mpeg4', {}), ('f.mkv', 'ffv1', {}), ('g.avi', 'mjpeg', dict(pix_fmt='yuvj420p')),
          ('h.mp4', 'libx264', dict(pix_fmt='yuv444p')), ('i.mp4', 'libx264', dict(pix_fmt='yuv420p10le')), ('j.mkv', 'ffv1', dict(pix_fmt='gray')),
-         ('k.mp4', 'libx264', dict(sound=True)), ('l.h264', 'libx264', {}), ('m.ts', 'libx264', {}), ('n.mkv', 'ffv1', dict(pix_fmt='bgr0')), ('o.mp4', 'libx264', dict(size=(162, 122)))]
+         ('k.mp4', 'libx264', dict(sound=True)), ('l.h264', 'libx264', {}), ('m.ts', 'libx264', {}), ('n.mkv', 'ffv1', dict(pix_fmt='bgr0')), ('o.mp4', 'libx264', dict(size=(162, 122))),
+         ('p.avi', 'libx264', {})]    # frames stored in another order than they are shown
 
 
 @pytest.mark.parametrize('name, codec, options', FILES, ids=[name for name, *_ in FILES])

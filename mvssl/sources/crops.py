@@ -384,7 +384,7 @@ def steady_squares(
     half = np.maximum(centre - filled[:, :2], filled[:, 2:] - centre).max(1, keepdims=True)
     half = _smooth(np.nanmax(_windows(half, round(side_s*hz/2)), axis=-1), side_s*hz)
     half = np.maximum(padding*half, least_px/2)
-    if (typical := 2*float(np.median(half))) < crop_side: warnings.warn(f'the person fills squares of {typical:.0f} px, crops of {crop_side} px are enlarged: side={2**int(np.log2(typical))} loses nothing')
+    if (typical := 2*float(np.median(half))) < crop_side: warnings.warn(f'the person fills squares of {typical:.0f} px, crops of {crop_side} px are enlarged: side={2**int(np.log2(typical))} loses nothing', stacklevel=2)
     return np.concatenate([centre - half, centre + half], axis=1)
 
 # %% ../../nbs/sources/15_crops.ipynb #c8b2cae7

@@ -17,8 +17,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -300,8 +299,7 @@ def _opened(found):
     "Source of pictures, and width and height of them."
     if isinstance(found, Path):
         video = probe(found)
-        positions = [position for position, _ in islice(decode(video, np.arange(len(video))), 24)]
-        return video if positions == sorted(positions) else replace(video, stamps=None), video.size     # AVI numbers frames as they are stored: then they are counted as they are shown
+        return video, video.size
     try:
         with Image.open(found.path) as image: return found, image.size
     except OSError as error: _fail(found.path, 'file', f'cannot be read as a picture ({error})', 'Extract the frames again')

@@ -100,7 +100,8 @@ def probe(
         stamps = [stamp for stamp, is_dropped, _ in packets if not is_dropped]
         keys = tuple(stamp for stamp, is_dropped, is_key in packets if is_key and not is_dropped)
         if len(stamps) < 2: _fail(path, 'frames', f'{len(stamps)} of them', 'Give a video; photographs are no sequence')
-        if None in stamps: stamps, times_s = None, np.arange(len(stamps))/float(stream.guessed_rate or 25)
+        is_as_stored = container.format.name == 'avi' and stream.codec_context.has_b_frames    # AVI stamps frames in the order in which they are stored
+        if None in stamps or is_as_stored: stamps, times_s = None, np.arange(len(stamps))/float(stream.guessed_rate or 25)
         else:
             stamps = np.unique(stamps)
             times_s = (stamps - stamps[0])*float(stream.time_base)
