@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SEQUENCES', 'SHORT', 'TEST_SEQUENCES', 'ACTIVITIES', 'TEST_HZ', 'CAMERAS', 'NAMES', 'FROM_28', 'FROM_17', 'SKELETON',
-           'TO_Z_UP', 'LABELS', 'OFF_PICTURE', 'OFF_MM', 'IN_PICTURE', 'FLESH_MM', 'TOLERATED', 'LICENCE',
-           'OFF_TEST_PICTURE', 'cameras_named', 'to_world', 'Calibration', 'read_calibration', 'read_mat',
-           'Annotations', 'read_annotations', 'Photos', 'find_pictures', 'Photo', 'pictures', 'is_flash',
-           'frames_shown', 'joint_boxes', 'turned_crop', 'Take', 'find_folders', 'plan_sequence', 'Shot', 'film',
-           'joints_in_crops', 'draw_joints', 'prepare', 'read_test_camera', 'plan_test_sequence', 'prepare_test_set',
-           'survey', 'compare_with_complete']
+           'TO_Z_UP', 'LABELS', 'OFF_PICTURE', 'OFF_MM', 'IN_PICTURE', 'TOLERATED', 'LICENCE', 'OFF_TEST_PICTURE',
+           'cameras_named', 'to_world', 'Calibration', 'read_calibration', 'read_mat', 'Annotations',
+           'read_annotations', 'Photos', 'find_pictures', 'Photo', 'pictures', 'is_flash', 'frames_shown',
+           'joint_boxes', 'turned_crop', 'Take', 'find_folders', 'plan_sequence', 'Shot', 'film', 'joints_in_crops',
+           'draw_joints', 'prepare', 'read_test_camera', 'plan_test_sequence', 'prepare_test_set', 'survey',
+           'compare_with_complete']
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #ce7d6475
 import os
@@ -25,13 +25,11 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, Problem
+from ..dataset import DatasetError, DatasetWriter, MultiviewDataset
 from ..skeleton import BONES, LEFT, RIGHT
 from .crops import cut, steady_squares
-from .videos import Video, decode, in_parallel, probe
-
-# %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #dba6d851
-def _fail(file, field, what, remedy): raise DatasetError(Problem(str(file), field, what, remedy)) from None
+from .synthetic import FLESH_MM
+from .videos import Video, check_room, cores, decode, fail, in_parallel, needed_bytes, probe
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #6ee14ebc
 _FRAMES = {'S1': ((6416, 25), (12430, 50)), 'S2': ((6502, 25), (6081, 25)), 'S3': ((12488, 50), (12283, 50)), 'S4': ((6171, 25), (6675, 25)),
@@ -88,7 +86,7 @@ class Calibration:
     def of(self, cameras):
         "Rows of cameras; refuses one that is not there."
         if absent := [c for c in cameras if c not in self.numbers]:
-            _fail(self.path, f"name {', '.join(map(str, absent))}", f"no such camera, only {', '.join(map(str, self.numbers))}", 'Take camera.calibration from the archive again, or leave that camera out (--cameras)')
+            fail(self.path, f"name {', '.join(map(str, absent))}", f"no such camera, only {', '.join(map(str, self.numbers))}", 'Take camera.calibration from the archive again, or leave that camera out (--cameras)')
         return [self.numbers.index(c) for c in cameras]
 
 _AGAIN = 'Take it from the archive again'
@@ -96,7 +94,7 @@ _AGAIN = 'Take it from the archive again'
 def _line_numbers(path, line, words, n):
     "The N numbers of a line."
     values = pd.to_numeric(pd.Series(words[1:], dtype=object), errors='coerce').to_numpy(float)
-    if len(values) != n or not np.isfinite(values).all(): _fail(path, f'line {line}, {words[0]}', f'{np.isfinite(values).sum()} numbers in {len(values)} words, {n} are needed', _AGAIN)
+    if len(values) != n or not np.isfinite(values).all(): fail(path, f'line {line}, {words[0]}', f'{np.isfinite(values).sum()} numbers in {len(values)} words, {n} are needed', _AGAIN)
     return values
 
 _FIELDS = dict(size=2, intrinsic=16, extrinsic=16)
@@ -106,26 +104,26 @@ def read_calibration(
 ) -> Calibration:
     "Cameras of a sequence. Ours: not in the paper."
     path, found = Path(path), {}
-    if not path.is_file(): _fail(path, 'file', 'does not exist', 'It lies in every Seq folder of the download: copy it there; without it there are neither world poses nor cameras')
+    if not path.is_file(): fail(path, 'file', 'does not exist', 'It lies in every Seq folder of the download: copy it there; without it there are neither world poses nor cameras')
     lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
-    if not lines or not lines[0].startswith('Skeletool Camera Calibration File'): _fail(path, 'line 1', f'{lines[0][:40] if lines else ""!r}, not "Skeletool Camera Calibration File V1.0"', _AGAIN)
+    if not lines or not lines[0].startswith('Skeletool Camera Calibration File'): fail(path, 'line 1', f'{lines[0][:40] if lines else ""!r}, not "Skeletool Camera Calibration File V1.0"', _AGAIN)
     for at, line in enumerate(lines[1:], start=2):
         words = line.split()
         if words[:1] == ['name']:
-            if len(words) != 2 or not words[1].isdigit() or int(words[1]) in found: _fail(path, f'line {at}, name', f'{line.strip()!r}: not one number, or a second time', _AGAIN)
+            if len(words) != 2 or not words[1].isdigit() or int(words[1]) in found: fail(path, f'line {at}, name', f'{line.strip()!r}: not one number, or a second time', _AGAIN)
             found[int(words[1])] = fields = {}
         elif words and words[0] in _FIELDS and found: fields[words[0]] = _line_numbers(path, at, words, _FIELDS[words[0]])
     for number, fields in found.items():
-        if absent := [name for name in _FIELDS if name not in fields]: _fail(path, f"name {number}, {', '.join(absent)}", 'missing', _AGAIN)
-    if not found: _fail(path, 'name', 'no camera in it', _AGAIN)
+        if absent := [name for name in _FIELDS if name not in fields]: fail(path, f"name {number}, {', '.join(absent)}", 'missing', _AGAIN)
+    if not found: fail(path, 'name', 'no camera in it', _AGAIN)
     return _as_calibration(path, found)
 
 def _as_calibration(path, found):
     "Matrices from the numbers of each camera; refuses what is no camera."
     K, E = (np.stack([fields[name].reshape(4, 4) for fields in found.values()]) for name in ('intrinsic', 'extrinsic'))
     for number, k, e in zip(found, K, E):
-        if not (k[0, 0] > 0 and k[1, 1] > 0 and k[2, 2] == 1): _fail(path, f'name {number}, intrinsic', f'{k[:3, :3].tolist()} is no camera matrix', _AGAIN)
-        if abs(e[:3, :3] @ e[:3, :3].T - np.eye(3)).max() > 1e-3 or np.linalg.det(e[:3, :3]) < 0: _fail(path, f'name {number}, extrinsic', f'{e[:3, :3].round(3).tolist()} is no rotation', _AGAIN)
+        if not (k[0, 0] > 0 and k[1, 1] > 0 and k[2, 2] == 1): fail(path, f'name {number}, intrinsic', f'{k[:3, :3].tolist()} is no camera matrix', _AGAIN)
+        if abs(e[:3, :3] @ e[:3, :3].T - np.eye(3)).max() > 1e-3 or np.linalg.det(e[:3, :3]) < 0: fail(path, f'name {number}, extrinsic', f'{e[:3, :3].round(3).tolist()} is no rotation', _AGAIN)
     return Calibration(path, tuple(found), K[:, :3, :3], E[:, :3, :3] @ TO_Z_UP.T, E[:, :3, 3], np.stack([fields['size'] for fields in found.values()]).astype(int))
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #0d2bffd9
@@ -138,13 +136,13 @@ def read_mat(
 ) -> dict:          # name -> array, or list of arrays for a cell array
     "Variables of a MATLAB file. Ours: not in the paper."
     path = Path(path)
-    if not path.is_file(): _fail(path, 'file', 'does not exist', 'Unpack the archive of the annotations there')
+    if not path.is_file(): fail(path, 'file', 'does not exist', 'Unpack the archive of the annotations there')
     with open(path, 'rb') as file: head = file.read(520)
-    if not head: _fail(path, 'file', 'empty', _COPY)
+    if not head: fail(path, 'file', 'empty', _COPY)
     try: found, there = (_read_hdf if b'\x89HDF\r\n\x1a\n' in head else _read_mat5)(path, [*names, *optional])
-    except ModuleNotFoundError as error: _fail(path, error.name, 'is not installed', "Install what reading datasets needs: pip install 'mvssl[data]'")
-    except Exception as error: _fail(path, 'file', f'cannot be read as a MATLAB file ({type(error).__name__}: {str(error)[:80]})', _COPY)     # scipy and h5py raise a dozen kinds
-    if absent := [name for name in names if name not in found]: _fail(path, ', '.join(absent), f"no such variable; there are {', '.join(there) or 'none'}", 'Give the official file')
+    except ModuleNotFoundError as error: fail(path, error.name, 'is not installed', "Install what reading datasets needs: pip install 'mvssl[data]'")
+    except Exception as error: fail(path, 'file', f'cannot be read as a MATLAB file ({type(error).__name__}: {str(error)[:80]})', _COPY)     # scipy and h5py raise a dozen kinds
+    if absent := [name for name in names if name not in found]: fail(path, ', '.join(absent), f"no such variable; there are {', '.join(there) or 'none'}", 'Give the official file')
     return found
 
 def _read_mat5(path, names):
@@ -176,9 +174,9 @@ class Annotations:
 def _cells(path, found, name, n_cameras, width):
     "A cell array, one (F, width) for each camera."
     cells = found[name]
-    if not isinstance(cells, list) or len(cells) < n_cameras: _fail(path, name, f'{len(cells) if isinstance(cells, list) else "no"} cells, one for each of {n_cameras} cameras is needed', 'Give the official annot.mat')
+    if not isinstance(cells, list) or len(cells) < n_cameras: fail(path, name, f'{len(cells) if isinstance(cells, list) else "no"} cells, one for each of {n_cameras} cameras is needed', 'Give the official annot.mat')
     shapes = {np.shape(cell) for cell in cells}
-    if len(shapes) > 1 or len(shape := shapes.pop()) != 2 or shape[1] != width or not shape[0]: _fail(path, name, f"cells of {', '.join(map(str, sorted(shapes) or [shape]))}, all should be (frames, {width})", 'Give the official annot.mat')
+    if len(shapes) > 1 or len(shape := shapes.pop()) != 2 or shape[1] != width or not shape[0]: fail(path, name, f"cells of {', '.join(map(str, sorted(shapes) or [shape]))}, all should be (frames, {width})", 'Give the official annot.mat')
     return cells
 
 def read_annotations(
@@ -193,10 +191,10 @@ def read_annotations(
     path, names = Path(path), ['annot2', 'annot3', *['univ_annot3']*(labels == 'univ_annot3')]
     found = read_mat(path, names, ['cameras', 'frames'])
     numbers = [int(c) for c in np.ravel(found.get('cameras', CAMERAS['all']))]
-    if (np.diff(np.ravel(found.get('frames', 0)).astype(float)) != 1).any(): _fail(path, 'frames', 'do not count 0, 1, 2, ...: rows were left out', 'Give the official annot.mat')
-    if absent := [c for c in cameras if c not in numbers]: _fail(path, 'cameras', f"{', '.join(map(str, absent))} not among {', '.join(map(str, numbers))}", 'Give the official annot.mat')
+    if (np.diff(np.ravel(found.get('frames', 0)).astype(float)) != 1).any(): fail(path, 'frames', 'do not count 0, 1, 2, ...: rows were left out', 'Give the official annot.mat')
+    if absent := [c for c in cameras if c not in numbers]: fail(path, 'cameras', f"{', '.join(map(str, absent))} not among {', '.join(map(str, numbers))}", 'Give the official annot.mat')
     cells = {name: _cells(path, found, name, len(numbers), 28*(2 if name == 'annot2' else 3)) for name in names}
-    if len(set(n_rows := [len(cell[0]) for cell in cells.values()])) > 1: _fail(path, ', '.join(names), f'{n_rows} rows', 'Give the official annot.mat')
+    if len(set(n_rows := [len(cell[0]) for cell in cells.values()])) > 1: fail(path, ', '.join(names), f'{n_rows} rows', 'Give the official annot.mat')
     rows, first = rows(n_rows[0]), numbers[0]
     def joints(name, camera, n): return _finite(path, name, cells[name][numbers.index(camera)][rows].reshape(-1, 28, n).astype(float))
     looked_at = (first, *(c for c in cameras if c != first))     # the labels are the same for any choice of cameras: those of the first in the file
@@ -208,13 +206,13 @@ def read_annotations(
     return Annotations(path, tuple(cameras), n_rows[0], pixels[at], points[at], to_world(own, calibration.R[row], calibration.t[row]))
 
 def _finite(path, field, values):
-    if not np.isfinite(values).all(): _fail(path, field, f'{(~np.isfinite(values)).sum()} numbers are NaN or infinite', 'Give the official file')
+    if not np.isfinite(values).all(): fail(path, field, f'{(~np.isfinite(values)).sum()} numbers are NaN or infinite', 'Give the official file')
     return values
 
 def _check_unit(path, field, points):
     "Refuses people who are no people in mm."
     size = float(np.median(np.linalg.norm(np.ptp(points, axis=-2), axis=-1)))
-    if not 400 < size < 4000: _fail(path, field, f'a person of {size:.3g} from corner to corner, not in mm', 'Give the official file' + (', or multiply its 3D joints by 1000: they are in metres' if .4 < size < 4 else ''))
+    if not 400 < size < 4000: fail(path, field, f'a person of {size:.3g} from corner to corner, not in mm', 'Give the official file' + (', or multiply its 3D joints by 1000: they are in metres' if .4 < size < 4 else ''))
 
 def _projected(points, K):
     "Camera axes to px, (C, F, J, 2)."
@@ -227,12 +225,12 @@ def _check_cameras(path, calibration, cameras, pixels, points):
     is_off = ~(off_px < OFF_PICTURE*calibration.size[at, 0])
     if is_off.any():
         worst = int(np.flatnonzero(is_off)[np.nan_to_num(off_px[is_off], nan=np.inf).argmax()])
-        _fail(path, f'camera {cameras[worst]}', f'annot3 lies {off_px[worst]:.0f} px off annot2 by the intrinsics in {calibration.path.name} (median)', 'Take annot.mat and camera.calibration of the same sequence, cameras in their official order')
+        fail(path, f'camera {cameras[worst]}', f'annot3 lies {off_px[worst]:.0f} px off annot2 by the intrinsics in {calibration.path.name} (median)', 'Take annot.mat and camera.calibration of the same sequence, cameras in their official order')
     world = np.stack([to_world(points[c][some], calibration.R[row], calibration.t[row]) for c, row in enumerate(at)])
     off_mm = np.median(np.linalg.norm(world - np.median(world, axis=0), axis=-1), axis=(1, 2))
     if not (off_mm < OFF_MM).all():
         wrong = ', '.join(str(c) for c, off in zip(cameras, off_mm) if not off < OFF_MM)
-        _fail(path, f'camera {wrong}', f'its person stands {off_mm.max():.0f} mm away from that of the other cameras (median), by the extrinsics in {calibration.path.name}',
+        fail(path, f'camera {wrong}', f'its person stands {off_mm.max():.0f} mm away from that of the other cameras (median), by the extrinsics in {calibration.path.name}',
               'Take annot.mat and camera.calibration of the same sequence, cameras in their official order; translations are in mm')
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #bc1c1c53
@@ -302,7 +300,7 @@ def _opened(found):
         return video, video.size
     try:
         with Image.open(found.path) as image: return found, image.size
-    except OSError as error: _fail(found.path, 'file', f'cannot be read as a picture ({error})', 'Extract the frames again')
+    except OSError as error: fail(found.path, 'file', f'cannot be read as a picture ({error})', 'Extract the frames again')
 
 def pictures(
     source,                     # Video or Photos
@@ -340,8 +338,6 @@ def frames_shown(
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #1c4f2981
 IN_PICTURE = .5         # share of the joints
-FLESH_MM = 120.         # how far a body reaches around its joints
-
 def joint_boxes(
     pixels,             # joints in the picture, px, (n, J, 2)
     depth,              # of the joints before the camera, mm, (n, J)
@@ -425,22 +421,22 @@ def find_folders(
 ) -> list:          # of folders
     "Folders of sequences in a download. Ours: not in the paper."
     raw, natural = Path(raw), lambda path: [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', str(path))]
-    if not raw.is_dir(): _fail(raw, 'folder', 'does not exist', 'Give the folder into which MPI-INF-3DHP was unpacked')
+    if not raw.is_dir(): fail(raw, 'folder', 'does not exist', 'Give the folder into which MPI-INF-3DHP was unpacked')
     exact = re.compile(r'S\d+/Seq\d+' if '/' in pattern else r'TS\d+')
     for root in (raw, *sorted(path for path in raw.iterdir() if path.is_dir())):
         if found := sorted((path for path in root.glob(pattern) if path.is_dir() and exact.fullmatch(path.relative_to(root).as_posix())), key=natural): return found
     packed = _packed(raw, *raw.glob('S*'))
-    if packed: _fail(packed, 'archive', f'not unpacked, and no folder {pattern} beside it', f'Unpack it:  {_unpack(packed)}')
-    _fail(raw, 'folder', f'no {pattern} in it, nor one level below', 'Give the folder that holds ' + ('S1, S2, ... as the official script leaves them' if '/' in pattern else 'TS1 to TS6'))
+    if packed: fail(packed, 'archive', f'not unpacked, and no folder {pattern} beside it', f'Unpack it:  {_unpack(packed)}')
+    fail(raw, 'folder', f'no {pattern} in it, nor one level below', 'Give the folder that holds ' + ('S1, S2, ... as the official script leaves them' if '/' in pattern else 'TS1 to TS6'))
 
 def _unpack(path): return f'unzip {path.name} -d {path.parent.name}' if path.suffix == '.zip' else f'tar -xf {path.name} -C {path.parent.name}'
 
 def _missing_cameras(folder, absent):
     "Says of cameras without pictures why, and what to do."
     packed = _packed(folder/'imageSequence', folder)
-    if packed: _fail(packed, 'archive', f"not unpacked: no video_{', video_'.join(map(str, absent))} beside it", f'Unpack it:  {_unpack(packed)}')
+    if packed: fail(packed, 'archive', f"not unpacked: no video_{', video_'.join(map(str, absent))} beside it", f'Unpack it:  {_unpack(packed)}')
     group = next((name for name in ('vnect', 'ceiling') if set(absent) <= set(CAMERAS[name])), 'other_angled')
-    _fail(folder/'imageSequence'/f'video_{absent[0]}.avi', 'file', f"missing, as are those of cameras {', '.join(map(str, absent[1:]))}" if absent[1:] else 'missing',
+    fail(folder/'imageSequence'/f'video_{absent[0]}.avi', 'file', f"missing, as are those of cameras {', '.join(map(str, absent[1:]))}" if absent[1:] else 'missing',
           f'Fetch and unpack {group}_cameras.zip, ask for the cameras that are there (--cameras), or leave out what is missing (--incomplete)')
 
 def _lacking(source, frames, wanted):
@@ -481,7 +477,7 @@ def plan_sequence(
     for view, (camera, row, source, size) in enumerate(zip(cameras, at, sources, sizes)):
         lacks, is_absent = _lacking(source, n, wanted)
         if source and lacks > max(TOLERATED, n - SHORT.get((subject, sequence, camera), n)) and not incomplete:
-            _fail(source.path, 'frames', f'{lacks} of the {n} that are annotated are missing', 'Copy or extract it again, ask for fewer instants (--hz) if frames were left out on purpose, or leave out what is missing (--incomplete)')
+            fail(source.path, 'frames', f'{lacks} of the {n} that are annotated are missing', 'Copy or extract it again, ask for fewer instants (--hz) if frames were left out on purpose, or leave out what is missing (--incomplete)')
         if lacks and source: notes.append(f'{subject} {sequence}: camera {camera} lacks {lacks} of {n} frames')
         if size is None: continue
         boxes = joint_boxes(known.pixels[view], known.points[view, ..., 2], calibration.K[row, 0, 0], calibration.size[row])
@@ -498,7 +494,7 @@ def _resized_camera(K, size, new):
 
 def _rate_of(folder, sources):
     rates = [source.hz for source in sources if isinstance(source, Video)]
-    if not rates: _fail(folder, 'frame rate', 'unknown: it is none of the sixteen sequences, and single pictures do not tell', 'Name the folders S1/Seq1 to S8/Seq2, or give videos')
+    if not rates: fail(folder, 'frame rate', 'unknown: it is none of the sixteen sequences, and single pictures do not tell', 'Name the folders S1/Seq1 to S8/Seq2, or give videos')
     return round(float(np.median(rates)), 3)
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #faab6d7a-1
@@ -533,23 +529,15 @@ def film(
                 file.seek((row*shot.views + shot.view)*n_bytes)
                 file.write(crop.data if crop.flags.c_contiguous else crop.tobytes())
                 is_seen[row] = True
-    except OSError as error: _fail(shot.out, 'disk', f'{error.strerror or error}', f'Make room on the disk of {shot.out.parent.parent}, then run the same again: it continues where it stopped')
-    if n_read < .95*len(wanted): _fail(shot.source.path, 'frames', f'{n_read} of {len(wanted)} can be decoded', 'It is damaged: copy it from the archive again, or extract its frames again')
+    except OSError as error: fail(shot.out, 'disk', f'{error.strerror or error}', f'Make room on the disk of {shot.out.parent.parent}, then run the same again: it continues where it stopped')
+    if n_read < .95*len(wanted): fail(shot.source.path, 'frames', f'{n_read} of {len(wanted)} can be decoded', 'It is damaged: copy it from the archive again, or extract its frames again')
     return is_seen
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #e6e69372
-def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-def _check_room(out, takes, n_views, side):
-    "Refuses to begin what the disk cannot hold: the store, and two sequences on their way."
-    place, lengths = next(parent for parent in out.parents if parent.exists()), [len(take.frames) for take in takes]
-    needed, free = n_views*side*side*3*(sum(lengths) + 2*max(lengths)) + 10**6, shutil.disk_usage(place).free
-    if needed > free: _fail(out.name, 'disk', f'{needed/1e9:.2f} GB are needed, {free/1e9:.2f} GB are free', f'Make room on the disk of {place}, or ask for fewer instants (--hz), cameras (--cameras) or smaller crops (--side)')
-
 def _check_sheet(path):
     "Refuses now what could not be written at the end."
-    if path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.pdf', '.svg'): _fail(path, '--sheet', 'no kind of picture', 'Name a file that ends in .png, .jpg or .pdf')
-    if not path.absolute().parent.is_dir(): _fail(path, '--sheet', f'there is no folder {path.parent}', 'Make it, or name a file in another folder')
+    if path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.pdf', '.svg'): fail(path, '--sheet', 'no kind of picture', 'Name a file that ends in .png, .jpg or .pdf')
+    if not path.absolute().parent.is_dir(): fail(path, '--sheet', f'there is no folder {path.parent}', 'Make it, or name a file in another folder')
 
 def _n_read(take): return sum(0 if source is None else len(source) if isinstance(source, Video) else len(take.frames) for source in take.sources)
 
@@ -560,7 +548,7 @@ def _shots(takes, is_done, side, perspective, scratch):
         V, out = len(take.sources), scratch/f'{n}.frames'
         try:
             with open(out, 'wb') as file: file.truncate(len(take.frames)*V*side*side*3)
-        except OSError as error: _fail(out, 'disk', f'{error.strerror or error}', f'Make room on the disk of {out.parent.parent}, then run the same again: it continues where it stopped')
+        except OSError as error: fail(out, 'disk', f'{error.strerror or error}', f'Make room on the disk of {out.parent.parent}, then run the same again: it continues where it stopped')
         for view, source in enumerate(take.sources):
             if source is None: continue
             K, R, t = (take.cameras[name][view] for name in 'KRt')
@@ -587,7 +575,7 @@ def _is_done(writer, take): return all(writer.has(take.subject, name) for name, 
 
 def _add(writer, take, frames, seen):
     "One take to the store, part by part, without instants that no camera saw."
-    if not seen.any(): _fail(take.name, 'frames', 'in none of them a person is seen', 'Look at its videos: they may be of another sequence')
+    if not seen.any(): fail(take.name, 'frames', 'in none of them a person is seen', 'Look at its videos: they may be of another sequence')
     for name, part in take.parts:
         keep = np.flatnonzero(seen[part].any(1)) + part.start
         if writer.has(take.subject, name) or not len(keep): continue
@@ -597,13 +585,13 @@ def _add(writer, take, frames, seen):
 
 def _write(out, takes, facts, perspective, workers, sheet, overwrite, progress):
     "The store of planned takes; opens one that is there already."
-    out, side, workers = Path(out).absolute(), facts['side'], workers or _cores()
+    out, side, workers = Path(out).absolute(), facts['side'], workers or cores()
     if not 16 <= side <= 1024: raise ValueError(f'side must lie in [16, 1024], got {side}')
     if sheet and sheet is not True: _check_sheet(Path(sheet))
     if not overwrite and (out/'dataset.json').exists():
         finished = MultiviewDataset.open(out)
         if all(getattr(finished, key) == value for key, value in facts.items()): return finished
-    _check_room(out, takes, len(facts['views']), side)
+    check_room(out, needed_bytes([len(take.frames) for take in takes], len(facts['views']), side), 'fewer instants (--hz), cameras (--cameras) or smaller crops (--side)')
     with DatasetWriter(out, **facts, overwrite=overwrite) as writer:
         scratch = Path(f'{out}.partial')/'filming'
         is_done = [_is_done(writer, take) for take in takes]
@@ -657,7 +645,7 @@ def draw_joints(
         if i == 0: ax.set_title(ds.views[view], fontsize=8, pad=3)
         if view == 0: ax.set_ylabel(labels[i], rotation=0, ha='right', va='center', fontsize=7)
     try: fig.savefig(path, dpi=100)
-    except (OSError, ValueError) as error: _fail(path, '--sheet', f'cannot be written ({error})', 'Name a file that ends in .png, .pdf or .jpg in a folder that exists')
+    except (OSError, ValueError) as error: fail(path, '--sheet', f'cannot be written ({error})', 'Name a file that ends in .png, .pdf or .jpg in a folder that exists')
     finally: plt.close(fig)
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #b5e996af
@@ -721,18 +709,18 @@ def read_test_camera(
     "The camera of a test sequence. Ours: not in the paper."
     path, fields = Path(path), {}
     lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
-    if not lines or not lines[0].startswith('tc camera calibration'): _fail(path, 'line 1', f'{lines[0][:40] if lines else ""!r}, not "tc camera calibration v0.3"', _AGAIN)
+    if not lines or not lines[0].startswith('tc camera calibration'): fail(path, 'line 1', f'{lines[0][:40] if lines else ""!r}, not "tc camera calibration v0.3"', _AGAIN)
     lengths = dict(sensorSize=2, focalLength=1, pixelAspect=1, centerOffset=2, origin=3, up=3, right=3, distortion=None)
     for at, line in enumerate(lines[1:], start=2):
         words = line.partition('#')[0].split()
         if words and words[0] in lengths and words[0] not in fields: fields[words[0]] = _line_numbers(path, at, words, lengths[words[0]] or len(words) - 1)       # of the first camera
-    if absent := [name for name in lengths if name not in fields and name != 'distortion']: _fail(path, ', '.join(absent), 'missing', _AGAIN)
+    if absent := [name for name in lengths if name not in fields and name != 'distortion']: fail(path, ', '.join(absent), 'missing', _AGAIN)
     per_mm = np.asarray(size)/fields['sensorSize']
-    if not abs(per_mm[1]/per_mm[0] - 1) < .05: _fail(path, 'sensorSize', f"{fields['sensorSize'].tolist()} mm do not have the shape of pictures of {size[0]} x {size[1]} px", 'Take pictures and calibration from one archive, neither cropped nor stretched')
+    if not abs(per_mm[1]/per_mm[0] - 1) < .05: fail(path, 'sensorSize', f"{fields['sensorSize'].tolist()} mm do not have the shape of pictures of {size[0]} x {size[1]} px", 'Take pictures and calibration from one archive, neither cropped nor stretched')
     fx, (cx, cy) = float(fields['focalLength'][0]*per_mm[0]), np.asarray(size)/2 + fields['centerOffset']*per_mm
     right, up = (fields[name]/np.linalg.norm(fields[name]) for name in ('right', 'up'))
     R = np.stack([right, -up, np.cross(up, right)])
-    if abs(R @ R.T - np.eye(3)).max() > 1e-3: _fail(path, 'up, right', f'{up.round(4).tolist()} and {right.round(4).tolist()} are not at right angles', _AGAIN)
+    if abs(R @ R.T - np.eye(3)).max() > 1e-3: fail(path, 'up, right', f'{up.round(4).tolist()} and {right.round(4).tolist()} are not at right angles', _AGAIN)
     distortion = np.pad(fields['distortion'], (0, 5))[:5] if 'distortion' in fields and fields['distortion'].any() else None
     return np.array([[fx, 0, cx], [0, fx*fields['pixelAspect'][0], cy], [0, 0, 1]]), R @ TO_Z_UP.T, -R @ fields['origin'], distortion
 
@@ -741,7 +729,7 @@ def _find_test_camera(folder, raw):
     name = 'ts1-4cameras.calib' if int(folder.name[2:]) <= 4 else 'ts5-6cameras.calib'
     places = [root/inner for root in dict.fromkeys((folder.parent, Path(raw), folder)) for inner in ('test_util/camera_calibration', 'camera_calibration', 'test_util', '')]
     found = next((place/name for place in places if (place/name).is_file()), None)
-    if found is None: _fail(places[0]/name, 'file', 'does not exist', 'It is in the archive of the test set, under test_util: without it nobody knows which way is up')
+    if found is None: fail(places[0]/name, 'file', 'does not exist', 'It is in the archive of the test set, under test_util: without it nobody knows which way is up')
     return found
 
 def _test_variables(path):
@@ -752,7 +740,7 @@ def _test_variables(path):
     for name in names:
         values = np.asarray(found[name], float).T
         shape = (n,) if name in names[3:] else (n, 17, 2 if name == 'annot2' else 3)
-        if values.size != np.prod(shape): _fail(path, name, f'{values.shape[::-1]}, {n} frames of {shape[1:] or 1} are needed', 'Give the official annot_data.mat')
+        if values.size != np.prod(shape): fail(path, name, f'{values.shape[::-1]}, {n} frames of {shape[1:] or 1} are needed', 'Give the official annot_data.mat')
         arrays[name] = _finite(path, name, values.reshape(shape))
     return arrays
 
@@ -774,15 +762,15 @@ def plan_test_sequence(
     arrays = _test_variables(path)
     frames, n = np.flatnonzero(arrays['valid_frame'] > 0), len(arrays['valid_frame'])
     _check_unit(path, 'annot3', arrays['annot3'])
-    if not len(frames): _fail(path, 'valid_frame', 'none is valid', 'Give the official annot_data.mat')
+    if not len(frames): fail(path, 'valid_frame', 'none is valid', 'Give the official annot_data.mat')
     activity = arrays['activity_annotation'].round().astype(int)
-    if not ((activity[frames] >= 1) & (activity[frames] <= len(ACTIVITIES))).all(): _fail(path, 'activity_annotation', f'{sorted(set(activity[frames].tolist()))}, 1 to {len(ACTIVITIES)} are known', 'Give the official annot_data.mat')
+    if not ((activity[frames] >= 1) & (activity[frames] <= len(ACTIVITIES))).all(): fail(path, 'activity_annotation', f'{sorted(set(activity[frames].tolist()))}, 1 to {len(ACTIVITIES)} are known', 'Give the official annot_data.mat')
     source = _test_pictures(folder, frames)
     _, size = _opened(source)
     K, R, t, distortion = read_test_camera(_find_test_camera(folder, raw), size)
     pixels, points = arrays['annot2'][frames], arrays['annot3'][frames]
     off_px = _test_deviation(pixels, points, K, distortion, size)
-    if not off_px < OFF_TEST_PICTURE*size[0]: _fail(path, 'annot2, annot3', f'annot3 lies {off_px:.0f} px off annot2 by the calibration (median), pictures are {size[0]} x {size[1]}', 'Take pictures, annotations and calibration from one archive')
+    if not off_px < OFF_TEST_PICTURE*size[0]: fail(path, 'annot2, annot3', f'annot3 lies {off_px:.0f} px off annot2 by the calibration (median), pictures are {size[0]} x {size[1]}', 'Take pictures, annotations and calibration from one archive')
     official = TEST_SEQUENCES.get(subject, (n, len(frames)))
     notes = [f'{subject}: {n} frames, {len(frames)} of them valid; a complete copy has {official[0]} and {official[1]}']*((n, len(frames)) != official)
     notes += [f'{subject}: annot3 lies {off_px:.1f} px off annot2 by the calibration (median)']*(off_px > 2)
@@ -803,9 +791,9 @@ def _test_pictures(folder, frames):
     place = folder/'imageSequence'
     source = _photos(place, _NUMBER) if place.is_dir() else Photos(place, {})
     if not source.files:
-        if packed := _packed(place, folder): _fail(packed, 'archive', 'not unpacked', f'Unpack it:  {_unpack(packed)}')
-        _fail(place, 'files', 'no picture in it', 'Unpack the archive of the test set again')
-    if absent := [int(frame) for frame in frames if not source.has(int(frame))]: _fail(place/f'img_{absent[0] + source.first:06d}.jpg', 'file', f'missing, as are {len(absent) - 1} more of {len(frames)} valid frames', 'Unpack the archive of the test set again')
+        if packed := _packed(place, folder): fail(packed, 'archive', 'not unpacked', f'Unpack it:  {_unpack(packed)}')
+        fail(place, 'files', 'no picture in it', 'Unpack the archive of the test set again')
+    if absent := [int(frame) for frame in frames if not source.has(int(frame))]: fail(place/f'img_{absent[0] + source.first:06d}.jpg', 'file', f'missing, as are {len(absent) - 1} more of {len(frames)} valid frames', 'Unpack the archive of the test set again')
     return source
 
 def _test_deviation(pixels, points, K, distortion, size):

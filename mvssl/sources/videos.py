@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['BACKGROUND', 'REDUCED', 'LOOK_AHEAD_S', 'HELD_BYTES', 'MOTION_HZ', 'LOST_S', 'SHEET_ROWS', 'SHEET_PX', 'EARS_TO_TOP',
-           'TO_MM', 'ENDINGS', 'NEEDED', 'OPTIONAL', 'Video', 'probe', 'Picture', 'decode', 'Reel', 'film',
+           'TO_MM', 'ENDINGS', 'NEEDED', 'OPTIONAL', 'fail', 'Video', 'probe', 'Picture', 'decode', 'Reel', 'film',
            'map_joints', 'Labels', 'read_labels', 'Clip', 'Recording', 'find_recordings', 'read_manifest', 'add_boxes',
-           'add_poses', 'Take', 'nearest_frames', 'make_plan', 'in_parallel', 'draw_boxes', 'prepare']
+           'add_poses', 'Take', 'nearest_frames', 'make_plan', 'in_parallel', 'draw_boxes', 'cores', 'check_room',
+           'needed_bytes', 'prepare']
 
 # %% ../../nbs/sources/18_videos.ipynb #3b257efe
 import csv
@@ -31,7 +32,9 @@ from ..skeleton import JOINTS
 from .crops import box_sheet, cut_planes, follow_person, median_background, moving_box, read_box_csv, read_keypoints, steady_squares
 
 # %% ../../nbs/sources/18_videos.ipynb #dba6d851
-def _fail(file, field, what, remedy): raise DatasetError(Problem(str(file), field, what, remedy)) from None
+def fail(file, field, what, remedy):
+    "Refuses an input file, see `DatasetError`. Ours: not in the paper."
+    raise DatasetError(Problem(str(file), field, what, remedy)) from None
 
 # %% ../../nbs/sources/18_videos.ipynb #faab6d7a
 @dataclass(frozen=True)
@@ -61,14 +64,14 @@ _BROKEN = 'It is truncated, damaged or no video: copy it again, or leave it out'
 def _opened(path):
     "Container and video stream of a file; whatever PyAV has to say about it as one message."
     import av
-    if not Path(path).is_file(): _fail(path, 'file', 'does not exist', 'Give the path of a video')
-    if not Path(path).stat().st_size: _fail(path, 'file', 'empty', 'Copy it again, or leave it out')
+    if not Path(path).is_file(): fail(path, 'file', 'does not exist', 'Give the path of a video')
+    if not Path(path).stat().st_size: fail(path, 'file', 'empty', 'Copy it again, or leave it out')
     try:
         with av.open(str(path)) as container:
             stream = container.streams.best('video')
-            if stream is None: _fail(path, 'streams', f"no picture in it, only {', '.join(s.type for s in container.streams) or 'nothing'}", 'Give a video')
+            if stream is None: fail(path, 'streams', f"no picture in it, only {', '.join(s.type for s in container.streams) or 'nothing'}", 'Give a video')
             yield container, stream
-    except av.error.FFmpegError as error: _fail(path, 'file', f'cannot be read as a video ({error.strerror or error})', _BROKEN)
+    except av.error.FFmpegError as error: fail(path, 'file', f'cannot be read as a video ({error.strerror or error})', _BROKEN)
 
 def _decoded(packet):
     "Frames that a packet completes; a damaged one does not come, and whoever waits for it will say so."
@@ -99,17 +102,17 @@ def probe(
             if first is None: first = next(iter(_decoded(packet)), None)
         stamps = [stamp for stamp, is_dropped, _ in packets if not is_dropped]
         keys = tuple(stamp for stamp, is_dropped, is_key in packets if is_key and not is_dropped)
-        if len(stamps) < 2: _fail(path, 'frames', f'{len(stamps)} of them', 'Give a video; photographs are no sequence')
+        if len(stamps) < 2: fail(path, 'frames', f'{len(stamps)} of them', 'Give a video; photographs are no sequence')
         is_as_stored = container.format.name == 'avi' and stream.codec_context.has_b_frames    # AVI stamps frames in the order in which they are stored
         if None in stamps or is_as_stored: stamps, times_s = None, np.arange(len(stamps))/float(stream.guessed_rate or 25)
         else:
             stamps = np.unique(stamps)
             times_s = (stamps - stamps[0])*float(stream.time_base)
-    if first is None: _fail(path, 'frames', 'none can be decoded', _BROKEN)
-    if len(packets) < .99*announced - 1: _fail(path, 'frames', f'{len(packets)} of the {announced} that its header announces', _BROKEN)
+    if first is None: fail(path, 'frames', 'none can be decoded', _BROKEN)
+    if len(packets) < .99*announced - 1: fail(path, 'frames', f'{len(packets)} of the {announced} that its header announces', _BROKEN)
     period_s = _period(times_s)
-    if times_s[-1] + period_s < .98*announced_s - .5: _fail(path, 'length', f'{times_s[-1] + period_s:.2f} s of the {announced_s:.2f} s that its header announces', _BROKEN)
-    if first.rotation % 90: _fail(path, 'rotation', f'{first.rotation} degrees', 'Turn it upright by a multiple of 90 degrees')
+    if times_s[-1] + period_s < .98*announced_s - .5: fail(path, 'length', f'{times_s[-1] + period_s:.2f} s of the {announced_s:.2f} s that its header announces', _BROKEN)
+    if first.rotation % 90: fail(path, 'rotation', f'{first.rotation} degrees', 'Turn it upright by a multiple of 90 degrees')
     size = (first.width, first.height) if first.rotation % 180 == 0 else (first.height, first.width)
     return Video(path, codec, size, first.rotation, stamps, keys, times_s, period_s, path.stat().st_size)
 
@@ -220,7 +223,7 @@ class _Motion:
     def _small(self, picture): return picture.luma(_step(self.video))
 
     def _make(self, pictures):
-        if len(pictures) < 5: _fail(self.video.path, 'frames', f'{len(pictures)} are too few to tell a person from the background', 'Give boxes or keypoints (--boxes), or keep more frames per second')
+        if len(pictures) < 5: fail(self.video.path, 'frames', f'{len(pictures)} are too few to tell a person from the background', 'Give boxes or keypoints (--boxes), or keep more frames per second')
         self.background = median_background(np.stack(pictures))
 
     def box(self, picture, is_last=False):
@@ -290,16 +293,16 @@ def film(
             for row in rows:
                 file.seek((row*reel.views + reel.view)*size)
                 file.write(crop.data)
-    if n_decoded < .95*len(wanted): _fail(reel.video.path, 'frames', f'{n_decoded} of {len(wanted)} can be decoded', _BROKEN)
+    if n_decoded < .95*len(wanted): fail(reel.video.path, 'frames', f'{n_decoded} of {len(wanted)} can be decoded', _BROKEN)
     if np.isfinite(squares).all(1).sum() < .1*len(squares):
-        _fail(reel.video.path, 'person', f'found in {np.isfinite(squares).all(1).sum()} of {len(squares)} instants', 'Give boxes or keypoints of the person (--boxes), or leave this camera out')
+        fail(reel.video.path, 'person', f'found in {np.isfinite(squares).all(1).sum()} of {len(squares)} instants', 'Give boxes or keypoints of the person (--boxes), or leave this camera out')
     return squares
 
 @contextmanager
 def _disk(path):
     "A full disk and its kin as one message."
     try: yield
-    except OSError as error: _fail(path, 'disk', f'{error.strerror or error}', f'Make room on the disk of {path.parent}, then run the same again: it continues where it stopped')
+    except OSError as error: fail(path, 'disk', f'{error.strerror or error}', f'Make room on the disk of {path.parent}, then run the same again: it continues where it stopped')
 
 def _meets(square, size):
     "A square is known, and the middle of it or more lies in the picture."
@@ -419,40 +422,40 @@ class Labels:
 def _read_trc(path):
     "Points (n, J, 3), names, times and the unit of a .trc file."
     try: lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
-    except OSError as error: _fail(path, 'file', f'{error.strerror}', 'Give a .trc file')
-    if len(lines) < 7 or not lines[0].startswith('PathFileType'): _fail(path, 'first line', f'{lines[0][:40] if lines else ""!r} is not that of a .trc file', 'Give a file that OpenSim or Pose2Sim wrote')
+    except OSError as error: fail(path, 'file', f'{error.strerror}', 'Give a .trc file')
+    if len(lines) < 7 or not lines[0].startswith('PathFileType'): fail(path, 'first line', f'{lines[0][:40] if lines else ""!r} is not that of a .trc file', 'Give a file that OpenSim or Pose2Sim wrote')
     facts = dict(zip(lines[1].split('\t'), lines[2].split('\t')))
     names = [name.strip() for name in lines[3].split('\t')[2:] if name.strip()]
     rows = [line.split('\t') for line in lines[5:] if line.strip()]
     width = 2 + 3*len(names)
     short = [i for i, row in enumerate(rows) if len([*filter(str.strip, row[:2])]) < 2 or len(row) < width - 2]
-    if short: _fail(path, f'line {6 + short[0]}', f'{len(rows[short[0]])} columns, {width} are needed: 2 and three for each of {len(names)} markers', 'Export it again: it is cut off or damaged')
+    if short: fail(path, f'line {6 + short[0]}', f'{len(rows[short[0]])} columns, {width} are needed: 2 and three for each of {len(names)} markers', 'Export it again: it is cut off or damaged')
     try: values = np.array([[float(cell) if cell.strip() else np.nan for cell in (row + ['']*2)[:width]] for row in rows])
-    except ValueError as error: _fail(path, 'numbers', str(error), 'Export it again')
+    except ValueError as error: fail(path, 'numbers', str(error), 'Export it again')
     if facts.get('NumFrames', '').strip().isdigit() and int(facts['NumFrames']) != len(rows):
-        _fail(path, 'NumFrames', f"the header says {facts['NumFrames']}, {len(rows)} rows follow", 'Export it again: it is cut off or was edited')
+        fail(path, 'NumFrames', f"the header says {facts['NumFrames']}, {len(rows)} rows follow", 'Export it again: it is cut off or was edited')
     hz = float(facts.get('DataRate') or 0)
     if len(rows) > 2 and hz and abs(np.median(np.diff(values[:, 1]))*hz - 1) > .01:
-        _fail(path, 'DataRate', f'{hz:g} per second, the column Time counts {1/np.median(np.diff(values[:, 1])):.4g}', 'Correct one of them')
+        fail(path, 'DataRate', f'{hz:g} per second, the column Time counts {1/np.median(np.diff(values[:, 1])):.4g}', 'Correct one of them')
     return values[:, 2:].reshape(len(rows), -1, 3), names, values[:, 1], facts.get('Units', '').strip().lower()
 
 def _read_npz(path, wanted=''):
     "Points (n, J, 3), names, times and the unit of an .npz file; WANTED names the array, if it has several."
     try:
         with np.load(path, allow_pickle=False) as file: arrays = {name: file[name] for name in file}
-    except (OSError, ValueError, KeyError) as error: _fail(path, 'file', f'not readable as .npz ({error})', 'Save arrays of numbers and texts by numpy.savez')
+    except (OSError, ValueError, KeyError) as error: fail(path, 'file', f'not readable as .npz ({error})', 'Save arrays of numbers and texts by numpy.savez')
     names = {len(a): [str(name) for name in a] for a in arrays.values() if a.dtype.kind in 'US' and a.ndim == 1}
     points = {key: a for key, a in arrays.items() if a.ndim == 3 and a.shape[2] == 3 and a.shape[1] in names and a.dtype.kind == 'f'}
-    if wanted and wanted not in points: _fail(path, wanted, f"not an array (n, J, 3) with J names; there {'is' if len(points) == 1 else 'are'} {', '.join(points) or 'none'}", 'Name another')
-    if not points: _fail(path, 'arrays', f"{', '.join(f'{key} {a.shape}' for key, a in arrays.items())}: none is (n, J, 3) with an array of J names", "Save e.g. numpy.savez(file, points=..., joints=['Hip', ...], hz=50)")
-    if len(points) > 1 and not wanted: _fail(path, 'arrays', f"{', '.join(points)} all fit", f'Name one: {path.name}:{next(iter(points))}')
+    if wanted and wanted not in points: fail(path, wanted, f"not an array (n, J, 3) with J names; there {'is' if len(points) == 1 else 'are'} {', '.join(points) or 'none'}", 'Name another')
+    if not points: fail(path, 'arrays', f"{', '.join(f'{key} {a.shape}' for key, a in arrays.items())}: none is (n, J, 3) with an array of J names", "Save e.g. numpy.savez(file, points=..., joints=['Hip', ...], hz=50)")
+    if len(points) > 1 and not wanted: fail(path, 'arrays', f"{', '.join(points)} all fit", f'Name one: {path.name}:{next(iter(points))}')
     key = wanted or next(iter(points))
     if 'time_s' in arrays: times = arrays['time_s'].astype(float)
     else:
         hz = next((float(arrays[name]) for name in ('hz', 'fps', 'rate') if name in arrays and arrays[name].ndim == 0), 0)
-        if not hz > 0: _fail(path, 'hz', 'missing', 'Save the rate beside the points: hz=..., or their times: time_s=...')
+        if not hz > 0: fail(path, 'hz', 'missing', 'Save the rate beside the points: hz=..., or their times: time_s=...')
         times = np.arange(len(points[key]))/hz
-    if times.shape != (len(points[key]),): _fail(path, 'time_s', f'{times.shape}, not one time for each of {len(points[key])} rows', 'Save one time per row')
+    if times.shape != (len(points[key]),): fail(path, 'time_s', f'{times.shape}, not one time for each of {len(points[key])} rows', 'Save one time per row')
     unit = str(arrays['unit']) if 'unit' in arrays else key.rsplit('_', 1)[-1]
     return points[key], names[points[key].shape[1]], times, unit if unit in TO_MM else ''
 
@@ -477,17 +480,17 @@ def read_labels(
     if up and up not in _UP: raise ValueError(f"up must be one of {', '.join(_UP)}, got {up!r}")
     text, _, array = str(path).partition('.npz:')
     path = Path(text + '.npz') if array else Path(path)
-    if path.suffix.lower() not in ('.trc', '.npz'): _fail(path, 'file', 'neither .trc nor .npz', 'Convert it: an .npz needs points (n, J, 3), joints (J names) and hz')
-    if not path.is_file(): _fail(path, 'file', 'does not exist', 'Give the path of a .trc or .npz file')
+    if path.suffix.lower() not in ('.trc', '.npz'): fail(path, 'file', 'neither .trc nor .npz', 'Convert it: an .npz needs points (n, J, 3), joints (J names) and hz')
+    if not path.is_file(): fail(path, 'file', 'does not exist', 'Give the path of a .trc or .npz file')
     points, names, times_s, said = _read_trc(path) if path.suffix.lower() == '.trc' else _read_npz(path, array)
-    if len(times_s) < 2 or not (np.diff(times_s) > 0).all(): _fail(path, 'Time', 'does not rise from row to row, or has only one', 'Export it again')
+    if len(times_s) < 2 or not (np.diff(times_s) > 0).all(): fail(path, 'Time', 'does not rise from row to row, or has only one', 'Export it again')
     try: poses = map_joints(points, names)
-    except ValueError as error: _fail(path, 'joints', str(error), 'Rename them in the file')
+    except ValueError as error: fail(path, 'joints', str(error), 'Rename them in the file')
     poses[~np.isfinite(poses).all((1, 2))] = np.nan
-    if np.isnan(poses).all(): _fail(path, 'points', 'in no row are all joints known', 'Give a file with whole poses')
+    if np.isnan(poses).all(): fail(path, 'points', 'in no row are all joints known', 'Give a file with whole poses')
     poses, unit = _in_mm(path, poses, unit, said)
     up, asked = up or ('y' if path.suffix.lower() == '.trc' else 'z'), bool(up)
-    if not asked and _upright(poses) != up: _fail(path, 'vertical axis', f'from feet to head points along {_upright(poses)}, not {up}', f'Say which axis points up: --up={_upright(poses)}; --up={up} if the person really lies')
+    if not asked and _upright(poses) != up: fail(path, 'vertical axis', f'from feet to head points along {_upright(poses)}, not {up}', f'Say which axis points up: --up={_upright(poses)}; --up={up} if the person really lies')
     first_s = times_s[0] if times_s[0] > 1.5*np.median(np.diff(times_s)) else 0.       # some files count their rows from 1
     return Labels(path, times_s - times_s[0] + (first_s if start_s is None else start_s), poses @ np.array(_UP[up], float).T, unit, up)
 
@@ -496,7 +499,7 @@ def _in_mm(path, poses, unit, said):
     unit = unit or (said if said in TO_MM else found)
     if not unit or unit != found:
         size = np.nanmedian(np.linalg.norm(np.ptp(poses, axis=1), axis=-1))
-        _fail(path, 'unit', f"a person of {size:.3g} {unit or '(unit unknown)'} from corner to corner", f"Say the unit: {'--unit ' + found if found else 'none of ' + ', '.join(TO_MM) + ' makes a person of it: look at the numbers'}")
+        fail(path, 'unit', f"a person of {size:.3g} {unit or '(unit unknown)'} from corner to corner", f"Say the unit: {'--unit ' + found if found else 'none of ' + ', '.join(TO_MM) + ' makes a person of it: look at the numbers'}")
     return poses*TO_MM[unit], unit
 
 # %% ../../nbs/sources/18_videos.ipynb #431e629d
@@ -538,16 +541,16 @@ def find_recordings(
 ) -> list:              # of `Recording`
     "Sequences and cameras from the names of folders and files. Ours: not in the paper."
     folder = Path(folder)
-    if not folder.is_dir(): _fail(folder, 'folder', 'does not exist', 'Give a folder of videos, or a .csv that lists them')
+    if not folder.is_dir(): fail(folder, 'folder', 'does not exist', 'Give a folder of videos, or a .csv that lists them')
     found = [(subject, folder)] if _videos_in(folder) else []
     found += [(subject, inner) for inner in _folders_in(folder) if _videos_in(inner)]
     if not found: found = [(outer.name, inner) for outer in _folders_in(folder) for inner in _folders_in(outer) if _videos_in(inner)]
-    if not found: _fail(folder, 'folder', f"no video in it, nor in its folders (looking for {' '.join(ENDINGS)})", 'Put one folder per sequence there with one video per camera, or list the files in a .csv')
-    if found[0][1] == folder and len(found) > 1: _fail(folder, 'folder', f'both videos and folders of videos ({found[1][1].name}, ...) are in it', 'Move the videos to a folder of their own')
+    if not found: fail(folder, 'folder', f"no video in it, nor in its folders (looking for {' '.join(ENDINGS)})", 'Put one folder per sequence there with one video per camera, or list the files in a .csv')
+    if found[0][1] == folder and len(found) > 1: fail(folder, 'folder', f'both videos and folders of videos ({found[1][1].name}, ...) are in it', 'Move the videos to a folder of their own')
     recordings = []
     for subject, place in found:
         videos = _videos_in(place)
-        if twice := [view for view, n in Counter(video.stem for video in videos).items() if n > 1]: _fail(place, 'views', f"{twice[0]} is there more than once: {', '.join(video.name for video in videos if video.stem == twice[0])}", 'Keep one file per camera')
+        if twice := [view for view, n in Counter(video.stem for video in videos).items() if n > 1]: fail(place, 'views', f"{twice[0]} is there more than once: {', '.join(video.name for video in videos if video.stem == twice[0])}", 'Keep one file per camera')
         sequence = place.resolve().name
         recordings.append(Recording(subject, _action(sequence), sequence, [Clip(video.stem, video) for video in videos]))
     return recordings
@@ -562,27 +565,27 @@ def read_manifest(
     path = Path(path)
     try:
         with open(path, newline='', encoding='utf-8-sig') as file: rows = list(csv.DictReader(file, skipinitialspace=True))
-    except (OSError, ValueError, csv.Error) as error: _fail(path, 'file', f'not readable as CSV ({error})', f"Give a table with columns {', '.join(NEEDED)}")
+    except (OSError, ValueError, csv.Error) as error: fail(path, 'file', f'not readable as CSV ({error})', f"Give a table with columns {', '.join(NEEDED)}")
     columns = list(rows[0]) if rows else []
-    if not rows or set(NEEDED) - set(columns): _fail(path, 'columns', f"{', '.join(map(str, columns)) or 'no rows'}", f"Give columns {', '.join(NEEDED)}, and where wanted {', '.join(OPTIONAL)}")
-    if unknown := [str(name) for name in columns if name not in NEEDED + OPTIONAL]: _fail(path, 'columns', f"{', '.join(unknown)} unknown", f"Use {', '.join(NEEDED + OPTIONAL)}")
+    if not rows or set(NEEDED) - set(columns): fail(path, 'columns', f"{', '.join(map(str, columns)) or 'no rows'}", f"Give columns {', '.join(NEEDED)}, and where wanted {', '.join(OPTIONAL)}")
+    if unknown := [str(name) for name in columns if name not in NEEDED + OPTIONAL]: fail(path, 'columns', f"{', '.join(unknown)} unknown", f"Use {', '.join(NEEDED + OPTIONAL)}")
     recordings = {}
     for line, row in enumerate(rows, start=2): _add_row(recordings, path, f'line {line}', {name: (value or '').strip() for name, value in row.items() if isinstance(name, str)})
     return list(recordings.values())
 
 def _add_row(recordings, path, line, row):
-    if empty := [name for name in NEEDED if not row[name]]: _fail(path, line, f"{', '.join(empty)} empty", 'Fill it in')
+    if empty := [name for name in NEEDED if not row[name]]: fail(path, line, f"{', '.join(empty)} empty", 'Fill it in')
     def place(text): return path.parent/text
     def number(name):
         try: return float(row[name]) if row.get(name) else None
-        except ValueError: _fail(path, line, f'{name} {row[name]!r} is not a number', 'Give seconds or frames as a number')
-    if not place(row['file']).is_file(): _fail(path, line, f"there is no file {row['file']}", 'Give paths relative to the folder of the table')
+        except ValueError: fail(path, line, f'{name} {row[name]!r} is not a number', 'Give seconds or frames as a number')
+    if not place(row['file']).is_file(): fail(path, line, f"there is no file {row['file']}", 'Give paths relative to the folder of the table')
     recording = recordings.setdefault((row['subject'], row['sequence']), Recording(row['subject'], row.get('action') or _action(row['sequence']), row['sequence']))
-    if row['view'] in [clip.view for clip in recording.clips]: _fail(path, line, f"view {row['view']} of {recording.name} is there twice", 'Keep one file per camera and sequence')
-    if number('offset_s') is not None and number('offset_frames') is not None: _fail(path, line, 'both offset_s and offset_frames', 'Give one of them')
+    if row['view'] in [clip.view for clip in recording.clips]: fail(path, line, f"view {row['view']} of {recording.name} is there twice", 'Keep one file per camera and sequence')
+    if number('offset_s') is not None and number('offset_frames') is not None: fail(path, line, 'both offset_s and offset_frames', 'Give one of them')
     recording.clips.append(Clip(row['view'], place(row['file']), number('offset_s') or 0., number('offset_frames'), place(row['boxes']) if row.get('boxes') else None))
     poses, start_s = str(place(row['poses'])) if row.get('poses') else '', number('poses_start_s')
-    if poses and recording.poses not in ('', poses): _fail(path, line, f'other poses of {recording.name} than before', 'Name one file per sequence')
+    if poses and recording.poses not in ('', poses): fail(path, line, f'other poses of {recording.name} than before', 'Name one file per sequence')
     if poses: recording.poses, recording.poses_start_s = poses, start_s
 
 def _near(folder, recording, is_alone, endings):
@@ -596,12 +599,12 @@ def add_boxes(
 ):
     "Tells every camera where its boxes or keypoints are. Ours: not in the paper."
     folder = Path(folder)
-    if not folder.is_dir(): _fail(folder, '--boxes', 'no such folder', 'Give the folder of boxes or keypoints')
+    if not folder.is_dir(): fail(folder, '--boxes', 'no such folder', 'Give the folder of boxes or keypoints')
     for recording in recordings:
         for clip in recording.clips:
             tried = [path for ending in ('.csv', '.json', '_json', '') for path in _near(folder, recording, len(recordings) == 1, [f'/{clip.view}{ending}'])]
             clip.boxes = next((path for path in tried if path.exists()), None)
-            if clip.boxes is None: _fail(folder, f'{recording.name} {clip.view}', 'neither boxes nor keypoints', f"Put {clip.view}.csv, {clip.view}.json or {clip.view}_json/ into {' or '.join(str(path) for path in _near(folder, recording, len(recordings) == 1, ['']))}")
+            if clip.boxes is None: fail(folder, f'{recording.name} {clip.view}', 'neither boxes nor keypoints', f"Put {clip.view}.csv, {clip.view}.json or {clip.view}_json/ into {' or '.join(str(path) for path in _near(folder, recording, len(recordings) == 1, ['']))}")
 
 def add_poses(
     recordings:list,    # of `Recording`
@@ -610,13 +613,13 @@ def add_poses(
 ):
     "Tells every sequence where its labels are; in a folder, a sequence without a file has none. Ours: not in the paper."
     if not Path(path).is_dir():
-        if len(recordings) > 1: _fail(path, '--poses', f'one file for {len(recordings)} sequences', 'Give a folder with SEQUENCE.trc or SUBJECT/SEQUENCE.trc, or name the files in a .csv')
+        if len(recordings) > 1: fail(path, '--poses', f'one file for {len(recordings)} sequences', 'Give a folder with SEQUENCE.trc or SUBJECT/SEQUENCE.trc, or name the files in a .csv')
         recordings[0].poses, recordings[0].poses_start_s = str(path), start_s
         return
     for recording in recordings:
         found = next((file for file in _near(Path(path), recording, False, ['.trc', '.npz']) if file.is_file()), None)
         if found: recording.poses, recording.poses_start_s = str(found), start_s
-    if not any(recording.poses for recording in recordings): _fail(path, '--poses', f"nothing for {', '.join(recording.name for recording in recordings[:3])}", f'Name files as the sequences: {recordings[0].sequence}.trc')
+    if not any(recording.poses for recording in recordings): fail(path, '--poses', f"nothing for {', '.join(recording.name for recording in recordings[:3])}", f'Name files as the sequences: {recordings[0].sequence}.trc')
 
 # %% ../../nbs/sources/18_videos.ipynb #5f6299cc
 @dataclass
@@ -639,7 +642,7 @@ def _rate(videos, resample):
     off = abs(rates/usual - 1) > .01
     if off.any() and not resample:
         odd = videos[int(np.flatnonzero(off)[0])]
-        _fail(odd.path, 'frame rate', f'{odd.hz:.5g} per second, others have {usual:.5g}', 'Ask to resample (--resample): the nearest frame of each camera is taken, up to half a frame off')
+        fail(odd.path, 'frame rate', f'{odd.hz:.5g} per second, others have {usual:.5g}', 'Ask to resample (--resample): the nearest frame of each camera is taken, up to half a frame off')
     return next((rate for whole in (round(usual), round(usual*1001/1000)) for rate in (whole, whole*1000/1001) if whole and abs(usual/rate - 1) < 2e-4), usual)
 
 def _rhythm(videos, hz, stride, resample):
@@ -648,7 +651,7 @@ def _rhythm(videos, hz, stride, resample):
     if not hz > 0: raise ValueError(f'hz must be positive, got {hz}')
     if stride is not None and (stride < 1 or resample): raise ValueError(f"stride must be at least 1 and goes without resample, got {stride}")
     slowest = min(videos, key=lambda video: video.hz)
-    if stride is None and hz > 1.01*slowest.hz: _fail(slowest.path, 'frame rate', f'{slowest.hz:.5g} per second, {hz:g} instants per second were asked for', f'Ask for at most {slowest.hz:.4g} (--hz)')
+    if stride is None and hz > 1.01*slowest.hz: fail(slowest.path, 'frame rate', f'{slowest.hz:.5g} per second, {hz:g} instants per second were asked for', f'Ask for at most {slowest.hz:.4g} (--hz)')
     frames = stride or max(1, round(rate/hz))
     return (float(hz) if resample else round(rate/frames, 6)), frames
 
@@ -658,9 +661,9 @@ def _instants(recording, videos, offsets_s, hz, max_cut_s):
     start, end = max(offsets_s), ends.min()
     n = int(np.ceil((end - start - .5*max(video.period_s for video in videos))*hz - 1e-6)) if end > start else 0
     longest, shortest = recording.clips[int(ends.argmax())], recording.clips[int(ends.argmin())]
-    if n < 2: _fail(shortest.file, 'time', f'{max(0, end - start):.2f} s in common with the other cameras of {recording.name}', 'Correct the offsets, or leave this camera out')
+    if n < 2: fail(shortest.file, 'time', f'{max(0, end - start):.2f} s in common with the other cameras of {recording.name}', 'Correct the offsets, or leave this camera out')
     if ends.max() - end > max_cut_s:
-        _fail(shortest.file, 'length', f'ends at {end:.2f} s, {longest.file.name} at {ends.max():.2f} s: they may not have begun together',
+        fail(shortest.file, 'length', f'ends at {end:.2f} s, {longest.file.name} at {ends.max():.2f} s: they may not have begun together',
               f'Give start offsets in a .csv; if they did begin together, accept the cut: --max-cut {np.ceil(ends.max() - end):.0f}')
     notes = [f'{recording.name}: {clip.view} ends {late:.2f} s after {shortest.view}, cut' for clip, late in zip(recording.clips, ends - end) if late > .5/hz]
     notes += [f'{recording.name}: {clip.view} begins {start - offset:.2f} s before the last camera, cut' for clip, offset in zip(recording.clips, offsets_s) if start - offset > .5/hz]
@@ -686,7 +689,7 @@ def _labels_at(recording, times_s, unit, up, max_cut_s, notes):
     missing_s = max(0, labels.times_s[0] - times_s[0], times_s[-1] - labels.times_s[-1])
     beyond_s = max(0, labels.times_s[-1] - times_s[-1])
     if max(missing_s, beyond_s) > max_cut_s:
-        _fail(labels.path, 'length', f'poses from {labels.times_s[0]:.2f} to {labels.times_s[-1]:.2f} s, the videos of {recording.name} from {times_s[0]:.2f} to {times_s[-1]:.2f} s',
+        fail(labels.path, 'length', f'poses from {labels.times_s[0]:.2f} to {labels.times_s[-1]:.2f} s, the videos of {recording.name} from {times_s[0]:.2f} to {times_s[-1]:.2f} s',
               f'Give the start (--poses-start), or accept that they differ: --max-cut {np.ceil(max(missing_s, beyond_s)):.0f}')
     poses = labels.at(times_s).astype('float32')
     without = int(np.isnan(poses).any((1, 2)).sum())
@@ -707,7 +710,7 @@ def make_plan(
 ) -> tuple:                     # list of `Take`, instants per second, frames per instant
     "Reads everything but pictures, and refuses what cannot become a store. Ours: not in the paper."
     for recording in recordings:
-        if len(recording.clips) < 2: _fail(recording.clips[0].file, recording.name, 'only one camera', 'Several cameras that saw the same are needed: at least two')
+        if len(recording.clips) < 2: fail(recording.clips[0].file, recording.name, 'only one camera', 'Several cameras that saw the same are needed: at least two')
     if len({clip.boxes is None for recording in recordings for clip in recording.clips}) > 1: raise ValueError('boxes must be given for all videos or for none')
     with ThreadPoolExecutor(workers) as pool: probed = iter(list(pool.map(probe, [clip.file for recording in recordings for clip in recording.clips])))
     videos = [[next(probed) for _ in recording.clips] for recording in recordings]
@@ -768,7 +771,7 @@ def in_parallel(
                     result = waiting.popleft().result()
                     waiting.extend(pool.submit(_counted, function, job) for job in islice(jobs, 1))
                     yield result
-        except BrokenProcessPool: _fail('workers', 'process', 'one ended before its time: killed, perhaps for want of memory, or it could not begin', "Use fewer (--workers); a script of your own must make the call below  if __name__ == '__main__':  as every process reads it again. Then run the same again: it continues where it stopped")
+        except BrokenProcessPool: fail('workers', 'process', 'one ended before its time: killed, perhaps for want of memory, or it could not begin', "Use fewer (--workers); a script of your own must make the call below  if __name__ == '__main__':  as every process reads it again. Then run the same again: it continues where it stopped")
         finally:
             for future in waiting: future.cancel()
 
@@ -794,26 +797,38 @@ def draw_boxes(
             lines.append((f"{take.recording.subject}\n{take.recording.sequence}\n{take.times_s[row]:.2f} s", [_load_shown(file) if file.exists() else grey for file in files]))
     fig = box_sheet([[picture for picture, _ in line] for _, line in lines], [[square for _, square in line] for _, line in lines], [label for label, _ in lines], views)
     try: fig.savefig(path)
-    except (OSError, ValueError) as error: _fail(path, '--sheet', f'cannot be written ({error})', 'Name a file that ends in .png, .pdf or .jpg in a folder that exists')
+    except (OSError, ValueError) as error: fail(path, '--sheet', f'cannot be written ({error})', 'Name a file that ends in .png, .pdf or .jpg in a folder that exists')
     finally: plt.close(fig)
 
 def _load_shown(file):
     with np.load(file) as kept: return kept['picture'], kept['square']
 
 def _check_sheet(path):
-    if path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.pdf', '.svg'): _fail(path, '--sheet', 'no kind of picture', 'Name a file that ends in .png, .jpg or .pdf')
-    if path.parent.exists() and not os.access(path.parent, os.W_OK): _fail(path, '--sheet', f'{path.parent} cannot be written to', 'Name a file in another folder')
+    if path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.pdf', '.svg'): fail(path, '--sheet', 'no kind of picture', 'Name a file that ends in .png, .jpg or .pdf')
+    if path.parent.exists() and not os.access(path.parent, os.W_OK): fail(path, '--sheet', f'{path.parent} cannot be written to', 'Name a file in another folder')
 
 # %% ../../nbs/sources/18_videos.ipynb #e6e69372
-def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+def cores() -> int:
+    "Processors that this process may use. Ours: not in the paper."
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-def _check_room(out, takes, n_views, side):
-    "Refuses to begin what the disk cannot hold: the store, and one sequence twice."
+def check_room(
+    out:Path,       # folder to make
+    needed:int,     # bytes
+    smaller:str='', # options that ask for less
+):
+    "Refuses to begin what the disk cannot hold. Ours: not in the paper."
     place = next(parent for parent in out.parents if parent.exists())
-    per_instant = n_views*side*side*3
-    needed = per_instant*(sum(len(take.times_s) for take in takes) + 2*max(len(take.times_s) for take in takes)) + 10**6
     free = shutil.disk_usage(place).free
-    if needed > free: _fail(out.name, 'disk', f'{needed/1e9:.2f} GB are needed, {free/1e9:.2f} GB are free', f'Make room on the disk of {place}, or ask for fewer instants (--hz) or smaller crops (--side)')
+    if needed > free: fail(out.name, 'disk', f'{needed/1e9:.2f} GB are needed, {free/1e9:.2f} GB are free', f'Make room on the disk of {place}, or ask for {smaller or "smaller crops (--side)"}')
+
+def needed_bytes(
+    lengths,        # instants of each sequence
+    n_views:int,
+    side:int,       # px
+) -> int:
+    "Of a store on its way: all of it, and one sequence twice. Ours: not in the paper."
+    return n_views*side*side*3*(sum(lengths) + 2*max(lengths)) + 10**6
 
 def _n_read(take): return sum(len(video) for video in take.videos)
 
@@ -849,7 +864,7 @@ def prepare(
     recordings = read_manifest(folder) if folder.suffix.lower() == '.csv' else find_recordings(folder, subject)
     if boxes is not None: add_boxes(recordings, boxes)
     if poses is not None: add_poses(recordings, poses, poses_start_s)
-    workers = workers or _cores()
+    workers = workers or cores()
     takes, hz, stride = make_plan(recordings, hz, stride, resample, max_cut_s, padding, keypoint_size, unit, up, workers)
     views = sorted({clip.view for recording in recordings for clip in recording.clips}, key=_natural)
     is_given = recordings[0].clips[0].boxes is not None
@@ -858,7 +873,7 @@ def prepare(
     if not overwrite and (out/'dataset.json').exists():
         finished = MultiviewDataset.open(out)
         if all(getattr(finished, key) == value for key, value in facts.items()): return finished
-    _check_room(out, takes, len(views), side)
+    check_room(out, needed_bytes([len(take.times_s) for take in takes], len(views), side), 'fewer instants (--hz) or smaller crops (--side)')
     with DatasetWriter(out, **facts, overwrite=overwrite) as writer:
         scratch = Path(f'{out}.partial')/'filming'          # crops of sequences that are not complete, pictures for the sheet
         is_done = [writer.has(take.recording.subject, take.recording.sequence) for take in takes]
@@ -873,7 +888,7 @@ def _filmed(takes, is_done, views, hz, side, padding, scratch, workers, tick):
     "Takes that are not done, with their crops (n, V, S, S, 3), in a file, and squares (n, V, 4)."
     with _disk(scratch): scratch.mkdir(exist_ok=True)
     n_videos = sum(len(take.videos) for take, done in zip(takes, is_done) if not done)
-    threads = max(1, _cores()//max(1, n_videos)) if workers > 1 else 1       # of each decoder, where cores are left
+    threads = max(1, cores()//max(1, n_videos)) if workers > 1 else 1       # of each decoder, where cores are left
     results = in_parallel(film, _reels(takes, is_done, views, hz, side, padding, scratch, threads), max(1, min(workers, n_videos)), 2*workers, tick)
     try:
         for n, take in enumerate(takes):
