@@ -1358,6 +1358,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                       'mvssl.sources.videos.read_labels': ('sources/videos.html#read_labels', 'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos.read_manifest': ( 'sources/videos.html#read_manifest',
                                                                               'mvssl/sources/videos.py')},
+            'mvssl.study.paper': {},
             'mvssl.training': { 'mvssl.training.Diverged': ('training.html#diverged', 'mvssl/training.py'),
                                 'mvssl.training.Embeddings': ('training.html#embeddings', 'mvssl/training.py'),
                                 'mvssl.training.Split': ('training.html#split', 'mvssl/training.py'),

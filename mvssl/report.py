@@ -281,7 +281,7 @@ def _provenance(sidecars):
                     ('begun', escape(' to '.join(dict.fromkeys((begun[0], begun[-1])))) if begun else 'unknown'), *((f'checksum of {name}', digest) for name, digest in data)])
             + f'<div class="wide"><table><thead><tr><th>run</th><th>notebook</th><th class=n>duration</th><th>state of the code</th></tr></thead><tbody>{rows}</tbody></table></div>'
             + f'<details><summary>Parameters of each run</summary>{_facts((run, _code(sidecar.get("config") or {})) for run, sidecar in runs.items())}</details>'
-            + (f'<details><summary>Trainings and other inputs: {len(others)} checksums</summary>{_facts(others)}</details>' if others else ''))
+            + (f'<details><summary>Trainings and other inputs: {len(others)}</summary>{_facts(others)}</details>' if others else ''))
 
 # %% ../nbs/34_report.ipynb #951fdfe1
 def _section(folder, part, sidecars, label, most):

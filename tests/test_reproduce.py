@@ -1,4 +1,5 @@
 """Batches from end to end: what they leave, what they do not make twice, kills, clusters, failures. Stores and trainings are those of the smoke profile."""
+import ast
 import hashlib
 import json
 import os
@@ -155,7 +156,8 @@ def change(path, old, new):
     ('loss.py', 'def pose_loss(', 'FACTOR = 2\n\n\ndef pose_loss(', True),                   # which training imports
     ('skeleton.py', 'JOINTS =', 'JOINTS = ()\nJOINTS =', True),                              # which evaluation imports, which training imports
     ('plots.py', 'import', 'x = 1\nimport', False),                                          # which it does not use
-    ('reproduce.py', 'import', 'x = 1\nimport', False),                                      # what this decides stands in the configuration
+    ('reproduce.py', 'import', 'x = 1\nimport', False),                                      # what this decides stands in the configuration and the inputs
+    ('study/paper.py', '111.9', '111.8', False),                                             # which this notebook does not show
     ('../x.ipynb', 'import train', 'import train, embed', True),
     ('../x.ipynb', 'seed: int = 0', 'seed: int = 1', False),                                 # its value stands in the configuration
 ])
@@ -163,6 +165,44 @@ def test_keys_change_with_code_and_not_with_words(copy, file, old, new, matters)
     before = code_key(copy / 'x.ipynb')
     change(copy / 'mvssl' / file, old, new)
     assert (code_key(copy / 'x.ipynb') != before) == matters
+
+
+ANALYSES = sorted(path for path in EXPERIMENTS.glob('*.ipynb') if path.stem in NEEDS)
+
+
+@pytest.mark.parametrize('notebook', ANALYSES, ids=lambda path: path.stem)
+def test_a_corrected_number_of_the_paper_makes_every_analysis_stale(copy, notebook):
+    "Each shows one: in its claim, in its table."
+    assert len(ANALYSES) == len(NEEDS)
+    before, training = code_key(notebook), code_key(EXPERIMENTS / 'train.ipynb')
+    change(copy / 'mvssl/study/paper.py', 'first_mm=111.9', 'first_mm=112.9')
+    assert code_key(notebook) != before and code_key(EXPERIMENTS / 'train.ipynb') == training
+
+
+def test_what_shows_no_number_of_the_paper_is_not_run_again(root, copy, made_up):
+    "Both were run; a number is corrected; only what shows one is to be run again."
+    analysis(made_up, '4_embedding_space', 'from mvssl.study.paper import PAPER')
+    analysis(made_up, '2_margin_ablation')
+    names = ('2_margin_ablation', '4_embedding_space')
+    assert set(names) <= set(reproduce('smoke', out=root, only=names, say=lambda text: None).done)
+    is_done = lambda: [Batch('smoke', out=root).analysis(name).is_done for name in names]
+    assert is_done() == [True, True]
+    change(copy / 'mvssl/study/paper.py', 'first_mm=111.9', 'first_mm=112.9')
+    assert is_done() == [True, False]
+
+
+def test_other_test_subjects_of_the_second_store_make_an_analysis_stale(root, monkeypatch):
+    folder = Batch('smoke', out=root).analysis('3_pose_retrieval').folder
+    assert Batch('smoke', out=root).analysis('3_pose_retrieval').folder == folder
+    monkeypatch.setitem(PROFILES, 'smoke', replace(PROFILES['smoke'], second_test=('S7',)))
+    assert Batch('smoke', out=root).analysis('3_pose_retrieval').folder != folder
+
+
+def test_the_papers_numbers_are_data_alone_and_stay_where_they_were():
+    from mvssl.study import paper
+    assert module.PAPER is paper.PAPER and paper.__all__ == ['PAPER']
+    kinds = {type(node) for node in ast.parse(Path(paper.__file__).read_text(encoding='utf-8')).body}
+    assert kinds == {ast.Expr, ast.Assign}, 'a docstring and values'
 
 
 def test_keys_change_with_configuration_and_data(root, made_up):
