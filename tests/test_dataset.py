@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 
 import mvssl.dataset as dataset
-from mvssl.dataset import BLOCK, DatasetError, DatasetWriter, MultiviewDataset, Rows, array_files, dataset_checksum, find_problems
+from mvssl.dataset import BLOCK, DatasetError, DatasetWriter, MultiviewDataset, Rows, array_files, dataset_checksum, files_in, find_problems, folders_in, is_meant
 from mvssl.skeleton import JOINTS
 
 SETTINGS = dict(name='tiny', source='made up', licence='none needed', hz=10, stride=5, side=8, views=['left', 'right', 'top'])
@@ -672,3 +672,32 @@ def test_memory_stays_flat(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert frames.nbytes > 60e6 and peak < 4 * BLOCK
+
+
+# ---- files of a folder ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('name', ['._take1.bvh', '._index.csv', '.DS_Store', '.take1.bvh', 'Thumbs.db', 'THUMBS.DB', 'desktop.ini', 'Icon\r', '~$notes.bvh', '__MACOSX', '@eaDir', '$RECYCLE.BIN', 'lost+found'])
+def test_what_systems_leave_is_not_meant(tmp_path, name):
+    assert not is_meant(name)
+    for folder in ('x', name): (tmp_path/folder).mkdir(exist_ok=True)
+    for file in ('take1.bvh', 'x/take1.bvh', f'{name}/take1.bvh', f'x/{name}'): (tmp_path/file).touch()
+    assert [path.name for path in files_in(tmp_path)] == ['take1.bvh'] and [path.name for path in folders_in(tmp_path)] == ['x']
+    assert [path.relative_to(tmp_path).as_posix() for path in files_in(tmp_path, deep=True)] == ['take1.bvh', 'x/take1.bvh']
+
+
+def test_a_folder_that_is_named_is_meant_whatever_it_is_called(tmp_path):
+    for folder in ('.hidden', '__MACOSX'):
+        (tmp_path/folder/'x').mkdir(parents=True)
+        (tmp_path/folder/'x'/'a.BVH').touch()
+        assert files_in(tmp_path/folder, ('.bvh',), deep=True) == [tmp_path/folder/'x'/'a.BVH']
+
+
+def test_links_are_followed_once_and_dangling_ones_are_listed(tmp_path):
+    (tmp_path/'there').mkdir()
+    (tmp_path/'there'/'a.bvh').touch()
+    takes = tmp_path/'takes'
+    takes.mkdir()
+    for name, target in (('ben', tmp_path/'there'), ('up', tmp_path/'takes'), ('gone.bvh', tmp_path/'nowhere.bvh')): (takes/name).symlink_to(target)
+    assert [path.relative_to(takes).as_posix() for path in files_in(takes, ('.bvh',), deep=True)] == ['ben/a.bvh', 'gone.bvh']
+    assert [path.name for path in folders_in(takes)] == ['ben', 'up']
+    with pytest.raises(DatasetError, match='a.bvh, folder: Not a directory'): files_in(tmp_path/'there'/'a.bvh')
