@@ -18,6 +18,7 @@ import numpy as np
 
 from .embedding_map import place_pictures, tsne_map
 from .plots import OKABE_ITO
+from .refusal import Refusal
 from .retrieval import match_rule, retrieve
 from .runs import write_whole
 
@@ -37,7 +38,7 @@ def spread_instants(
     subject = dataset.table['subject'].to_numpy()
     names, code = np.unique(subject, return_inverse=True)
     n = max_images // len(dataset.views)
-    if n < len(names): raise ValueError(f"max_images must be at least {len(names)*len(dataset.views)}, one instant of {len(names)} subjects in {len(dataset.views)} views, got {max_images}")
+    if n < len(names): raise Refusal(f"max_images must be at least {len(names)*len(dataset.views)}, one instant of {len(names)} subjects in {len(dataset.views)} views, got {max_images}")
     rows = [np.flatnonzero(code == i) for i in range(len(names))]
     return np.sort(np.concatenate([own[np.linspace(0, len(own) - 1, share).round().astype(int)] for own, share in zip(rows, _shares([len(own) for own in rows], n))]))
 
@@ -324,12 +325,12 @@ COLUMNS = ('subject', 'action', 'sequence', 'view', 'instant', 'time_s')    # of
 
 def _check(xy, images, table, neighbours):
     n = len(xy)
-    if np.shape(xy) != (n, 2) or not n or not np.isfinite(xy).all(): raise ValueError(f'xy must be finite, of shape (N, 2) with N > 0, got {np.shape(xy)}')
-    if missing := [name for name in COLUMNS if name not in table]: raise ValueError(f"table must have the columns {', '.join(COLUMNS)}, {', '.join(missing)} missing")
+    if np.shape(xy) != (n, 2) or not n or not np.isfinite(xy).all(): raise Refusal(f'xy must be finite, of shape (N, 2) with N > 0, got {np.shape(xy)}')
+    if missing := [name for name in COLUMNS if name not in table]: raise Refusal(f"table must have the columns {', '.join(COLUMNS)}, {', '.join(missing)} missing")
     for name, there in (('images', images), ('table', table), *((f'neighbours {one.title!r}', one.index) for one in neighbours)):
-        if len(there) != n: raise ValueError(f'{name} must have a row for each of the {n} points, got {len(there)}')
+        if len(there) != n: raise Refusal(f'{name} must have a row for each of the {n} points, got {len(there)}')
     for one in neighbours:
-        if np.shape(one.index) != np.shape(one.distance) or np.max(one.index) >= n: raise ValueError(f'neighbours {one.title!r} must be rows of the {n} points, with as many distances')
+        if np.shape(one.index) != np.shape(one.distance) or np.max(one.index) >= n: raise Refusal(f'neighbours {one.title!r} must be rows of the {n} points, with as many distances')
 
 def _for_script(value):
     "JSON that can stand inside a script element, whatever the names in it."
@@ -351,7 +352,7 @@ def atlas(
     try:
         from bokeh.embed import json_item
         from bokeh.resources import Resources
-    except ImportError as error: raise ValueError(f"bokeh is not installed ({error}): pip install 'mvssl[viz]'") from None
+    except ImportError as error: raise Refusal(f"bokeh is not installed ({error}): pip install 'mvssl[viz]'") from None
     xy = np.asarray(xy, dtype=float)
     _check(xy, images, table, neighbours)
     colours = {name: colours_of(table[name]) for name in COLOUR_BY}
@@ -401,7 +402,7 @@ def write_atlas(
 ) -> Path:
     "Writes the atlas of embedded images of a store, whole or not at all. Ours: not in the paper."
     z, instant, view = (np.asarray(part) for part in (found.z, found.instant, found.view))
-    if len(z) < FEWEST: raise ValueError(f'found must hold at least {FEWEST} images, got {len(z)}')
+    if len(z) < FEWEST: raise Refusal(f'found must hold at least {FEWEST} images, got {len(z)}')
     table = dataset.table.iloc[instant].reset_index(drop=True).assign(view=np.asarray(dataset.views)[view], instant=instant)
     xy = tsne_map(z, perplexity=min(PERPLEXITY, (len(z) - 1)//4))
     images = thumbnails((dataset.frames[int(i)][v] for i, v in zip(instant, view)), most_px)

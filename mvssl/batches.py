@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .dataset import Rows
+from .refusal import Refusal
 from .sampler import ChunkPairSampler
 from .skeleton import canonicalise, mirror
 
@@ -47,8 +48,8 @@ class Augmentation:
 
     def __post_init__(self):
         for name in _NUMBERS:
-            if not 0 <= getattr(self, name) <= _LIMITS.get(name, 1): raise ValueError(f'{name} must lie in [0, {_LIMITS.get(name, 1):g}], got {getattr(self, name)}')
-        if self.interpolation not in ('bilinear', 'nearest'): raise ValueError(f"interpolation must be 'bilinear' or 'nearest', got {self.interpolation!r}")
+            if not 0 <= getattr(self, name) <= _LIMITS.get(name, 1): raise Refusal(f'{name} must lie in [0, {_LIMITS.get(name, 1):g}], got {getattr(self, name)}')
+        if self.interpolation not in ('bilinear', 'nearest'): raise Refusal(f"interpolation must be 'bilinear' or 'nearest', got {self.interpolation!r}")
 
     @classmethod
     def none(cls):
@@ -280,8 +281,8 @@ class Batches:
         ahead:int=2,                            # batches read in advance by a thread, where frames are not resident
     ):
         if sampler.seen.shape != frames.shape[:2]:
-            raise ValueError(f'sampler must draw from the same dataset as frames, {frames.shape[:2]} instants and views, got one of {sampler.seen.shape}')
-        if ahead < 1: raise ValueError(f'ahead must be at least 1, got {ahead}')
+            raise Refusal(f'sampler must draw from the same dataset as frames, {frames.shape[:2]} instants and views, got one of {sampler.seen.shape}')
+        if ahead < 1: raise Refusal(f'ahead must be at least 1, got {ahead}')
         self.frames, self.sampler, self.augmentation, self.ahead = frames, sampler, augmentation, ahead
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
         self._thread = None if frames.is_resident else ThreadPoolExecutor(1, 'frames')

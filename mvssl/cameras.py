@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .refusal import Refusal
+
 # %% ../nbs/01_cameras.ipynb #7fee4828
 def _tensor(a, like=None) -> Tensor:
     "`a` as a floating tensor (float64 if it was none), of the dtype and device of `like` if given."
@@ -23,13 +25,13 @@ def _tensor(a, like=None) -> Tensor:
 def _shaped(name, a, *tail):
     "`a`, refused where its shape does not end on `tail`; 'N' stands for any length."
     if len(a.shape) < len(tail) or any(want not in ('N', n) for n, want in zip(a.shape[-len(tail):], tail)):
-        raise ValueError(f"{name} must have shape (..., {', '.join(map(str, tail))}), got {tuple(a.shape)}")
+        raise Refusal(f"{name} must have shape (..., {', '.join(map(str, tail))}), got {tuple(a.shape)}")
     return a
 
 def _broadcast(**shapes):
     "The common batch shape."
     try: return torch.broadcast_shapes(*shapes.values())
-    except RuntimeError: raise ValueError(f"batch shapes do not fit: {', '.join(f'{name} {tuple(shape)}' for name, shape in shapes.items())}") from None
+    except RuntimeError: raise Refusal(f"batch shapes do not fit: {', '.join(f'{name} {tuple(shape)}' for name, shape in shapes.items())}") from None
 
 # %% ../nbs/01_cameras.ipynb #f2fc9642
 def _apply(matrix, rows):
@@ -46,7 +48,7 @@ def _affine(scale, shift):
 
 # %% ../nbs/01_cameras.ipynb #31461895
 def _refuse(bad, part, message):
-    if bad.any(): raise ValueError(f"{message}, got {part[bad][0].tolist()}")
+    if bad.any(): raise Refusal(f"{message}, got {part[bad][0].tolist()}")
 
 def _check_camera(K, R, t, size, distortion=None):
     "Refuses what is not a camera: no focal length, no rotation, not finite."
@@ -72,7 +74,7 @@ class Camera:
     model: str = 'opencv'           # what p1 p2 mean: 'opencv' or 'human36m'
 
     def __post_init__(self):
-        if self.model not in ('opencv', 'human36m'): raise ValueError(f"model must be 'opencv' or 'human36m', got {self.model!r}")
+        if self.model not in ('opencv', 'human36m'): raise Refusal(f"model must be 'opencv' or 'human36m', got {self.model!r}")
         K = _shaped('K', _tensor(self.K), 3, 3)
         R, t = _shaped('R', _tensor(self.R, K), 3, 3), _shaped('t', _tensor(self.t, K), 3)
         parts = dict(K=K, R=R, t=t, size=_shaped('size', torch.as_tensor(self.size, device=K.device), 2))
@@ -125,7 +127,7 @@ def focal_from_fov(
     extent_px,      # width (or height) of the picture that spans it, px
 ):                  # focal length, px
     "Focal length of a pinhole camera with this angle of view. Ours: not in the paper."
-    if not 0 < fov_deg < 180: raise ValueError(f"fov_deg must lie between 0 and 180, got {fov_deg}")
+    if not 0 < fov_deg < 180: raise Refusal(f"fov_deg must lie between 0 and 180, got {fov_deg}")
     return extent_px / 2 / math.tan(math.radians(fov_deg) / 2)
 
 # %% ../nbs/01_cameras.ipynb #0e17912a
@@ -252,11 +254,11 @@ def ring(
     start_deg:float=45.,      # direction from target to first camera, degrees, 0 along +x, anticlockwise from above
 ) -> Camera:                  # batch of n, float64
     "Cameras evenly spaced around a target, all looking at it. Ours: not in the paper."
-    if n < 1: raise ValueError(f"n must be at least 1, got {n}")
+    if n < 1: raise Refusal(f"n must be at least 1, got {n}")
     target = _shaped('target', _tensor(target), 3).double()
     radius, height, focal = (_tensor(a, target) for a in (radius, height, focal_px))
     for name, a in [('radius', radius), ('height', height), ('focal_px', focal)]:
-        if a.shape not in ((), (n,)): raise ValueError(f"{name} must be a number or have shape ({n},), got {tuple(a.shape)}")
+        if a.shape not in ((), (n,)): raise Refusal(f"{name} must be a number or have shape ({n},), got {tuple(a.shape)}")
     angle = math.radians(start_deg) + 2*math.pi/n * torch.arange(n, dtype=torch.float64)
     x, y = target[0] + radius*angle.cos(), target[1] + radius*angle.sin()
     return Camera(intrinsics(focal, size), *look_at(torch.stack((x, y, height.expand(n)), -1), target), size)
@@ -268,7 +270,7 @@ def square_box(
 ) -> Tensor:            # left, top, right, bottom, px, (..., 4); NaN where no point is known
     "Square box centred on the extent of points. Ours: not in the paper."
     points = _shaped('points', _tensor(points), 'N', 2)
-    if not padding > 0: raise ValueError(f"padding must be positive, got {padding}")
+    if not padding > 0: raise Refusal(f"padding must be positive, got {padding}")
     known = points.isfinite().all(-1, keepdim=True)
     low, high = torch.where(known, points, math.inf).amin(-2), torch.where(known, points, -math.inf).amax(-2)
     middle, half = (low + high) / 2, padding * (high - low).amax(-1, keepdim=True) / 2
@@ -278,7 +280,7 @@ def square_box(
 def _checked_box(box, side, camera):
     box = _shaped('box', _tensor(box, camera.K), 4)
     _broadcast(box=box.shape[:-1], camera=camera.shape)
-    if not side > 0: raise ValueError(f"side must be positive, got {side}")
+    if not side > 0: raise Refusal(f"side must be positive, got {side}")
     width, height = (box[..., 2:] - box[..., :2]).unbind(-1)
     square = (width > 0) & ((width - height).abs() <= 1e-3 * width)
     _refuse(~square, box, "box must be square with left < right and without NaN (see square_box)")

@@ -9,6 +9,7 @@ __all__ = ['app', 'data', 'main', 'plain_errors', 'describe', 'draw_sheet', 'lac
 # %% ../nbs/42_cli.ipynb #922b41a7
 import io
 import os
+import re
 import sys
 import warnings
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import numpy as np
 import typer
 
 from .dataset import DatasetError, MultiviewDataset, Problem, find_problems
+from .refusal import Refusal
 
 # %% ../nbs/42_cli.ipynb #c90a1376
 _PLAIN = dict(no_args_is_help=True, rich_markup_mode=None)  # help as text, the same in every terminal and in a log
@@ -37,10 +39,10 @@ def _shows_bar(): return sys.stderr.isatty()             # a bar in a log is a n
 
 @contextmanager
 def plain_errors():
-    "Turns a refusal into its text on stderr and exit status 1. Ours: not in the paper."
+    "Turns a refusal into its text on stderr and exit status 1; what is no refusal keeps its traceback. Ours: not in the paper."
     try: yield
-    except (DatasetError, ValueError, ConnectionError) as error:
-        if _leads(): typer.echo('\n'.join(f'error: {problem}' for problem in getattr(error, 'problems', [error])), err=True)
+    except Refusal as error:
+        for problem in error.problems * _leads(): typer.echo('error: ' + re.sub(r'\s*\n\s*', ' ', str(problem)), err=True)
         raise typer.Exit(1) from None
 
 # %% ../nbs/42_cli.ipynb #b293cd80
@@ -167,7 +169,7 @@ def make(
 def _looks(text, subjects):
     "6,49=1 as a number for each subject."
     pairs = [word.rpartition('=') for word in _names(text)]
-    if wrong := [number for _, _, number in pairs if not number.isdigit()]: raise ValueError(f'--looks must be numbers, or NAME=NUMBER, got {wrong[0]!r}')
+    if wrong := [number for _, _, number in pairs if not number.isdigit()]: raise Refusal(f'--looks must be numbers, or NAME=NUMBER, got {wrong[0]!r}')
     for_all = [int(number) for name, _, number in pairs if not name]
     return dict.fromkeys(subjects, for_all[-1] if for_all else 1) | {name: int(number) for name, _, number in pairs if name}
 
@@ -267,7 +269,7 @@ def human36m(
                 typer.echo(f"{subject}: {len(own)} sequences, {sum(len(take.frames) for take in own)} instants, {sum(len(take.lengths) for take in own)} views")
             typer.echo(f'sound: {layout}, {len(takes)} sequences')
             return
-        if out is None: raise ValueError('--out must name the folder to make; --check only looks')
+        if out is None: raise Refusal('--out must name the folder to make; --check only looks')
         ds = prepare(raw, out, metadata, allow_pickle=allow_pickle, workers=workers, overwrite=overwrite, progress=_shows_bar(), **wishes)
         typer.echo(describe(ds))
         for note in ds.extra['notes']: typer.echo(f'note: {note}')
@@ -323,7 +325,7 @@ def mpi_inf_3dhp(
             bad = int((table['problem'] != '').sum())
             typer.echo(f"{len(table) - bad} of {len(table)} sequences are complete")
             return
-        if out is None: raise ValueError('--out must name the folder to make; --check only looks')
+        if out is None: raise Refusal('--out must name the folder to make; --check only looks')
         chosen = dict(side=side, padding=padding, perspective=perspective, subjects=_names(subjects), workers=workers, sheet=sheet or True, overwrite=overwrite, progress=_shows_bar()) | ({} if labels is None else dict(labels=labels))
         ds = prepare_test_set(raw, out, **chosen) if test_set else prepare(raw, out, cameras, hz=hz, take_s=take, incomplete=incomplete, **chosen)
         typer.echo(describe(ds))
@@ -337,7 +339,7 @@ def _pair(text):
     "'1088x1920' -> (1088, 1920)."
     if not text: return None
     numbers = text.lower().split('x')
-    if len(numbers) != 2 or not all(number.isdigit() for number in numbers): raise ValueError(f'--keypoint-size must be WIDTHxHEIGHT as in 1920x1080, got {text}')
+    if len(numbers) != 2 or not all(number.isdigit() for number in numbers): raise Refusal(f'--keypoint-size must be WIDTHxHEIGHT as in 1920x1080, got {text}')
     return tuple(map(int, numbers))
 
 @data.command()
@@ -404,7 +406,7 @@ def _value(text, old):
     if isinstance(old, tuple): return () if text == 'none' else _names(text)
     if text == 'none': return None
     if isinstance(old, bool):
-        if text not in ('true', 'false'): raise ValueError(f'must be true or false, got {text!r}')
+        if text not in ('true', 'false'): raise Refusal(f'must be true or false, got {text!r}')
         return text == 'true'
     return text if isinstance(old, str) else type(old)(text) if old is not None else int(text) if text.isdigit() else _names(text)
 
@@ -416,12 +418,12 @@ def _config(given, more):
     texts = {name: str(value) for name, value in given.items() if value is not None}
     for text in more:
         name, equals, value = text.partition('=')
-        if not equals or name not in defaults | changes: raise ValueError(f"--set must be NAME=VALUE with one of {', '.join(defaults | changes)}, got {text!r}")
+        if not equals or name not in defaults | changes: raise Refusal(f"--set must be NAME=VALUE with one of {', '.join(defaults | changes)}, got {text!r}")
         texts[name] = value
     values = {}
     for name, text in texts.items():
         try: values[name] = _value(text, (defaults | changes)[name])
-        except ValueError: raise ValueError(f'{name} must be {type((defaults | changes)[name]).__name__}, got {text!r}') from None
+        except ValueError: raise Refusal(f'{name} must be {type((defaults | changes)[name]).__name__}, got {text!r}') from None
     changes |= {name: values.pop(name) for name in changes if name in values}
     return TrainConfig(**values, augmentation=changes)
 
@@ -529,16 +531,16 @@ def embed(
     to the side that the network was trained at; crop to the person first.
     """
     with plain_errors():
-        if out.suffix not in ('.npz', '.safetensors'): raise ValueError(f"--out must end in .npz or .safetensors, got {out}")
+        if out.suffix not in ('.npz', '.safetensors'): raise Refusal(f"--out must end in .npz or .safetensors, got {out}")
         import torch
         from mvssl.encoder import load_network, read_header
         from mvssl.search import PICTURES, embed_pictures, origin, pictures_in, weights_of, write_embeddings
         from mvssl.training import embed as embed_store
         file = weights_of(run)
-        if not data.is_dir(): raise ValueError(f'--data must be a store or a folder of pictures, there is no folder {data}')
+        if not data.is_dir(): raise Refusal(f'--data must be a store or a folder of pictures, there is no folder {data}')
         is_store = (data/'dataset.json').exists()
         paths = [] if is_store else pictures_in(data)
-        if not is_store and not paths: raise ValueError(f"--data must be a store or a folder of pictures, {data} has neither dataset.json nor any {', '.join(PICTURES)}")
+        if not is_store and not paths: raise Refusal(f"--data must be a store or a folder of pictures, {data} has neither dataset.json nor any {', '.join(PICTURES)}")
         network, side = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), read_header(file)['notes'].get('side', 64)
         if is_store:
             ds = MultiviewDataset.open(data)
@@ -580,9 +582,9 @@ def score(
         from mvssl.scores import mean_scores, score_store
         from mvssl.search import weights_of
         file = weights_of(run)
-        if out is not None and out.suffix != '.csv': raise ValueError(f'--out must end in .csv, got {out}')
+        if out is not None and out.suffix != '.csv': raise Refusal(f'--out must end in .csv, got {out}')
         notes = read_header(file)['notes']
-        if notes.get('train', {}).get('arm') == 'metric': raise ValueError(f'--run must have learned poses; {run} was trained by pairs alone (arm metric)')
+        if notes.get('train', {}).get('arm') == 'metric': raise Refusal(f'--run must have learned poses; {run} was trained by pairs alone (arm metric)')
         network, side = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), notes.get('side')
         ds = MultiviewDataset.open(data)
         if subjects: ds = ds.where(subject=_names(subjects))
@@ -657,14 +659,14 @@ def find_nearest(
     """
     with plain_errors():
         for option, path, endings in (('--out', out, ('.html', '.htm', '.png', '.pdf')), ('--csv', csv, ('.csv',))):
-            if path and path.suffix not in endings: raise ValueError(f"{option} must end in {', '.join(endings)}, got {path}")
-        if not database.is_dir(): raise ValueError(f'--database must be a store or a folder of pictures, there is no folder {database}')
+            if path and path.suffix not in endings: raise Refusal(f"{option} must end in {', '.join(endings)}, got {path}")
+        if not database.is_dir(): raise Refusal(f'--database must be a store or a folder of pictures, there is no folder {database}')
         import torch
         from mvssl.encoder import load_network, read_header
         from mvssl.search import check_search, database_gallery, pictures_in, query_gallery, read_query, search, weights_of
         file, asked = weights_of(run), [read_query(text) for text in query]
         store = MultiviewDataset.open(database) if (database/'dataset.json').exists() else None
-        if not store and not pictures_in(database): raise ValueError(f'--database must be a store or a folder of pictures, {database} is neither')
+        if not store and not pictures_in(database): raise Refusal(f'--database must be a store or a folder of pictures, {database} is neither')
         network, side = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), read_header(file)['notes'].get('side', 64)
         queries = query_gallery(network, asked, store, side)
         check_search(queries.labels, int(store.seen.sum()) if store else len(pictures_in(database)), store is not None, k, views, subjects, apart)
@@ -695,7 +697,7 @@ def _store_of(run, header, data):
         try: ds = MultiviewDataset.open(folder)
         except DatasetError: continue
         if ds.checksum == wanted: return ds
-    raise ValueError(f'--data must name the store to show: {run} was trained on one with checksum {wanted}, which is in no data/ folder near it')
+    raise Refusal(f'--data must name the store to show: {run} was trained on one with checksum {wanted}, which is in no data/ folder near it')
 
 @app.command('atlas')
 def make_atlas(
@@ -722,8 +724,8 @@ def make_atlas(
     A large store is sampled: whole instants with all their views, evenly from every subject, the same ones every time.
     """
     with plain_errors():
-        if out.suffix not in ('.html', '.htm'): raise ValueError(f'--out must end in .html, got {out}')
-        if k < 1: raise ValueError(f'-k must be at least 1, got {k}')
+        if out.suffix not in ('.html', '.htm'): raise Refusal(f'--out must end in .html, got {out}')
+        if k < 1: raise Refusal(f'-k must be at least 1, got {k}')
         import torch
         from mvssl import __version__
         from mvssl.atlas import spread_instants, write_atlas

@@ -9,6 +9,7 @@ __all__ = ['tsne_map', 'place_pictures', 'pick_windows', 'in_window', 'pose_spre
 import numpy as np
 import torch
 
+from .refusal import Refusal
 from .retrieval import pose_distance
 
 # %% ../nbs/33_embedding_map.ipynb #1c6ab710
@@ -20,8 +21,8 @@ def tsne_map(
 ) -> np.ndarray:            # places, centred, the longer side of the map is 1, (N, 2)
     "A t-SNE map that comes out the same every time. Supplementary: Sec. 4; its settings are ours."
     z = np.asarray(z, dtype=np.float64)
-    if z.ndim != 2 or not len(z) > 3*perplexity: raise ValueError(f"z must have shape (N, D) with N > 3 perplexity = {3*perplexity:g}, got {z.shape}")
-    if not np.isfinite(z).all(): raise ValueError(f"z must be finite, it is not in row {int(np.argmin(np.isfinite(z).all(1)))}")
+    if z.ndim != 2 or not len(z) > 3*perplexity: raise Refusal(f"z must have shape (N, D) with N > 3 perplexity = {3*perplexity:g}, got {z.shape}")
+    if not np.isfinite(z).all(): raise Refusal(f"z must be finite, it is not in row {int(np.argmin(np.isfinite(z).all(1)))}")
     library = library or ('openTSNE' if _has_open_tsne() else 'scikit-learn')
     if library == 'openTSNE':
         from openTSNE import TSNE
@@ -29,7 +30,7 @@ def tsne_map(
     elif library == 'scikit-learn':
         from sklearn.manifold import TSNE
         xy = TSNE(perplexity=perplexity, init='pca', n_jobs=1, random_state=seed).fit_transform(z)
-    else: raise ValueError(f"library must be 'openTSNE' or 'scikit-learn', got {library!r}")
+    else: raise Refusal(f"library must be 'openTSNE' or 'scikit-learn', got {library!r}")
     low, high = xy.min(0), xy.max(0)
     return (xy - (low + high)/2) / (high - low).max()
 
@@ -52,7 +53,7 @@ def place_pictures(
 ) -> np.ndarray:    # rows of the pictures that are shown, in the order they were chosen, (P,)
     "Pictures that overlap nowhere, packed until no other fits. Ours: how the supplementary avoids clutter (Sec. 4) is not stated."
     xy = _places(xy)
-    if not side > 0: raise ValueError(f"side must be positive, got {side}")
+    if not side > 0: raise Refusal(f"side must be positive, got {side}")
     if not len(xy): return np.array([], dtype=int)
     chosen, gap = [int(np.linalg.norm(xy - xy.mean(0), axis=1).argmin())], np.full(len(xy), np.inf)
     while True:
@@ -63,7 +64,7 @@ def place_pictures(
 
 def _places(xy):
     xy = np.asarray(xy, dtype=np.float64)
-    if xy.ndim != 2 or xy.shape[1] != 2: raise ValueError(f"xy must have shape (N, 2), got {xy.shape}")
+    if xy.ndim != 2 or xy.shape[1] != 2: raise Refusal(f"xy must have shape (N, 2), got {xy.shape}")
     return xy
 
 # %% ../nbs/33_embedding_map.ipynb #8c39c616
@@ -75,8 +76,8 @@ def pick_windows(
 ) -> np.ndarray:        # centres, in the order they were chosen, (n, 2)
     "Windows of a map that are dense, far apart and different. Ours: how the supplementary's (Sec. 4) were chosen is not stated."
     xy, vectors = _places(xy), np.asarray(vectors, dtype=np.float64).reshape(len(vectors), -1)
-    if len(vectors) != len(xy) or not np.isfinite(vectors).all(): raise ValueError(f"vectors must be finite, a row for each of the {len(xy)} places, got shape {vectors.shape}")
-    if n < 1 or not side > 0: raise ValueError(f"n and side must be positive, got {n} and {side}")
+    if len(vectors) != len(xy) or not np.isfinite(vectors).all(): raise Refusal(f"vectors must be finite, a row for each of the {len(xy)} places, got shape {vectors.shape}")
+    if n < 1 or not side > 0: raise Refusal(f"n and side must be positive, got {n} and {side}")
     around = (_chebyshev(xy, xy) <= side/2).astype(np.float64)
     centre = around @ xy / around.sum(1, keepdims=True)
     inside = (_chebyshev(centre, xy) <= side/2).astype(np.float64)
@@ -85,7 +86,7 @@ def pick_windows(
     chosen = [int(count.argmax())]
     while len(chosen) < n:
         is_free = _chebyshev(centre, centre[chosen]).min(1) > side
-        if not is_free.any(): raise ValueError(f"n windows of side {side} must fit without touching, {len(chosen)} of {n} do")
+        if not is_free.any(): raise Refusal(f"n windows of side {side} must fit without touching, {len(chosen)} of {n} do")
         allowed = is_free & (count >= min(count.max()/2, count[is_free].max()))
         apart = np.linalg.norm(centre[:, None] - centre[chosen], axis=2) * np.linalg.norm(mean[:, None] - mean[chosen], axis=2)
         chosen.append(int(np.where(allowed, apart.min(1), -np.inf).argmax()))
@@ -106,7 +107,7 @@ def pose_spread(
 ) -> float:         # mm; NaN where no pair counts
     "Mean distance (MPJPE) between the poses of all pairs of different groups. Ours: not in the paper."
     poses, groups = torch.as_tensor(np.asarray(poses)), np.unique(np.asarray(groups), return_inverse=True)[1]
-    if poses.shape[1:] != (17, 3) or len(groups) != len(poses): raise ValueError(f"poses must have shape (N, 17, 3) and groups N labels, got {tuple(poses.shape)} and {len(groups)}")
+    if poses.shape[1:] != (17, 3) or len(groups) != len(poses): raise Refusal(f"poses must have shape (N, 17, 3) and groups N labels, got {tuple(poses.shape)} and {len(groups)}")
     known = poses.isfinite().all((1, 2))
     poses, groups = poses[known], torch.as_tensor(groups)[known]
     total = count = 0

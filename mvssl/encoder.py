@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .refusal import Refusal
+
 # %% ../nbs/22_encoder.ipynb #8a15ca3c
 class _GroupNorm(nn.GroupNorm):
     "In single precision also on a CPU, where torch's half-precision kernel takes three times as long."
@@ -28,7 +30,7 @@ class _GroupNorm(nn.GroupNorm):
 def _norm(kind, channels):
     if kind == 'batch': return nn.BatchNorm2d(channels)
     if kind == 'group': return _GroupNorm(channels // 8, channels)
-    raise ValueError(f"norm must be 'batch' or 'group', got {kind!r}")
+    raise Refusal(f"norm must be 'batch' or 'group', got {kind!r}")
 
 def _conv(inputs, outputs, side, stride=1): return nn.Conv2d(inputs, outputs, side, stride, side//2, bias=False)
 
@@ -72,7 +74,7 @@ class Standardise(nn.Module):
     def forward(self, x):
         mean, var = self.mean, self.var
         if self.training:
-            if len(x) < 2: raise ValueError(f"x must have at least 2 rows to be standardised in training, got {len(x)}; use eval() for one image")
+            if len(x) < 2: raise Refusal(f"x must have at least 2 rows to be standardised in training, got {len(x)}; use eval() for one image")
             mean = _mean(x)
             var = _mean((x - mean).square())
             with torch.no_grad():
@@ -86,7 +88,7 @@ PIXEL_MEAN, PIXEL_STD = (.485, .456, .406), (.229, .224, .225)  # of ImageNet, R
 def _check_images(images):
     if images.ndim == 4 and images.shape[1] == 3 and min(images.shape[2:]) >= 32 and (images.dtype == torch.uint8 or images.is_floating_point()): return
     hint = '; use images.permute(0, 3, 1, 2)' if images.ndim == 4 and images.shape[-1] == 3 else ''
-    raise ValueError(f"images must be (B, 3, S, S) with S >= 32, uint8 or floating in [0, 1], got {images.dtype} {tuple(images.shape)}{hint}")
+    raise Refusal(f"images must be (B, 3, S, S) with S >= 32, uint8 or floating in [0, 1], got {images.dtype} {tuple(images.shape)}{hint}")
 
 # %% ../nbs/22_encoder.ipynb #2a8bb58b
 class PoseEncoder(nn.Module):
@@ -99,8 +101,8 @@ class PoseEncoder(nn.Module):
         standardise:bool=True,  # standardise the embedding over the batch before it is divided by its length
     ):
         super().__init__()
-        if width < 8 or width % 8: raise ValueError(f"width must be a positive multiple of 8, got {width}")
-        if dim < 2: raise ValueError(f"dim must be at least 2, got {dim}")
+        if width < 8 or width % 8: raise Refusal(f"width must be a positive multiple of 8, got {width}")
+        if dim < 2: raise Refusal(f"dim must be at least 2, got {dim}")
         self.config = dict(width=width, dim=dim, norm=norm, standardise=standardise)
         self.conv1, self.bn1 = _conv(3, width, 7, stride=2), _norm(norm, width)
         for stage in range(4):
@@ -155,16 +157,16 @@ def load_imagenet(
 ) -> PoseEncoder:         # the same encoder
     "Gives the encoder torchvision's ImageNet weights, all but the metric branch. Ours: the texts name no initial weights."
     if encoder.config['width'] != 64 or encoder.config['norm'] != 'batch':
-        raise ValueError(f"encoder must have width 64 and norm 'batch' to take ImageNet weights, got {encoder.config}")
+        raise Refusal(f"encoder must have width 64 and norm 'batch' to take ImageNet weights, got {encoder.config}")
     try: given = torch.hub.load_state_dict_from_url(IMAGENET_URL, map_location='cpu', progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         file = Path(torch.hub.get_dir(), 'checkpoints', IMAGENET_URL.rsplit('/')[-1])
-        raise ConnectionError(f"ImageNet weights could not be fetched from {IMAGENET_URL} ({error}). Put that file, whole, at {file}, "
-                              "or start from random weights.") from error
+        raise Refusal(f"ImageNet weights could not be fetched from {IMAGENET_URL} ({error}). Put that file, whole, at {file}, "
+                      "or start from random weights.") from error
     backbone = lambda tensors: {name: value for name, value in tensors.items() if name.startswith(('conv1', 'bn1', 'layer'))}
     counted = lambda tensors: {name: value for name, value in tensors.items() if not name.endswith('num_batches_tracked')}
     given, own = backbone(given), backbone(encoder.state_dict())
-    if wrong := _misfits(counted(given), counted(own)): raise ValueError(f"ImageNet weights do not fit: {'; '.join(wrong)}")
+    if wrong := _misfits(counted(given), counted(own)): raise Refusal(f"ImageNet weights do not fit: {'; '.join(wrong)}")
     encoder.load_state_dict(given, strict=False)
     return encoder
 
@@ -216,7 +218,7 @@ class PoseNet(nn.Module):
         hidden:int|None=None,         # size of the head's layers; None: 8 width
     ):
         super().__init__()
-        if head_reads not in ('embedding', 'features'): raise ValueError(f"head_reads must be 'embedding' or 'features', got {head_reads!r}")
+        if head_reads not in ('embedding', 'features'): raise Refusal(f"head_reads must be 'embedding' or 'features', got {head_reads!r}")
         self.config = dict(width=width, dim=dim, norm=norm, standardise=standardise, head_reads=head_reads, hidden=hidden)
         self.encoder = PoseEncoder(width, dim, norm, standardise)
         self.head = PoseHead(dim if head_reads == 'embedding' else 8*width, hidden or 8*width)
@@ -249,7 +251,7 @@ def read_header(
     try:
         with safe_open(path, framework='pt') as file: return json.loads((file.metadata() or {})['mvssl'])
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"path must be a file that save_weights wrote, got {os.fspath(path)!r} ({type(error).__name__}: {error})") from None
+        raise Refusal(f"path must be a file that save_weights wrote, got {os.fspath(path)!r} ({type(error).__name__}: {error})") from None
 
 # %% ../nbs/22_encoder.ipynb #194adb46
 def load_network(
@@ -260,8 +262,8 @@ def load_network(
     kinds = {kind.__name__: kind for kind in (PoseNet, PoseEncoder)}
     try: network = kinds[header['network']](**header['config'])
     except (KeyError, TypeError) as error:
-        raise ValueError(f"path must hold a network this version knows, got {os.fspath(path)!r} with {header} ({error})") from None
+        raise Refusal(f"path must hold a network this version knows, got {os.fspath(path)!r} with {header} ({error})") from None
     weights = load_file(path)
-    if wrong := _misfits(weights, network.state_dict()): raise ValueError(f"weights in {os.fspath(path)!r} do not fit: {'; '.join(wrong[:5])}")
+    if wrong := _misfits(weights, network.state_dict()): raise Refusal(f"weights in {os.fspath(path)!r} do not fit: {'; '.join(wrong[:5])}")
     network.load_state_dict(weights)
     return network.eval()

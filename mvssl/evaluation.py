@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .refusal import Refusal
 from .skeleton import root_centre
 
 # %% ../nbs/30_evaluation.ipynb #ca12c6e4
@@ -26,12 +27,12 @@ def _tensor(x):
 def _paired(pred, true, centre=True):
     "Both as floating (N, 17, 3) tensors of one dtype, root-centred by option; refuses shapes that only broadcast and NaN predictions."
     pred, true = _tensor(pred), _tensor(true)
-    if pred.shape != true.shape or pred.shape[1:] != (17, 3): raise ValueError(
+    if pred.shape != true.shape or pred.shape[1:] != (17, 3): raise Refusal(
         f"pred and true must both have shape (N, 17, 3), got pred {tuple(pred.shape)} and true {tuple(true.shape)}")
     dtype = torch.promote_types(torch.promote_types(pred.dtype, true.dtype), torch.float32)
     pred, true = pred.to(dtype), true.to(dtype)
     lost = ~pred.isfinite().flatten(1).all(1) & true.isfinite().flatten(1).all(1)
-    if lost.any(): raise ValueError(f"pred must be finite where there is a label, it is not for pose {lost.nonzero().flatten().tolist()[:5]}")
+    if lost.any(): raise Refusal(f"pred must be finite where there is a label, it is not for pose {lost.nonzero().flatten().tolist()[:5]}")
     return (root_centre(pred), root_centre(true)) if centre else (pred, true)
 
 def _as_given(error, *given):
@@ -146,10 +147,10 @@ def bootstrap_ci(
     values, groups = np.asarray(values, dtype=np.float64), np.asarray(groups)
     strata = np.zeros(len(values)) if strata is None else np.asarray(strata)
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if not values.shape == groups.shape == strata.shape == weights.shape or values.ndim != 1: raise ValueError(
+    if not values.shape == groups.shape == strata.shape == weights.shape or values.ndim != 1: raise Refusal(
         f"values, groups, strata and weights must have one shape (N,), got {values.shape}, {groups.shape}, {strata.shape} and {weights.shape}")
-    if not (weights > 0).all(): raise ValueError(f"weights must be positive, got {weights[~(weights > 0)][0]}")
-    if not 0 < level < 1: raise ValueError(f"level must lie between 0 and 1, got {level}")
+    if not (weights > 0).all(): raise Refusal(f"weights must be positive, got {weights[~(weights > 0)][0]}")
+    if not 0 < level < 1: raise Refusal(f"level must lie between 0 and 1, got {level}")
     known = ~np.isnan(values)
     rng, kinds, means, n_groups = np.random.default_rng(seed), np.unique(strata[known]), [], 0
     for kind in kinds:
@@ -172,8 +173,8 @@ def seeds_ci(
 ) -> Interval:          # NaN, NaN for a single seed
     "Student's t interval of a mean over seeds. Ours: not in the paper."
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not len(values): raise ValueError(f"values must have shape (n,) with n > 0, got {values.shape}")
-    if not 0 < level < 1: raise ValueError(f"level must lie between 0 and 1, got {level}")
+    if values.ndim != 1 or not len(values): raise Refusal(f"values must have shape (n,) with n > 0, got {values.shape}")
+    if not 0 < level < 1: raise Refusal(f"level must lie between 0 and 1, got {level}")
     n = len(values)
     if n == 1: return Interval(math.nan, math.nan)
     half = _t_quantile((1 + level)/2, n - 1) * values.std(ddof=1) / math.sqrt(n)
@@ -202,10 +203,10 @@ def _by_seed(**given):
     "Float arrays of one length: Series joined by their index, the seeds; arrays as they are."
     series = {name: pd.Series(value, dtype=np.float64) for name, value in given.items()}
     by_name = {isinstance(value, pd.Series) for value in given.values()}
-    if by_name != {True} and (len(by_name) > 1 or len({len(value) for value in series.values()}) > 1): raise ValueError(
+    if by_name != {True} and (len(by_name) > 1 or len({len(value) for value in series.values()}) > 1): raise Refusal(
         f"{', '.join(series)} must all be arrays of one length, or all Series by seed, got {', '.join(f'{type(given[name]).__name__} of {len(value)}' for name, value in series.items())}")
     for name, value in series.items():
-        if not (value > 0).all(): raise ValueError(f"{name} must be positive, got {value[~(value > 0)].iloc[0]}")
+        if not (value > 0).all(): raise Refusal(f"{name} must be positive, got {value[~(value > 0)].iloc[0]}")
     return pd.concat(series, axis=1, join='inner').to_numpy().T
 
 def relative_gain(
@@ -251,7 +252,7 @@ def gain_over_subjects(
     "Relative gain of the mean error, with the interval that comes from whom it is tested on. Ours: not in the paper."
     baseline, ours = (np.asarray(x, dtype=np.float64) for x in (baseline_mm, ours_mm))
     images = np.ones(len(baseline)) if images is None else np.asarray(images, dtype=np.float64)
-    if not baseline.shape == ours.shape == images.shape or baseline.ndim != 1 or not len(baseline): raise ValueError(
+    if not baseline.shape == ours.shape == images.shape or baseline.ndim != 1 or not len(baseline): raise Refusal(
         f"baseline_mm, ours_mm and images must have one shape (S,), got {baseline.shape}, {ours.shape} and {images.shape}")
     mean = np.average(baseline, weights=images)
     gain = 1 - np.average(ours, weights=images)/mean
@@ -279,7 +280,7 @@ def arms_table(
     rows = {}
     for (labels, arm), of_arm in scores.groupby(['labels', 'arm'], sort=False):
         of_seed = of_arm.set_index('seed')
-        if not of_seed.index.is_unique: raise ValueError(f"scores must have one row per labels, arm and seed, {arm} at {labels} has seeds {list(of_seed.index)}")
+        if not of_seed.index.is_unique: raise Refusal(f"scores must have one row per labels, arm and seed, {arm} at {labels} has seeds {list(of_seed.index)}")
         baseline = {name: scores[(scores['labels'] == labels) & (scores['arm'] == name)].set_index('seed')['mpjpe_mm'] for name in ('supervised', 'control')}
         gain = {name: relative_gain(errors, of_seed['mpjpe_mm'], level) if len(errors) and arm != name else NOTHING for name, errors in baseline.items()}
         closed = NOTHING
@@ -329,11 +330,11 @@ def pose_scores(
     "The three errors per action and overall, with intervals over sequences. Ours: not in the paper."
     actions, sequences = np.asarray(actions), np.asarray(sequences)
     for name, given in (('actions', actions), ('sequences', sequences)):
-        if given.shape != (len(true),): raise ValueError(f"{name} must have shape ({len(true)},) like the poses, got {given.shape}")
+        if given.shape != (len(true),): raise Refusal(f"{name} must have shape ({len(true)},) like the poses, got {given.shape}")
     errors = {name: _tensor(metric(pred, true)).cpu().double().numpy() for name, metric in
               (('MPJPE', mpjpe), ('N-MPJPE', n_mpjpe), ('PA-MPJPE', pa_mpjpe))}
     known = ~np.isnan(errors['MPJPE'])
-    if not known.any(): raise ValueError("true must hold at least one pose with a label, got none")
+    if not known.any(): raise Refusal("true must hold at least one pose with a label, got none")
     kinds, counts = np.unique(actions[known], return_counts=True)
     rows = {str(kind): {'poses': count} for kind, count in zip(kinds, counts)} | {
         name: {'poses': counts.sum()} for name in ('mean of actions', 'mean of poses')}

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .refusal import Refusal
+
 # %% ../nbs/23_loss.ipynb #89945826
 def _full(z):
     "At least single precision: half-precision products would carry an error of 0.05 into small distances."
@@ -20,9 +22,9 @@ def _full(z):
 def _check_vectors(**zs):
     for name, z in zs.items():
         if z.ndim != 2 or not z.is_floating_point():
-            raise ValueError(f"{name} must be floating, of shape (B, D), got {z.dtype} {tuple(z.shape)}")
+            raise Refusal(f"{name} must be floating, of shape (B, D), got {z.dtype} {tuple(z.shape)}")
     if len({z.shape[1] for z in zs.values()}) > 1:
-        raise ValueError(f"{' and '.join(zs)} must have the same dimension D, got {' and '.join(str(tuple(z.shape)) for z in zs.values())}")
+        raise Refusal(f"{' and '.join(zs)} must have the same dimension D, got {' and '.join(str(tuple(z.shape)) for z in zs.values())}")
 
 # %% ../nbs/23_loss.ipynb #7d9e7584
 def pairwise_distance(
@@ -43,12 +45,12 @@ def _may(d, may_be_negative):
     other = ~torch.eye(len(d), dtype=torch.bool, device=d.device)
     if may_be_negative is None: return other
     if may_be_negative.dtype != torch.bool or may_be_negative.shape != d.shape:
-        raise ValueError(f"may_be_negative must be bool, of shape {tuple(d.shape)}, got {may_be_negative.dtype} {tuple(may_be_negative.shape)}")
+        raise Refusal(f"may_be_negative must be bool, of shape {tuple(d.shape)}, got {may_be_negative.dtype} {tuple(may_be_negative.shape)}")
     return other & may_be_negative
 
 def _candidates(d, beta, may, semi_hard=False):
     "What the anchors and what the positives may take as negatives, inf elsewhere: row i of both is for pair i, (B, B) each."
-    if not 0 <= beta < 2: raise ValueError(f"beta must lie in [0, 2), got {beta}")
+    if not 0 <= beta < 2: raise Refusal(f"beta must lie in [0, 2), got {beta}")
     if not semi_hard:
         rows = d.masked_fill(~(may & (d > beta)), math.inf)
         return rows, rows.T.contiguous()  # a minimum along columns would cost more than this copy
@@ -62,7 +64,7 @@ def hardest_negative(
     may_be_negative:Tensor=None,  # bool (B, B): may positive j be a negative of anchor i? None: all but its own
 ) -> Tensor:                      # nearest allowed candidate in row or column i, (B,); inf where none is allowed
     "Distance of every pair to its hardest in-batch negative. Supplementary: Sec. 1; HardNet's two-way mining. The rule is ours."
-    if d.ndim != 2 or len(d) != d.shape[1]: raise ValueError(f"d must have shape (B, B), got {tuple(d.shape)}")
+    if d.ndim != 2 or len(d) != d.shape[1]: raise Refusal(f"d must have shape (B, B), got {tuple(d.shape)}")
     rows, columns = _candidates(d, beta, _may(d, may_be_negative))
     return torch.minimum(rows.min(1).values, columns.min(1).values)
 
@@ -106,7 +108,7 @@ def _nearest(rows, columns, k):
 def _check_pairs(z_a, z_p):
     _check_vectors(z_a=z_a, z_p=z_p)
     if z_a.shape != z_p.shape or not len(z_a):
-        raise ValueError(f"z_a and z_p must be the two sides of at least one pair, got {tuple(z_a.shape)} and {tuple(z_p.shape)}")
+        raise Refusal(f"z_a and z_p must be the two sides of at least one pair, got {tuple(z_a.shape)} and {tuple(z_p.shape)}")
     return _full(z_a), _full(z_p)
 
 # %% ../nbs/23_loss.ipynb #f870da54
@@ -120,8 +122,8 @@ def consistency_loss(
     semi_hard:bool=False,         # only candidates farther than the pair's own positive; ours
 ) -> tuple[Tensor, dict]:         # mean over all B pairs, a pair without an allowed negative adding 0; statistics, detached
     "Hinge between each pair and its hardest negative, and what training should watch. Supplementary: Sec. 1."
-    if not margin > 0: raise ValueError(f"margin must be positive, got {margin}")
-    if k is not None and k < 1: raise ValueError(f"k must be at least 1, or None for all, got {k}")
+    if not margin > 0: raise Refusal(f"margin must be positive, got {margin}")
+    if k is not None and k < 1: raise Refusal(f"k must be at least 1, or None for all, got {k}")
     z_a, z_p = _check_pairs(z_a, z_p)
     with torch.set_grad_enabled(k is None and torch.is_grad_enabled()):
         d = pairwise_distance(z_a, z_p)
@@ -144,7 +146,7 @@ def info_nce_loss(
     may_be_negative:Tensor=None,  # bool (B, B): may positive j be a negative of anchor i? None: all but its own
 ) -> tuple[Tensor, dict]:         # mean over all B pairs and both directions; statistics as of consistency_loss, detached
     "Cross-entropy of finding the positive among the candidates. Ours: not in the paper."
-    if not temperature > 0: raise ValueError(f"temperature must be positive, got {temperature}")
+    if not temperature > 0: raise Refusal(f"temperature must be positive, got {temperature}")
     z_a, z_p = _check_pairs(z_a, z_p)
     d = pairwise_distance(z_a, z_p)
     may = _may(d, may_be_negative)
@@ -165,13 +167,13 @@ def pose_error(
     "How far every joint is off, before any mean. Supplementary: Sec. 2 measures so; the kinds are ours."
     for name, pose in dict(pred=pred, true=true).items():
         if pose.shape[-2:] != (17, 3) or pose.shape != pred.shape:
-            raise ValueError(f"{name} must have shape (..., 17, 3), alike for pred and true, got {tuple(pred.shape)} and {tuple(true.shape)}")
+            raise Refusal(f"{name} must have shape (..., 17, 3), alike for pred and true, got {tuple(pred.shape)} and {tuple(true.shape)}")
     missing = true[..., 1:, :].isnan().any(-1)
     off = _full(pred[..., 1:, :]) - true[..., 1:, :].masked_fill(missing[..., None], 0)
     if kind == 'l1': error = off.abs().mean(-1)
     elif kind == 'l2': error = torch.linalg.vector_norm(off, dim=-1)
     elif kind == 'smooth': error = F.smooth_l1_loss(off, torch.zeros_like(off), beta=SMOOTH_MM, reduction='none').mean(-1)
-    else: raise ValueError(f"kind must be 'l1', 'l2' or 'smooth', got {kind!r}")
+    else: raise Refusal(f"kind must be 'l1', 'l2' or 'smooth', got {kind!r}")
     return error.masked_fill(missing, math.nan)
 
 # %% ../nbs/23_loss.ipynb #82541739

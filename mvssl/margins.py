@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from .evaluation import over_seeds
+from .refusal import Refusal
 
 # %% ../nbs/35_margins.ipynb #645257db
 def _checked(errors):
-    if not isinstance(errors, pd.DataFrame) or errors.shape[1] < 2 or not len(errors): raise ValueError(f'errors must be a DataFrame of at least one seed and two settings, got {getattr(errors, "shape", type(errors).__name__)}')
-    if errors.isna().any(axis=None): raise ValueError(f'errors must be known for every seed and setting, missing are {[(seed, name) for seed, name in errors.isna().stack().loc[lambda x: x].index]}')
+    if not isinstance(errors, pd.DataFrame) or errors.shape[1] < 2 or not len(errors): raise Refusal(f'errors must be a DataFrame of at least one seed and two settings, got {getattr(errors, "shape", type(errors).__name__)}')
+    if errors.isna().any(axis=None): raise Refusal(f'errors must be known for every seed and setting, missing are {[(seed, name) for seed, name in errors.isna().stack().loc[lambda x: x].index]}')
     return errors.astype(float)
 
 def compare_settings(
@@ -27,7 +28,7 @@ def compare_settings(
 ) -> pd.DataFrame:      # a row per setting: mean, low, high; mean rank, 1 is best; difference to the reference with low and high; seeds
     "Means, ranks and paired differences of settings. Ours: Table 1 of the supplementary has one number per setting."
     errors = _checked(errors)
-    if reference not in errors: raise ValueError(f'reference must be one of {list(errors)}, got {reference!r}')
+    if reference not in errors: raise Refusal(f'reference must be one of {list(errors)}, got {reference!r}')
     ranks, rows = errors.rank(axis=1).mean(), {}
     for name in errors:
         own, against = over_seeds(errors[name], level), over_seeds(errors[name] - errors[reference], level)
@@ -73,8 +74,8 @@ def unsteadiness(
 ) -> float:             # standard deviation about a straight line, in the unit of the values; NaN for fewer than 3
     "How much something wavers along a training. Ours: the supplementary says that large margins destabilise, not how that was seen."
     values = np.asarray(values, dtype=np.float64)
-    if not 0 < share <= 1: raise ValueError(f'share must lie in (0, 1], got {share}')
-    if values.ndim != 1: raise ValueError(f'values must have shape (K,), got {values.shape}')
+    if not 0 < share <= 1: raise Refusal(f'share must lie in (0, 1], got {share}')
+    if values.ndim != 1: raise Refusal(f'values must have shape (K,), got {values.shape}')
     values = values[-max(3, math.ceil(share*len(values))):]
     if len(values) < 3: return math.nan     # two points are always on a line
     x = np.arange(len(values))

@@ -19,6 +19,7 @@ from torch import Tensor
 from .encoder import PoseNet
 from .evaluation import bootstrap_ci
 from .loss import hardest_negative, pairwise_distance
+from .refusal import Refusal
 from .skeleton import canonicalise
 from .training import TrainConfig, make_batches, split
 
@@ -50,7 +51,7 @@ def neighbour_mm(
     apart:int=3,    # positions in the sequence between the two; 3: first and last of a chunk of four
 ):                  # mm, one for each such pair of one sequence with both poses known, (N,)
     "Pose distance between instants that follow each other. Ours: not in the paper."
-    if apart < 1: raise ValueError(f'apart must be at least 1, got {apart}')
+    if apart < 1: raise Refusal(f'apart must be at least 1, got {apart}')
     table = dataset.table.assign(row=np.arange(len(dataset)), sequence_of=dataset.sequence_index)[['row', 'sequence_of', 'index']]
     both = table.merge(table.assign(index=table['index'] - apart), on=['sequence_of', 'index'], suffixes=('', '_later'))
     pose = torch.from_numpy(canonicalise(dataset.poses))
@@ -68,9 +69,9 @@ def mine(
     negatives:tuple=('same subject', 'any'),    # who may be one, each is tried
 ) -> pd.DataFrame:                              # a row per rule and pair: who, from where, distances, true distances in mm
     "The mined negatives of batches with their true pose distance. Supplementary: Sec. 1; the measurement is ours."
-    if n_batches < 1: raise ValueError(f'n_batches must be at least 1, got {n_batches}')
-    if not config.uses_pairs: raise ValueError(f"config must be of an arm that sees pairs, got {config.arm!r}")
-    if wrong := set(negatives) - {'same subject', 'any'}: raise ValueError(f"negatives must be among 'same subject' and 'any', got {sorted(wrong)}")
+    if n_batches < 1: raise Refusal(f'n_batches must be at least 1, got {n_batches}')
+    if not config.uses_pairs: raise Refusal(f"config must be of an arm that sees pairs, got {config.arm!r}")
+    if wrong := set(negatives) - {'same subject', 'any'}: raise Refusal(f"negatives must be among 'same subject' and 'any', got {sorted(wrong)}")
     device = next(network.parameters()).device
     encoder = copy.deepcopy(network.encoder).train()
     batches = make_batches(config, dataset, device, pairs=split(config, dataset).pairs)['pairs']
@@ -108,7 +109,7 @@ def describe_negatives(
     seed:int=0,             # of its draws
 ) -> dict:                  # numbers of pairs, shares, and true distances in mm
     "How many negatives are false, how far all are. Ours: not in the paper."
-    if mined.duplicated(['batch', 'instant']).any(): raise ValueError(f'mined must be of one rule, got {len(mined.drop_duplicates(["negatives", "beta"]))} rules or several times the same pair')
+    if mined.duplicated(['batch', 'instant']).any(): raise Refusal(f'mined must be of one rule, got {len(mined.drop_duplicates(["negatives", "beta"]))} rules or several times the same pair')
     has = mined['negative_instant'] >= 0
     known = mined[mined['pose_mm'].notna()]
     false = (known['pose_mm'] <= same_mm).astype(float)

@@ -11,6 +11,8 @@ __all__ = ['COLUMN_INCH', 'PAGE_INCH', 'OKABE_ITO', 'ARMS', 'COLOURS', 'MARKERS'
 import matplotlib.pyplot as plt
 import numpy as np
 
+from .refusal import Refusal
+
 # %% ../nbs/32_plots.ipynb #947def1a
 def contact_sheet(
     pictures,               # uint8, (R, C, S, S, 3)
@@ -21,10 +23,10 @@ def contact_sheet(
 ) -> plt.Figure:
     "A table of pictures with labels at its left and on top. Ours: not in the paper."
     pictures = np.asarray(pictures)
-    if pictures.ndim != 5 or pictures.shape[-1] != 3: raise ValueError(f'pictures must have shape (R, C, S, S, 3), got {pictures.shape}')
+    if pictures.ndim != 5 or pictures.shape[-1] != 3: raise Refusal(f'pictures must have shape (R, C, S, S, 3), got {pictures.shape}')
     n_rows, n_columns = pictures.shape[:2]
     for name, labels, n in (('rows', rows, n_rows), ('columns', columns, n_columns)):
-        if labels is not None and len(labels) != n: raise ValueError(f'{name} must have {n} labels, got {len(labels)}')
+        if labels is not None and len(labels) != n: raise Refusal(f'{name} must have {n} labels, got {len(labels)}')
     left, top = (.9 if rows is not None else 0), (.22 if columns is not None else 0)
     width, height = n_columns*inch + left, n_rows*inch + top
     fig = plt.figure(figsize=(width, height), dpi=dpi)
@@ -111,11 +113,11 @@ def training_course(
 ) -> plt.Figure:
     "Losses, distances and held-out errors of a training over its steps. Ours: not in the paper."
     columns = {name: np.asarray(log[name], dtype=float) for name in log if name == 'step' or any(name in lines for _, lines in _COURSE)}
-    if 'step' not in columns: raise ValueError(f"log must have a column step, got {', '.join(map(str, log))}")
+    if 'step' not in columns: raise Refusal(f"log must have a column step, got {', '.join(map(str, log))}")
     for name, values in columns.items():
-        if values.shape != columns['step'].shape or values.ndim != 1: raise ValueError(f"log['{name}'] must have the shape of its steps, {columns['step'].shape}, got {values.shape}")
+        if values.shape != columns['step'].shape or values.ndim != 1: raise Refusal(f"log['{name}'] must have the shape of its steps, {columns['step'].shape}, got {values.shape}")
     panels = [(label, there) for label, lines in _COURSE if (there := {name: line for name, line in lines.items() if np.isfinite(columns.get(name, np.nan)).any()})]
-    if not panels: raise ValueError(f"log must have one of {', '.join(name for _, lines in _COURSE for name in lines)}, got {', '.join(columns)}")
+    if not panels: raise Refusal(f"log must have one of {', '.join(name for _, lines in _COURSE for name in lines)}, got {', '.join(columns)}")
     with use_style():
         fig, axes = plt.subplots(1, len(panels), figsize=(PAGE_INCH*len(panels)/3, 1.7), squeeze=False)
         for ax, (label, lines) in zip(axes[0], panels):
@@ -177,9 +179,9 @@ def _ordinal(n): return f"{n}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(n if n < 20 else 
 def _check_block(block):
     "Refuses arrays that do not belong together."
     found, n = np.asarray(block['found']), len(block['queries'])
-    if found.ndim != 5 or found.shape[-1] != 3: raise ValueError(f'found must have shape (Q, K, S, S, 3), got {found.shape}')
+    if found.ndim != 5 or found.shape[-1] != 3: raise Refusal(f'found must have shape (Q, K, S, S, 3), got {found.shape}')
     for name, shape in dict(found=(n, *found.shape[1:]), names=(n,), distance_mm=found.shape[:2], best_mm=(n,)).items():
-        if (got := np.shape(block[name])[:len(shape)]) != shape[:len(got)] or len(got) < len(shape): raise ValueError(f'{name} must have shape {shape} for {n} queries, got {got}')
+        if (got := np.shape(block[name])[:len(shape)]) != shape[:len(got)] or len(got) < len(shape): raise Refusal(f'{name} must have shape {shape} for {n} queries, got {got}')
 
 # %% ../nbs/32_plots.ipynb #25216983
 def map_figure(
@@ -193,10 +195,10 @@ def map_figure(
 ) -> plt.Figure:
     "A map with pictures at their places, and windows of it magnified. Supplementary: Sec. 4, Figure 2."
     xy = np.asarray(xy, dtype=float)
-    if xy.ndim != 2 or xy.shape[1] != 2: raise ValueError(f'xy must have shape (N, 2), got {xy.shape}')
+    if xy.ndim != 2 or xy.shape[1] != 2: raise Refusal(f'xy must have shape (N, 2), got {xy.shape}')
     for where, some in (('', dict(rows=rows, pictures=pictures)), *((f' of window {i + 1}', window) for i, window in enumerate(windows))):
         if np.ndim(some['pictures']) != 4 or len(some['pictures']) != len(some['rows']):
-            raise ValueError(f"pictures{where} must have shape (P, S, S, 3) for {len(some['rows'])} rows, got {np.shape(some['pictures'])}")
+            raise Refusal(f"pictures{where} must have shape (P, S, S, 3) for {len(some['rows'])} rows, got {np.shape(some['pictures'])}")
     low = np.min([xy.min(0) - .55*side, *(np.subtract(window['centre'], .52*window['side']) for window in windows)], axis=0)
     high = np.max([xy.max(0) + .55*side, *(np.add(window['centre'], .52*window['side']) for window in windows)], axis=0)
     size, map_at, zooms_at, each = _arrange(len(windows), (high[1] - low[1]) / (high[0] - low[0]), width_inch)
@@ -310,10 +312,10 @@ def selection_of_negatives(
     least=.002,     # the smallest share that is shown
 ) -> plt.Figure:
     "How alike poses are to the negatives mined for them: distributions, false ones along a training, examples. For Supplementary: Sec. 1."
-    if not list(distances) == list(shares) == list(over_beta): raise ValueError(f'distances, shares and over_beta must have the same panels, got {list(distances)}, {list(shares)} and {list(over_beta)}')
+    if not list(distances) == list(shares) == list(over_beta): raise Refusal(f'distances, shares and over_beta must have the same panels, got {list(distances)}, {list(shares)} and {list(over_beta)}')
     for name, (pictures, mm) in examples.items():
         if np.ndim(pictures) != 5 or np.shape(pictures)[:2] != (len(columns), 3) or len(mm) != len(columns):
-            raise ValueError(f'examples must have pictures ({len(columns)}, 3, S, S, 3) and as many distances, got {np.shape(pictures)} and {len(mm)} for {name!r}')
+            raise Refusal(f'examples must have pictures ({len(columns)}, 3, S, S, 3) and as many distances, got {np.shape(pictures)} and {len(mm)} for {name!r}')
     with use_style():
         inch = PAGE_INCH - .75          # what is left for examples beside their labels
         below = len(examples)*(inch/len(columns)/3.1 + .14) + .32
@@ -347,8 +349,8 @@ def over_steps(
     "Courses of trainings, one panel per quantity. Ours: not in the paper."
     for title, lines in panels.items():
         for name, (steps, values) in lines.items():
-            if np.ndim(values) != 2 or np.shape(values)[1] != len(steps): raise ValueError(f'panels must give (n, {len(steps)}) values for as many steps, got {np.shape(values)} for {name!r} of {title!r}')
-            if name not in looks: raise ValueError(f'looks must have all lines, {name!r} is not in {list(looks)}')
+            if np.ndim(values) != 2 or np.shape(values)[1] != len(steps): raise Refusal(f'panels must give (n, {len(steps)}) values for as many steps, got {np.shape(values)} for {name!r} of {title!r}')
+            if name not in looks: raise Refusal(f'looks must have all lines, {name!r} is not in {list(looks)}')
     rows = -(-len(panels)//columns)
     with use_style():
         fig, axes = plt.subplots(rows, columns, figsize=(PAGE_INCH, .3 + 1.45*rows), sharex=True, squeeze=False)
@@ -375,8 +377,8 @@ def _whiskers(ax, x, stated, arm, **how):
 
 def _check_stated(name, stated, n):
     for arm, values in stated.items():
-        if arm not in COLOURS: raise ValueError(f"{name} must be named by arms of the style, {', '.join(COLOURS)}, got {arm!r}")
-        if np.shape(values) != (n, 3): raise ValueError(f'{name} must have mean, low and high of {n} for each arm, got shape {np.shape(values)} for {arm}')
+        if arm not in COLOURS: raise Refusal(f"{name} must be named by arms of the style, {', '.join(COLOURS)}, got {arm!r}")
+        if np.shape(values) != (n, 3): raise Refusal(f'{name} must have mean, low and high of {n} for each arm, got shape {np.shape(values)} for {arm}')
 
 def _curves(ax, images, curves, bound, best):
     for at, (arm, stated) in enumerate(curves.items()):
@@ -435,7 +437,7 @@ def semi_supervision(
     _check_stated('of_parts', of_parts, len(parts))
     for name, found, n in (('of_subjects', of_subjects, len(subjects)), ('best', best or {}, len(images))):
         for arm, values in found.items():
-            if np.shape(values) != (n,): raise ValueError(f'{name} must have {n} numbers for each arm, got shape {np.shape(values)} for {arm}')
+            if np.shape(values) != (n,): raise Refusal(f'{name} must have {n} numbers for each arm, got shape {np.shape(values)} for {arm}')
     fig, axes = plt.subplots(1, 3, figsize=(PAGE_INCH, max(2.35, .6 + .13*len(subjects))), width_ratios=[1, 1.15, .85])
     _curves(axes[0], images, curves, bound, best)
     _of_parts(axes[1], parts, of_parts)
@@ -457,10 +459,10 @@ def configurations(
 ) -> plt.Figure:    # as wide as a column
     "Errors of all configurations by what was changed. Ours: not in the paper."
     errors, levers, arms, chosen, phases = (np.asarray(x) for x in (errors, levers, arms, chosen, np.zeros(len(errors)) if phases is None else phases))
-    if not errors.shape == levers.shape == arms.shape == chosen.shape == phases.shape or errors.ndim != 1: raise ValueError(
+    if not errors.shape == levers.shape == arms.shape == chosen.shape == phases.shape or errors.ndim != 1: raise Refusal(
         f'errors, levers, arms, chosen and phases must have one shape (N,), got {errors.shape}, {levers.shape}, {arms.shape}, {chosen.shape} and {phases.shape}')
     rows, kinds = list(dict.fromkeys(levers)), list(dict.fromkeys(arms))
-    if unknown := set(kinds) - set(COLOURS): raise ValueError(f"arms must be some of {', '.join(COLOURS)}, got {', '.join(sorted(unknown))}")
+    if unknown := set(kinds) - set(COLOURS): raise Refusal(f"arms must be some of {', '.join(COLOURS)}, got {', '.join(sorted(unknown))}")
     fig, ax = plt.subplots(figsize=(COLUMN_INCH, max(1.3, .75 + .17*len(rows))))
     row = np.array([rows.index(lever) for lever in levers])
     for at, arm in enumerate(kinds):

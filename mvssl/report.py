@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from .refusal import Refusal
 from .runs import VERDICTS, provenance, write_json, write_whole
 
 # %% ../nbs/34_report.ipynb #ef53f734
@@ -73,7 +74,7 @@ def read_results(
 ) -> Results:
     "All sidecars of a folder, and what is missing or damaged there. Ours: not in the paper."
     folder = Path(folder)
-    if not folder.is_dir(): raise ValueError(f'folder must be one of figures and their sidecars, {folder} is not there: mvssl reproduce makes it')
+    if not folder.is_dir(): raise Refusal(f'folder must be one of figures and their sidecars, {folder} is not there: mvssl reproduce makes it')
     found = {path.stem: _sidecar(path) for path in folder.glob('*.json') if path.name != 'report.json'}
     sidecars = {name: found[name] for name in sorted(found, key=_order) if isinstance(found[name], dict)}
     damaged = [(f'{name}.json', wrong) for name, wrong in sorted(found.items()) if isinstance(wrong, str)]
@@ -119,7 +120,7 @@ def _table(path):
     "A table as HTML; a sentence where it cannot be read."
     try:
         head, body, is_number = _rows(path)
-        if any(len(row) != len(head) for row in [*body, is_number]): raise ValueError('rows differ in length')
+        if any(len(row) != len(head) for row in [*body, is_number]): raise Refusal('rows differ in length')
     except (ValueError, IndexError, OSError) as error: return f'<p class="wrong">{escape(path.name)} cannot be shown: {escape(str(error))}</p>'
     def row(cells, tag): return '<tr>' + ''.join(f'<{tag}{" class=n" if number else " class=k" if len(cell) < 24 else ""}>{_inline(cell)}</{tag}>' for cell, number in zip(cells, is_number)) + '</tr>'
     more = f'<p class="small">{len(body) - MOST_ROWS} more rows in {escape(path.name)}</p>' if len(body) > MOST_ROWS else ''

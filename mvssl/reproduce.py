@@ -34,6 +34,7 @@ import mvssl
 from .dataset import DatasetError, MultiviewDataset
 from .encoder import load_network
 from .evaluation import mpjpe, n_mpjpe, pa_mpjpe
+from .refusal import Refusal
 from .runs import Run, as_json, hold, is_held, is_whole, open_run, provenance, write_json
 from .skeleton import canonicalise
 from .study.paper import PAPER
@@ -124,7 +125,7 @@ PROFILES = {profile.name: profile for profile in (
             seeds=dict.fromkeys(GROUPS.keys() - {'metric'}, 5), jobs=1))}
 
 def profile_named(name):
-    if name not in PROFILES: raise ValueError(f'profile must be one of {", ".join(PROFILES)}, got {name!r}')
+    if name not in PROFILES: raise Refusal(f'profile must be one of {", ".join(PROFILES)}, got {name!r}')
     return PROFILES[name]
 
 # %% ../nbs/41_reproduce.ipynb #5ac53a78
@@ -156,7 +157,7 @@ def stripped(
 
 # %% ../nbs/41_reproduce.ipynb #079b0eb2
 _HOME = Path(mvssl.__file__).parent
-_SAYS_WHAT_TO_RUN = ('reproduce', 'cli')    # what they decide stands in the configuration and the inputs already
+_CHANGE_NO_NUMBER = ('reproduce', 'cli', 'refusal')     # what the first two decide stands in the configuration and the inputs already
 
 def _imports(source, module=''):
     "Modules of mvssl that code imports, wherever in it; `module` is the one it is, if any."
@@ -188,7 +189,7 @@ def code_key(
     todo = list(_imports(code['notebook']))
     while todo:
         name = todo.pop()
-        if name in code or name in (*_SAYS_WHAT_TO_RUN, *without) or (source := _module(name)) is None: continue
+        if name in code or name in (*_CHANGE_NO_NUMBER, *without) or (source := _module(name)) is None: continue
         code[name] = source
         todo += _imports(source, name)
     return hashlib.sha256(json.dumps({name: stripped(source) for name, source in sorted(code.items())}).encode()).hexdigest()
@@ -216,7 +217,7 @@ def notebook_named(
     "File of an experiment notebook. Ours: not in the paper."
     if str(name).endswith('.ipynb'): return Path(name).absolute()
     folder = Path(os.environ.get('MVSSL_NOTEBOOKS') or (_checkout() or Path())/'nbs'/'experiments').absolute()
-    if not folder.is_dir(): raise ValueError(f'there are no experiment notebooks in {folder}: run from a checkout of mvssl, or name their folder by the environment variable MVSSL_NOTEBOOKS')
+    if not folder.is_dir(): raise Refusal(f'there are no experiment notebooks in {folder}: run from a checkout of mvssl, or name their folder by the environment variable MVSSL_NOTEBOOKS')
     return folder/f'{name}.ipynb'
 
 def parameters_of(
@@ -225,12 +226,12 @@ def parameters_of(
     "The literals in the parameters cell of a notebook. Ours: not in the paper."
     cells = json.loads(Path(notebook).read_text(encoding='utf-8'))['cells']
     texts = [''.join(cell['source']) for cell in cells if 'parameters' in cell['metadata'].get('tags', ())]
-    if len(texts) != 1: raise ValueError(f'{Path(notebook).name} must have one cell tagged parameters, got {len(texts)}')
+    if len(texts) != 1: raise Refusal(f'{Path(notebook).name} must have one cell tagged parameters, got {len(texts)}')
     found = {}
     for node in ast.parse(texts[0]).body:
         target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
         try: found[target.id] = ast.literal_eval(node.value)
-        except (AttributeError, ValueError): raise ValueError(f'{Path(notebook).name}: the parameters cell must hold literals only, got {ast.unparse(node)!r}') from None
+        except (AttributeError, ValueError): raise Refusal(f'{Path(notebook).name}: the parameters cell must hold literals only, got {ast.unparse(node)!r}') from None
     return found
 
 # %% ../nbs/41_reproduce.ipynb #e62147fb
@@ -267,7 +268,7 @@ class Training:
         weights='last',     # or 'best': at its best validation
     ):                      # a PoseNet that does not train
         "The trained network. Ours: not in the paper."
-        if weights not in self.weights: raise ValueError(f"weights must be one of {', '.join(self.weights)}, got {weights!r}")
+        if weights not in self.weights: raise Refusal(f"weights must be one of {', '.join(self.weights)}, got {weights!r}")
         return load_network(self.folder/_WEIGHTS[weights]).eval()
 
 def is_trained(folder): return (Path(folder)/'errors.csv').exists() and is_whole(folder)
@@ -356,7 +357,7 @@ class Batch:
         try: return MultiviewDataset.open(path)
         except DatasetError as error:
             if not self.is_synthetic: raise
-            raise ValueError(f'there is no finished store {path}: make it by  {self.command} --only stores') from error
+            raise Refusal(f'there is no finished store {path}: make it by  {self.command} --only stores') from error
 
     @property
     def stores(self):
@@ -402,7 +403,7 @@ class Batch:
         roles = {name: tuple(told.get(name) or [subject for subject in usual if subject in there]) for name, usual in _H36M_ROLES.items()}
         for name, subjects in roles.items():
             if unknown := [subject for subject in subjects if subject not in there]:
-                raise ValueError(f"--{name} must name subjects of {self.dataset.path.name}, which has {', '.join(there)}, got {', '.join(unknown)}")
+                raise Refusal(f"--{name} must name subjects of {self.dataset.path.name}, which has {', '.join(there)}, got {', '.join(unknown)}")
         TrainConfig(**roles)    # refuses a subject in two roles
         return Roles(**roles)
 
@@ -410,7 +411,7 @@ class Batch:
         "Keeps roles that a user has named for a store of their own: subjects of labelled, validation, test."
         named = {name: list(subjects) for name, subjects in roles.items() if subjects}
         if not named: return
-        if self.is_synthetic: raise ValueError(f"--{next(iter(named))} is for stores of your own: with synthetic data the profile says who is who")
+        if self.is_synthetic: raise Refusal(f"--{next(iter(named))} is for stores of your own: with synthetic data the profile says who is who")
         told = self._told | named
         self._roles(told)
         self.runs.mkdir(parents=True, exist_ok=True)
@@ -479,7 +480,7 @@ class Batch:
 
     def seeds(self, group) -> tuple:
         "Seeds of a group; () if it is left out."
-        if group not in GROUPS: raise ValueError(f"group must be one of {', '.join(GROUPS)}, got {group!r}")
+        if group not in GROUPS: raise Refusal(f"group must be one of {', '.join(GROUPS)}, got {group!r}")
         return tuple(range(self.profile.seeds[_as(group)])) if group in self.groups else ()
 
     def name_of(self, config:TrainConfig) -> str:
@@ -505,7 +506,7 @@ class Batch:
         "The finished trainings of a group, one per seed; [] if this batch leaves the group out."
         planned = self.planned(group)
         if missing := [training.name for training in planned if not is_trained(training.folder)]:
-            raise ValueError(f"{', '.join(missing)} of batch {self.name} not trained yet: run  {self.command} --only {group}")
+            raise Refusal(f"{', '.join(missing)} of batch {self.name} not trained yet: run  {self.command} --only {group}")
         return planned
 
     # -- what is run
@@ -544,7 +545,7 @@ class Batch:
         "Opens the run of an analysis: its folder is named by its key, its artefacts go to the batch's figures. Ours: not in the paper."
         config = {name: value for name, value in config.items() if name not in _OF_THE_BATCH}
         own = set(parameters_of(notebook_named(notebook))) - set(_OF_THE_BATCH)
-        if set(config) != own: raise ValueError(f"config must hold the own parameters of {notebook}, {', '.join(sorted(own))}, got {', '.join(sorted(config))}")
+        if set(config) != own: raise Refusal(f"config must hold the own parameters of {notebook}, {', '.join(sorted(own))}, got {', '.join(sorted(config))}")
         inputs, folder, _ = self._analysis(notebook, config)
         return open_run(folder, config, inputs, source=f'nbs/experiments/{Path(notebook).stem}.ipynb', resume=True, figures=self.figures)
 
@@ -557,7 +558,7 @@ def cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffini
 
 def _import(name, extra):
     try: return import_module(name)
-    except ImportError as error: raise ValueError(f"{name.split('.')[0]} is not installed ({error}): pip install 'mvssl[{extra}]'") from None
+    except ImportError as error: raise Refusal(f"{name.split('.')[0]} is not installed ({error}): pip install 'mvssl[{extra}]'") from None
 
 @contextmanager
 def kernels(
@@ -589,7 +590,7 @@ def check_parameters(
     for name in parameters:
         if name not in known:
             close = get_close_matches(name, known, 1)
-            raise ValueError(f"{Path(notebook).name} has no parameter {name!r}{f', did you mean {close[0]!r}?' if close else ''} It has {', '.join(known)}")
+            raise Refusal(f"{Path(notebook).name} has no parameter {name!r}{f', did you mean {close[0]!r}?' if close else ''} It has {', '.join(known)}")
 
 @dataclass(frozen=True)
 class Outcome:
@@ -650,7 +651,7 @@ def workers(
         return
     Client = _import('distributed', 'cluster').Client
     try: client = Client(scheduler, timeout='10s', set_as_default=False)
-    except (OSError, ValueError) as error: raise ValueError(f'--scheduler must be the address of a running Dask scheduler, as in tcp://host:8786, got {scheduler!r} ({error})') from None
+    except (OSError, ValueError) as error: raise Refusal(f'--scheduler must be the address of a running Dask scheduler, as in tcp://host:8786, got {scheduler!r} ({error})') from None
     with client:
         client.wait_for_workers(1, timeout=60)
         slots = {address: worker['nthreads'] for address, worker in client.scheduler_info(n_workers=-1)['workers'].items()}
@@ -679,7 +680,7 @@ def make_stores(
         path.parent.mkdir(parents=True, exist_ok=True)
         try: make_dataset(path, rig=rig, subjects=list(who), instants=dict(who), side=batch.profile.side, seed=batch.profile.store_seed, labels='all', workers=cores(), progress=progress)
         except DatasetError as error:
-            raise ValueError(f'{path} is a store of other settings than profile {batch.profile.name} has now: move it away or name another --out ({error})') from None
+            raise Refusal(f'{path} is a store of other settings than profile {batch.profile.name} has now: move it away or name another --out ({error})') from None
         if is_new: say(f'store {rig}: {sum(who.values())} instants of {len(who)} people made in {_time(time.perf_counter() - began)}')
 
 def _time(seconds): return f'{seconds:.0f} s' if seconds < 100 else f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
@@ -704,8 +705,8 @@ def jobs_of(
     if only:
         known = {*can, *batch.groups, *(job.name for job in trainings)}
         for name in only:
-            if name in cannot or name in batch.left_out: raise ValueError(f'--only {name}: {cannot.get(name) or batch.left_out[name]}')
-            if name not in known: raise ValueError(f"--only must name stores, report, an analysis ({', '.join(can)}), a group of trainings ({', '.join(batch.groups)}) or one of them, got {name!r}")
+            if name in cannot or name in batch.left_out: raise Refusal(f'--only {name}: {cannot.get(name) or batch.left_out[name]}')
+            if name not in known: raise Refusal(f"--only must name stores, report, an analysis ({', '.join(can)}), a group of trainings ({', '.join(batch.groups)}) or one of them, got {name!r}")
         analyses = [job for job in analyses if job.name in only]
         needed = {name for job in analyses for name in job.needs}
         trainings = [job for job in trainings if job.name in needed or {job.name, job.name.rsplit('-s', 1)[0]} & set(only)]
@@ -770,7 +771,7 @@ def reproduce(
 ) -> Summary:
     "Makes every table and figure that is not there already. Ours: not in the paper."
     only = (only,) if isinstance(only, str) else tuple(only)
-    if jobs is not None and jobs < 1: raise ValueError(f'--jobs must be positive, got {jobs}')
+    if jobs is not None and jobs < 1: raise Refusal(f'--jobs must be positive, got {jobs}')
     batch = Batch(profile, data, second_data, out)
     _check_before(batch)
     batch.tell_roles(**roles or {})

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .evaluation import bootstrap_ci, mpjpe, pa_mpjpe
+from .refusal import Refusal
 from .skeleton import canonicalise
 
 # %% ../nbs/31_retrieval.ipynb #513873aa
@@ -56,7 +57,7 @@ def _codes(query, database, names):
     joint, n_query = 0, 0
     for name in names:
         for title, labels in (('query', query), ('database', database)):
-            if name not in labels: raise ValueError(f"{title} must have a column {name!r}, it has {list(labels)}")
+            if name not in labels: raise Refusal(f"{title} must have a column {name!r}, it has {list(labels)}")
         values, code = np.unique(np.concatenate([query[name], database[name]]), return_inverse=True)
         joint, n_query = np.unique(joint * len(values) + code, return_inverse=True)[1], len(query[name])
     return torch.tensor(joint[:n_query]), torch.tensor(joint[n_query:])
@@ -72,7 +73,7 @@ def match_rule(
     database = query if database is None else database
     asked = {name: which for name, which in (('subject', subject), ('view', view)) if which != 'any'}
     for name, which in asked.items():
-        if which not in ('same', 'other'): raise ValueError(f"{name} must be 'same', 'other' or 'any', got {which!r}")
+        if which not in ('same', 'other'): raise Refusal(f"{name} must be 'same', 'other' or 'any', got {which!r}")
     cell = _codes(query, database, asked) if asked else [0*code for code in _codes(query, database, ['instant'])]
     cells = torch.cat(cell)
     n = int(cells.max()) + 1 if len(cells) else 0
@@ -199,7 +200,7 @@ def _centred(x, origin):
 def _euclidean(query, database, n_scores):
     "How `retrieve` scores, how it measures, and how far a score may be off, for Euclidean distance."
     for name, x in (('query', query), ('database', database)):
-        if not (finite := x.norm(dim=1).isfinite()).all(): raise ValueError(f"{name} must be finite, it is not in row {int((~finite).nonzero()[0])}")
+        if not (finite := x.norm(dim=1).isfinite()).all(): raise Refusal(f"{name} must be finite, it is not in row {int((~finite).nonzero()[0])}")
     origin = database.sum(0) / max(1, len(database))
     (q, size), (d, far) = _centred(query, origin), _centred(database, origin)
     q[:, -1], d[:, -1] = 1, -far**2 / 2
@@ -244,17 +245,17 @@ def retrieve(
     "The k nearest allowed items of every query, exactly; ties by index. Ours; the search of the supplementary's Figure 1 (Sec. 3)."
     given = any(isinstance(x, Tensor) for x in (query, database))
     query, database = (x if isinstance(x, Tensor) else torch.tensor(np.asarray(x)) for x in (query, database))
-    if query.ndim < 2 or query.shape[1:] != database.shape[1:]: raise ValueError(
+    if query.ndim < 2 or query.shape[1:] != database.shape[1:]: raise Refusal(
         f"query and database must have shapes (Q, D) and (N, D), got {tuple(query.shape)} and {tuple(database.shape)}")
-    if k < 1: raise ValueError(f"k must be at least 1, got {k}")
+    if k < 1: raise Refusal(f"k must be at least 1, got {k}")
     if isinstance(may_match, (Tensor, np.ndarray)):
         matrix = torch.as_tensor(may_match, device=query.device)
-        if matrix.dtype != torch.bool or matrix.shape != (len(query), len(database)): raise ValueError(
+        if matrix.dtype != torch.bool or matrix.shape != (len(query), len(database)): raise Refusal(
             f"may_match must be bool of shape {(len(query), len(database))}, got {matrix.dtype} {tuple(matrix.shape)}")
         may_match = lambda i, j: matrix[i, j]
     if isinstance(may_match, Rule):
         may_match = may_match.to(query.device)
-        if (n := (len(may_match.query_cell), len(may_match.database_cell))) != (len(query), len(database)): raise ValueError(
+        if (n := (len(may_match.query_cell), len(may_match.database_cell))) != (len(query), len(database)): raise Refusal(
             f"may_match was made for {n[0]} queries and {n[1]} items, got {len(query)} and {len(database)}")
     device, dtype = query.device, torch.promote_types(torch.promote_types(query.dtype, database.dtype), torch.float32)
     query, database = query.to(dtype), database.to(device, dtype)
@@ -328,24 +329,24 @@ def retrieval_scores(
 ) -> pd.DataFrame:                                  # a row per (score, K); columns: embedding (or its names), oracle, chance, with low and high; queries scored
     "Retrieval scores with oracle and chance, intervals over the queries' sequences. Ours: the main paper's definition was not readable."
     several = {name: torch.as_tensor(one) for name, one in (z if isinstance(z, dict) else {'embedding': z}).items()}
-    if unknown := set(intervals or ()) - {*several, 'oracle', 'chance'}: raise ValueError(f"intervals must name columns, {sorted(unknown)} are none")
-    if not several or {'oracle', 'chance', 'queries'} & set(several): raise ValueError(f"z must hold embeddings under names of their own, got {list(several)}")
+    if unknown := set(intervals or ()) - {*several, 'oracle', 'chance'}: raise Refusal(f"intervals must name columns, {sorted(unknown)} are none")
+    if not several or {'oracle', 'chance', 'queries'} & set(several): raise Refusal(f"z must hold embeddings under names of their own, got {list(several)}")
     z = next(iter(several.values()))
     for name, one in several.items():
-        if len(one) != len(z): raise ValueError(f"z must have a row per image for every name, {name!r} has {len(one)} for {len(z)} images")
+        if len(one) != len(z): raise Refusal(f"z must have a row per image for every name, {name!r} has {len(one)} for {len(z)} images")
     columns = {name: np.asarray(labels[name]) for name in ('subject', 'view', 'instant', 'sequence')}
     for name, column in columns.items():
-        if len(column) != len(z): raise ValueError(f"labels must have a row per image, {name!r} has {len(column)} for {len(z)} images")
+        if len(column) != len(z): raise Refusal(f"labels must have a row per image, {name!r} has {len(column)} for {len(z)} images")
     chosen = [np.arange(len(z)) if part is None else np.arange(len(z))[np.asarray(part)] for part in (queries, database)]
     n_asked, pose = len(chosen[0]), [None, None]
     if poses is not None:
-        if len(poses) != len(z): raise ValueError(f"poses must have a row per image, got {len(poses)} for {len(z)} images")
+        if len(poses) != len(z): raise Refusal(f"poses must have a row per image, got {len(poses)} for {len(z)} images")
         poses = canonicalise(torch.as_tensor(poses, device=z.device))
         known = poses.isfinite().all((1, 2)).cpu().numpy()
         chosen = [part[known[part]] for part in chosen]
         pose = [poses[part] for part in chosen]
     query, gallery = ({name: column[part] for name, column in columns.items()} for part in chosen)
-    if not len(chosen[0]): raise ValueError(f"queries must leave at least one image with a label, got {n_asked} without")
+    if not len(chosen[0]): raise Refusal(f"queries must leave at least one image with a label, got {n_asked} without")
     rule = protocol(query, gallery, same_instant=same_instant)
     moment, moments = _codes(query, gallery, ['instant'])
     pair = _equal_pairs(moment, moments)
@@ -381,8 +382,8 @@ def temporal_scores(
     "Time between a query and its nearest image from each other view of its sequence, against any image by lot. Ours: not in the paper."
     several = {name: torch.as_tensor(one) for name, one in (z if isinstance(z, dict) else {'embedding': z}).items()}
     for name, one in several.items():
-        if len(one) != len(labels): raise ValueError(f"z must have a row per label, {name!r} has {len(one)} for {len(labels)}")
-    if missing := [name for name in ('sequence', 'view', time) if name not in labels]: raise ValueError(f"labels must have the columns sequence, view and {time}, {missing[0]!r} is not there")
+        if len(one) != len(labels): raise Refusal(f"z must have a row per label, {name!r} has {len(one)} for {len(labels)}")
+    if missing := [name for name in ('sequence', 'view', time) if name not in labels]: raise Refusal(f"labels must have the columns sequence, view and {time}, {missing[0]!r} is not there")
     chosen = [np.arange(len(labels)) if part is None else np.arange(len(labels))[np.asarray(part)] for part in (queries, database)]
     sequence, when = np.asarray(labels['sequence']), np.asarray(labels[time], float)
     view = np.asarray(labels['view'])
@@ -395,7 +396,7 @@ def temporal_scores(
                 apart = np.abs(when[rows, None] - when[columns])
                 by_lot.append(apart)
                 for name, found in errors.items(): found.append(apart[np.arange(len(rows)), torch.cdist(several[name][rows], several[name][columns]).argmin(1).cpu()])
-    if not by_lot: raise ValueError('queries must have images of another view of their own sequence to be searched, none has')
+    if not by_lot: raise Refusal('queries must have images of another view of their own sequence to be searched, none has')
     weight = [np.full(apart.size, 1/apart.shape[1]) for apart in by_lot]      # each query counts once
     errors = {name: (np.concatenate(found), None) for name, found in errors.items()} | {'chance': (np.concatenate([apart.ravel() for apart in by_lot]), np.concatenate(weight))}
     return pd.DataFrame({name: {'median error': np.quantile(error, .5, weights=w, method='inverted_cdf'), 'share within': np.average(error <= within, weights=w), 'searches': sum(map(len, by_lot))}
@@ -411,7 +412,7 @@ def pick_queries(
     "Queries for a figure, by lot, spread over subjects, then over actions; what is found for them has no say. Ours: not in the paper."
     subject, action = (np.unique(np.asarray(labels[name]), return_inverse=True)[1] for name in ('subject', 'action'))
     rows = np.arange(len(subject)) if among is None else np.arange(len(subject))[np.asarray(among)]
-    if not 0 < n <= len(rows): raise ValueError(f"n must lie between 1 and the {len(rows)} images that may be taken, got {n}")
+    if not 0 < n <= len(rows): raise Refusal(f"n must lie between 1 and the {len(rows)} images that may be taken, got {n}")
     rows, taken = np.random.default_rng(seed).permutation(rows), []
     for _ in range(n):
         times = np.bincount(subject[taken], minlength=len(subject))[subject[rows]] * (n + 1) + np.bincount(action[taken], minlength=len(action))[action[rows]]

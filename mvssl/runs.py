@@ -21,6 +21,8 @@ from pathlib import Path
 
 import torch
 
+from .refusal import Refusal
+
 try: import fcntl
 except ImportError: fcntl = None  # Windows: runs are then not guarded against a second process
 
@@ -47,7 +49,7 @@ def as_json(value):
     if isinstance(value, float): return value if math.isfinite(value) else None
     if isinstance(value, Path): return value.as_posix()
     if hasattr(value, 'tolist'): return as_json(value.tolist())
-    raise ValueError(f"value must consist of numbers, texts, lists and dictionaries, got {type(value).__name__}: {value!r:.80}")
+    raise Refusal(f"value must consist of numbers, texts, lists and dictionaries, got {type(value).__name__}: {value!r:.80}")
 
 def write_json(
     path,   # file to make or to replace
@@ -165,7 +167,7 @@ def hold(
         if fcntl: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise ValueError(f'path {path} is {what}: wait for it, or stop it') from None
+        raise Refusal(f'path {path} is {what}: wait for it, or stop it') from None
     except OSError: pass  # a file system without locks
     return file
 
@@ -183,7 +185,7 @@ STARTED_WITH = ('executed.ipynb', 'log.txt', 'outcome.json')  # what a batch wri
 
 def _read_json(path):
     try: return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error: raise ValueError(f'{path} is damaged ({error}): delete the folder and run again') from None
+    except ValueError as error: raise Refusal(f'{path} is damaged ({error}): delete the folder and run again') from None
 
 def _differences(old, new):
     return ', '.join(f'{key} was {old.get(key)!r} and is {new.get(key)!r}' for key in sorted({*old, *new}) if old.get(key) != new.get(key))
@@ -200,18 +202,18 @@ def open_run(
     path, asked = Path(path), as_json(dict(config=config, inputs=inputs or {}))
     begun = (path/'config.json').exists()
     if not begun and path.exists() and not (path.is_dir() and all(file.name.startswith('.') or file.name in STARTED_WITH for file in path.iterdir())):
-        raise ValueError(f'path must be new, or the folder of a run, got {path}, which is something else')
+        raise Refusal(f'path must be new, or the folder of a run, got {path}, which is something else')
     if begun and not resume:
         what = 'a finished run' if (path/'metrics.json').exists() else 'a run that was begun'
-        raise ValueError(f'path {path} is {what}: resume it, name another, or delete it')
+        raise Refusal(f'path {path} is {what}: resume it, name another, or delete it')
     path.mkdir(parents=True, exist_ok=True)
     lock = hold(path)
     try:
         if begun and (changed := _differences(_read_json(path/'config.json'), asked['config'])):
-            raise ValueError(f'config differs from that of the run in {path}: {changed}. Name another folder')
+            raise Refusal(f'config differs from that of the run in {path}: {changed}. Name another folder')
         sittings = _read_json(path/'provenance.json') if begun else []
         if sittings and (changed := _differences(sittings[0]['inputs'], asked['inputs'])):
-            raise ValueError(f'inputs differ from those of the run in {path}: {changed}. Name another folder')
+            raise Refusal(f'inputs differ from those of the run in {path}: {changed}. Name another folder')
         if not (path/'metrics.json').exists():
             sittings.append(provenance(**asked, source=source))
             write_json(path/'provenance.json', sittings)
@@ -226,8 +228,8 @@ VERDICTS = ('replicated', 'partly', 'not', 'not tested')
 CLAIM = ('title', 'paper', 'ours', 'verdict', 'why')
 
 def _check_claim(claim):
-    if not isinstance(claim, dict) or set(claim) != set(CLAIM): raise ValueError(f"claim must be a dictionary of {', '.join(CLAIM)}, got {claim!r:.200}")
-    if claim['verdict'] not in VERDICTS: raise ValueError(f"claim's verdict must be one of {', '.join(VERDICTS)}, got {claim['verdict']!r}")
+    if not isinstance(claim, dict) or set(claim) != set(CLAIM): raise Refusal(f"claim must be a dictionary of {', '.join(CLAIM)}, got {claim!r:.200}")
+    if claim['verdict'] not in VERDICTS: raise Refusal(f"claim's verdict must be one of {', '.join(VERDICTS)}, got {claim['verdict']!r}")
 
 def _sha256(data): return hashlib.sha256(data).hexdigest()
 
@@ -240,7 +242,7 @@ def _sidecar(path, run, artefacts, note, results, claim):
                 run=run.path.name, seconds=round(run.seconds, 1), sittings=len(run.sittings), **run.provenance)
 
 def _save(name, files, run, folder, note, results, claim):
-    if not name or name != Path(name).name: raise ValueError(f'name must be the name of a file without ending, got {name!r}')
+    if not name or name != Path(name).name: raise Refusal(f'name must be the name of a file without ending, got {name!r}')
     if claim is not None: _check_claim(claim)
     as_json(results or {})  # refuses before anything is written
     folder = Path(folder or run.figures)
@@ -254,7 +256,7 @@ def _save(name, files, run, folder, note, results, claim):
 
 def _check_formats(formats, known):
     formats = (formats,) if isinstance(formats, str) else tuple(formats)
-    if not formats or not set(formats) <= set(known): raise ValueError(f"formats must be some of {', '.join(known)}, got {formats}")
+    if not formats or not set(formats) <= set(known): raise Refusal(f"formats must be some of {', '.join(known)}, got {formats}")
     return formats
 
 # %% ../nbs/40_runs.ipynb #2934ed77

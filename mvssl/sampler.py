@@ -14,6 +14,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .refusal import Refusal
+
 # %% ../nbs/20_sampler.ipynb #6d084cc3
 def find_chunks(
     table,         # one row per instant: subject, sequence, index; T rows
@@ -69,9 +71,9 @@ def deal(
 class EpochSampler:
     "Batches of numbers, epoch after epoch, from one generator; can be saved and restored at any batch. Ours: not in the paper."
     def __init__(self, size, drop_last, generator, rank, world_size, **made_of):
-        if size < 1 or size % world_size: raise ValueError(f'a batch must hold a positive multiple of world_size={world_size}, got {size}')
-        if not 0 <= rank < world_size: raise ValueError(f'rank must lie in [0, {world_size}), got {rank}')
-        if world_size > 1 and not drop_last: raise ValueError(f'drop_last must be True for world_size={world_size}: a smaller last batch cannot be shared out evenly')
+        if size < 1 or size % world_size: raise Refusal(f'a batch must hold a positive multiple of world_size={world_size}, got {size}')
+        if not 0 <= rank < world_size: raise Refusal(f'rank must lie in [0, {world_size}), got {rank}')
+        if world_size > 1 and not drop_last: raise Refusal(f'drop_last must be True for world_size={world_size}: a smaller last batch cannot be shared out evenly')
         self.size, self.drop_last, self.rank, self.world_size = size, drop_last, rank, world_size
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
         self.epoch, self.position, self._seed, self._drawn = 0, 0, None, None
@@ -117,7 +119,7 @@ class EpochSampler:
     def load_state_dict(self, state):
         "Continues where `state` was taken, batch for batch."
         if wrong := [f'{name} {state["made_of"].get(name)!r}, here {value!r}' for name, value in self._made_of.items() if state['made_of'].get(name) != value]:
-            raise ValueError(f"state must come from a sampler made alike, got one with {'; '.join(wrong)}")
+            raise Refusal(f"state must come from a sampler made alike, got one with {'; '.join(wrong)}")
         self.generator.set_state(state['generator'])
         self.epoch, self.position, self._seed, self._drawn = state['epoch'], state['position'], state['seed'], None
 
@@ -137,7 +139,7 @@ class ImageBatch(NamedTuple):
 def _checked_seen(seen, n=None):
     seen = np.asarray(seen)
     if seen.dtype != bool or seen.ndim != 2 or n not in (None, len(seen)):
-        raise ValueError(f"seen must be bool of shape ({'T' if n is None else n}, V), got {seen.dtype} {seen.shape}")
+        raise Refusal(f"seen must be bool of shape ({'T' if n is None else n}, V), got {seen.dtype} {seen.shape}")
     return seen
 
 def _index_type(*arrays): return [np.ascontiguousarray(array, dtype=np.int64) for array in arrays]
@@ -161,10 +163,10 @@ class ChunkPairSampler(EpochSampler):
         world_size:int=1,            # processes that share a batch
     ):
         if missing := [column for column in ('subject', 'sequence', 'index') if column not in table]:
-            raise ValueError(f'table must have the columns subject, sequence, index, {missing[0]!r} is not there')
+            raise Refusal(f'table must have the columns subject, sequence, index, {missing[0]!r} is not there')
         seen = _checked_seen(seen, len(table))
         for name, value in dict(n_pairs=n_pairs, chunk=chunk, stride=stride, subjects=1 if subjects is None else subjects).items():
-            if value < 1: raise ValueError(f'{name} must be at least 1, got {value}')
+            if value < 1: raise Refusal(f'{name} must be at least 1, got {value}')
         counted, usable = table['index'].to_numpy() % stride == 0, seen.sum(1) >= 2
         self.n_left_out = int((counted & ~usable).sum())
         self.rows, self.starts = find_chunks(table, usable, chunk, stride)
@@ -184,15 +186,15 @@ class ChunkPairSampler(EpochSampler):
     def _check_enough(self):
         "Refuses batches that can't be filled, or that would leave a subject out for ever."
         subjects, n_pairs = self.subjects, self.n_pairs
-        if subjects and n_pairs % subjects: raise ValueError(f'n_pairs must be a multiple of subjects={subjects}, got {n_pairs}')
-        if subjects and subjects > len(self.names): raise ValueError(f'subjects must be at most {len(self.names)}, the number there is, got {subjects}')
+        if subjects and n_pairs % subjects: raise Refusal(f'n_pairs must be a multiple of subjects={subjects}, got {n_pairs}')
+        if subjects and subjects > len(self.names): raise Refusal(f'subjects must be at most {len(self.names)}, the number there is, got {subjects}')
         if n_pairs > self.n_chunks:
-            raise ValueError(f'n_pairs must be at most {self.n_chunks}, the number of chunks, got {n_pairs} ({self.n_left_out} instants have fewer than 2 views)')
+            raise Refusal(f'n_pairs must be at most {self.n_chunks}, the number of chunks, got {n_pairs} ({self.n_left_out} instants have fewer than 2 views)')
         what, kinds = ('sequences', self.sequence) if self.one_per_sequence else ('chunks', np.arange(self.n_chunks))
         there = {name: len(np.unique(kinds[self.subject == code])) for code, name in enumerate(self.names)} if subjects else {'all': len(np.unique(kinds))}
         need = n_pairs // (subjects or 1)
         if short := {name: count for name, count in there.items() if count < need}:
-            raise ValueError(f"n_pairs={n_pairs}{f', subjects={subjects}' if subjects else ''} needs {need} {what}{' of each subject' if subjects else ''}, there are {short}")
+            raise Refusal(f"n_pairs={n_pairs}{f', subjects={subjects}' if subjects else ''} needs {need} {what}{' of each subject' if subjects else ''}, there are {short}")
 
     def _hands(self, chunks, size, rng):
         "Groups of chunks that may stand in one batch."
@@ -232,7 +234,7 @@ class ImageSampler(EpochSampler):
     ):
         self.seen = seen = _checked_seen(seen)
         self.instant, self.view = _index_type(*np.nonzero(seen))
-        if n_images > len(self.instant): raise ValueError(f'n_images must be at most {len(self.instant)}, the number of images, got {n_images}')
+        if n_images > len(self.instant): raise Refusal(f'n_images must be at most {len(self.instant)}, the number of images, got {n_images}')
         super().__init__(n_images, drop_last, generator, rank, world_size, seen=seen)
 
     def _draw(self, rng):

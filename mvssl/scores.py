@@ -13,6 +13,7 @@ import torch
 from .dataset import MultiviewDataset
 from .encoder import PoseNet
 from .evaluation import auc, bootstrap_ci, mpjpe, n_mpjpe, pa_mpjpe, pck
+from .refusal import Refusal
 from .skeleton import canonicalise
 from .training import embed
 
@@ -38,7 +39,7 @@ def score_store(
     "Scores of every picture of a store. Ours: not in the paper."
     true = canonicalise(np.asarray(dataset.poses, float))
     has_pose = np.isfinite(true).all((1, 2)) & dataset.seen.any(1)
-    if not has_pose.any(): raise ValueError(f'dataset must have poses to score against, {dataset.name} has none')
+    if not has_pose.any(): raise Refusal(f'dataset must have poses to score against, {dataset.name} has none')
     found = embed(network, dataset, np.flatnonzero(has_pose), n_images, progress=progress)
     rows, view = found.instant.numpy(), found.view.numpy()
     table = dataset.table.iloc[rows][['subject', 'action', 'sequence']].reset_index(drop=True)
@@ -52,7 +53,7 @@ def mean_scores(
     level:float=.95,            # of the interval
 ) -> pd.DataFrame:              # rows: each value of `by`, then 'all'; columns: images, the scores, low and high of mpjpe_mm
     "Mean scores by part and over all pictures. Ours: not in the paper."
-    if by not in ('subject', 'action', 'sequence', 'view'): raise ValueError(f'by must be subject, action, sequence or view, got {by!r}')
+    if by not in ('subject', 'action', 'sequence', 'view'): raise Refusal(f'by must be subject, action, sequence or view, got {by!r}')
     parts = {str(name): part for name, part in scores.groupby(by, sort=False)} | {'all': scores}
     rows = {}
     for name, part in parts.items():

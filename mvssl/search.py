@@ -25,6 +25,7 @@ import torch
 from .atlas import synthetic_label, thumbnails
 from .dataset import MultiviewDataset
 from .plots import use_style
+from .refusal import Refusal
 from .retrieval import match_rule, retrieve
 from .runs import write_whole
 from .training import embed
@@ -41,7 +42,7 @@ def read_square(
     try:
         with Image.open(path) as image: return np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert('RGB'), (side, side), Image.Resampling.BILINEAR))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f'{path} is no picture that can be read ({error}): remove it, or name another') from None
+        raise Refusal(f'{path} is no picture that can be read ({error}): remove it, or name another') from None
 
 def pictures_in(
     folder,     # with any folders inside
@@ -106,12 +107,12 @@ def check_search(
     k:int, views:str, subjects:str, apart_s:float,  # see `search`
 ):
     "Refuses a search that cannot be done, before anything is embedded for it. Ours: not in the paper."
-    if not 1 <= k <= n: raise ValueError(f'k must lie in 1 ... {n}, the images of the database, got {k}')
-    if not 0 <= apart_s < math.inf: raise ValueError(f'apart_s must not be negative, got {apart_s}')
+    if not 1 <= k <= n: raise Refusal(f'k must lie in 1 ... {n}, the images of the database, got {k}')
+    if not 0 <= apart_s < math.inf: raise Refusal(f'apart_s must not be negative, got {apart_s}')
     for name, asked in (('views', views), ('subjects', subjects)):
-        if asked not in ('any', 'same', 'other'): raise ValueError(f"{name} must be 'same', 'other' or 'any', got {asked!r}")
+        if asked not in ('any', 'same', 'other'): raise Refusal(f"{name} must be 'same', 'other' or 'any', got {asked!r}")
     for what, option, is_asked in (('view', 'views', views != 'any'), ('subject', 'subjects', subjects != 'any'), ('sequence', 'apart_s', apart_s > 0)):
-        if is_asked and not (is_store and 'instant' in query and query['instant'].notna().all()): raise ValueError(f'{option} asks for the {what} of every image, which only those of a store have')
+        if is_asked and not (is_store and 'instant' in query and query['instant'].notna().all()): raise Refusal(f'{option} asks for the {what} of every image, which only those of a store have')
 
 def _may_match(query, database, views, subjects, same_instant, apart_s):
     "Who may be found by whom, from the labels of both: bool (Q, M)."
@@ -137,7 +138,7 @@ def search(
     check_search(query.labels, len(database), 'instant' in database.labels, k, views, subjects, apart_s)
     labels = [gallery.labels.assign(source=gallery.labels['moment'].str.split(':').str[0]) for gallery in (query, database)]
     may = _may_match(*labels, views, subjects, same_instant, apart_s)
-    if (lost := np.flatnonzero(~may.any(1))).size: raise ValueError(f'the search must leave something to find: nothing in the database may be found by query {lost[0] + 1} of {len(query)}')
+    if (lost := np.flatnonzero(~may.any(1))).size: raise Refusal(f'the search must leave something to find: nothing in the database may be found by query {lost[0] + 1} of {len(query)}')
     found = retrieve(query.z, database.z, k, may)
     at, rank = np.nonzero(found.index >= 0)
     row = found.index[at, rank]
@@ -157,7 +158,7 @@ def read_query(
     "What a user means by a query. Ours: not in the paper."
     if Path(text).is_file(): return Path(text)
     *store, instant, view = ['', '', *text.rsplit(':', 2)][-3:]
-    if not instant.isdecimal(): raise ValueError(f'query must be a picture, STORE:INSTANT:VIEW or INSTANT:VIEW, got {text!r}, and there is no such file')
+    if not instant.isdecimal(): raise Refusal(f'query must be a picture, STORE:INSTANT:VIEW or INSTANT:VIEW, got {text!r}, and there is no such file')
     return Address(''.join(store), int(instant), view)
 
 def find_image(
@@ -165,10 +166,10 @@ def find_image(
     dataset,        # the store
 ) -> tuple:         # row of the store, number of the view
     "Where an image is, if it is. Ours: not in the paper."
-    if address.view not in dataset.views: raise ValueError(f"query must name a view of {dataset.name}, {', '.join(dataset.views)}, got {address.view!r}")
-    if address.instant >= len(dataset): raise ValueError(f'query must name an instant of {dataset.name}, 0 ... {len(dataset) - 1}, got {address.instant}')
+    if address.view not in dataset.views: raise Refusal(f"query must name a view of {dataset.name}, {', '.join(dataset.views)}, got {address.view!r}")
+    if address.instant >= len(dataset): raise Refusal(f'query must name an instant of {dataset.name}, 0 ... {len(dataset) - 1}, got {address.instant}')
     view = dataset.views.index(address.view)
-    if not dataset.seen[address.instant, view]: raise ValueError(f'query must name an image that is there: {dataset.name} has no view {address.view} of instant {address.instant}')
+    if not dataset.seen[address.instant, view]: raise Refusal(f'query must name an image that is there: {dataset.name} has no view {address.view} of instant {address.instant}')
     return address.instant, view
 
 # %% ../nbs/36_search.ipynb #7e7e0d63
@@ -178,7 +179,7 @@ def weights_of(
     "The file of weights of a run, or the file itself. Ours: not in the paper."
     path = Path(run)
     file = path/'weights.safetensors' if path.is_dir() else path
-    if not file.exists(): raise ValueError(f"run must be a finished run or a file of weights, {'there is no ' + file.name + ' in' if path.is_dir() else 'there is nothing at'} {path}"
+    if not file.exists(): raise Refusal(f"run must be a finished run or a file of weights, {'there is no ' + file.name + ' in' if path.is_dir() else 'there is nothing at'} {path}"
                                            + (': it is not finished, continue it with mvssl train ... --resume' if (path/'config.json').exists() else ''))
     return file
 
@@ -213,7 +214,7 @@ def write_embeddings(
         codes = {name: np.unique(np.asarray(column, dtype=str), return_inverse=True) for name, column in columns.items()}
         names = json.dumps({name: values.tolist() for name, (values, _) in codes.items()})
         write_whole(path, save({**arrays, **{name: code.astype('int64') for name, (_, code) in codes.items()}}, {'mvssl': names, 'origin': note}))
-    else: raise ValueError(f'path must end in .npz or .safetensors, got {path}')
+    else: raise Refusal(f'path must end in .npz or .safetensors, got {path}')
 
 def read_embeddings(
     path,               # that `mvssl embed` wrote
@@ -221,7 +222,7 @@ def read_embeddings(
 ) -> dict:              # name -> array, texts as texts
     "Embeddings from a file, refused if they are of other weights or data. Ours: not in the paper."
     path = Path(path)
-    if not path.is_file(): raise ValueError(f'embeddings must be a file that mvssl embed wrote, there is none at {path}')
+    if not path.is_file(): raise Refusal(f'embeddings must be a file that mvssl embed wrote, there is none at {path}')
     try:
         if path.suffix == '.npz':
             with np.load(path, allow_pickle=False) as file: found = {name: file[name] for name in file}
@@ -232,9 +233,9 @@ def read_embeddings(
                 found, note, names = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()['origin']), json.loads(file.metadata()['mvssl'])
             found |= {name: np.array(values)[found[name]] for name, values in names.items()}
     except Exception as error:  # whatever the three readers make of a file that is none of theirs
-        raise ValueError(f'embeddings must be a file that this version of mvssl embed wrote, {path} cannot be read ({type(error).__name__}: {error})') from None
+        raise Refusal(f'embeddings must be a file that this version of mvssl embed wrote, {path} cannot be read ({type(error).__name__}: {error})') from None
     for name, what in (('weights', 'weights'), ('data', 'images')):
-        if note.get(name) != made_from[name]: raise ValueError(f'embeddings must be made from these {what}: {path} is from others. Make it again with mvssl embed, or leave it out')
+        if note.get(name) != made_from[name]: raise Refusal(f'embeddings must be made from these {what}: {path} is from others. Make it again with mvssl embed, or leave it out')
     return found
 
 # %% ../nbs/36_search.ipynb #225e4e07
@@ -252,7 +253,7 @@ def database_gallery(
         if known is None: return store_gallery(data, *(lambda found: (found.z, found.instant, found.view))(embed(network, data, progress=progress)))
         return store_gallery(data, known['z'], known['instant'], np.array([data.views.index(view) for view in known['view']]))
     paths = pictures_in(data)
-    if not paths: raise ValueError(f"database must be a store or a folder of pictures, {data} has neither dataset.json nor any {', '.join(PICTURES)}")
+    if not paths: raise Refusal(f"database must be a store or a folder of pictures, {data} has neither dataset.json nor any {', '.join(PICTURES)}")
     return file_gallery(paths, embed_pictures(network, paths, side, progress=progress)[0] if known is None else known['z'], data)
 
 def query_gallery(
@@ -267,7 +268,7 @@ def query_gallery(
         if isinstance(query, Path): parts.append(file_gallery([query], embed_pictures(network, [query], side)[0]))
         else:
             ds = MultiviewDataset.open(query.store) if query.store else database
-            if ds is None: raise ValueError(f'query must be a picture or STORE:INSTANT:VIEW, got {query.instant}:{query.view}: the database is no store')
+            if ds is None: raise Refusal(f'query must be a picture or STORE:INSTANT:VIEW, got {query.instant}:{query.view}: the database is no store')
             instant, view = find_image(query, ds)
             with torch.no_grad(): z = network.eval()(torch.from_numpy(np.array(ds.frames[instant][view])).permute(2, 0, 1)[None].to(next(network.parameters()).device))[0]
             parts.append(store_gallery(ds, z.float().cpu(), [instant], [view]))

@@ -11,6 +11,8 @@ import sys
 
 import numpy as np
 
+from .refusal import Refusal
+
 # %% ../nbs/00_skeleton.ipynb #a42c3c7b
 JOINTS = ('Hip', 'RHip', 'RKnee', 'RFoot', 'LHip', 'LKnee', 'LFoot', 'Spine', 'Thorax', 'Neck/Nose', 'Head',
           'LShoulder', 'LElbow', 'LWrist', 'RShoulder', 'RElbow', 'RWrist')
@@ -28,7 +30,7 @@ def _library(a):
 def _checked(pose):
     "The pose as a floating array or tensor; refuses anything but 17 joints in 3D."
     pose = (np.asarray(pose) if _library(pose) is np else pose) * 1.0  # integers become floats
-    if tuple(pose.shape[-2:]) != (len(JOINTS), 3): raise ValueError(f"pose must have shape (..., {len(JOINTS)}, 3), got {tuple(pose.shape)}")
+    if tuple(pose.shape[-2:]) != (len(JOINTS), 3): raise Refusal(f"pose must have shape (..., {len(JOINTS)}, 3), got {tuple(pose.shape)}")
     return pose
 
 # %% ../nbs/00_skeleton.ipynb #3b5ac582

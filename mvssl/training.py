@@ -33,6 +33,7 @@ from .batches import Augmentation, Batch, Batches, Frames
 from .encoder import PoseEncoder, PoseNet, load_imagenet, load_network, save_weights
 from .evaluation import mpjpe, n_mpjpe, pa_mpjpe
 from .loss import consistency_loss, info_nce_loss, pose_loss
+from .refusal import Refusal
 from .runs import Run, as_json, open_run, write_whole
 from .sampler import ChunkPairSampler, ImageSampler
 from .skeleton import canonicalise
@@ -41,7 +42,7 @@ from .skeleton import canonicalise
 ARMS = ('supervised', 'control', 'metric', 'joint')
 
 def _refuse_unless(is_right, name, must, value):
-    if not is_right: raise ValueError(f'{name} must {must}, got {value!r}')
+    if not is_right: raise Refusal(f'{name} must {must}, got {value!r}')
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -357,7 +358,7 @@ class TrainingWarning(UserWarning):
 
 IDENTITIES = .6     # of the way of the subject probe from chance to certainty
 
-class Diverged(ValueError):
+class Diverged(Refusal):
     "Training stopped because a number is not finite. Ours: not in the paper."
 
 def alarms(
@@ -421,7 +422,7 @@ def joints_2d(
 ) -> Tensor:    # in sides of the crop from its centre, (T, V, 17, 2)
     "Where the joints are in the crops. Ours: not in the paper."
     if dataset.boxes is None or dataset.cameras is None or dataset.extra.get('perspective'):
-        raise ValueError(f'dataset must have cameras, boxes and plain crops for 2D joints, {dataset.name} in {dataset.path.name} has not')
+        raise Refusal(f'dataset must have cameras, boxes and plain crops for 2D joints, {dataset.name} in {dataset.path.name} has not')
     K, R, t = (np.asarray(dataset.cameras[name], 'float32')[dataset.sequence_index] for name in ('K', 'R', 't'))
     seen_from = np.einsum('nvij,nkj->nvki', R, dataset.poses) + t[:, :, None]
     pixel = np.einsum('nvij,nvkj->nvki', K, seen_from)
@@ -563,7 +564,7 @@ def _inputs(config, dataset, pool):
         inputs['pool'] = pool.checksum
     elif config.start not in ('random', 'imagenet'):
         try: inputs['start'] = hashlib.sha256(Path(config.start).read_bytes()).hexdigest()
-        except OSError as error: raise ValueError(f'start must be random, synthetic2d, imagenet or a file of weights, got {config.start!r} ({error.strerror})') from None
+        except OSError as error: raise Refusal(f'start must be random, synthetic2d, imagenet or a file of weights, got {config.start!r} ({error.strerror})') from None
     return inputs
 
 def _open(leads, *asked, **how):
@@ -573,7 +574,7 @@ def _open(leads, *asked, **how):
         try: run = open_run(*asked, **how)
         except ValueError as error: refusal = [str(error)]
     if _is_shared(): dist.broadcast_object_list(refusal)
-    if refusal[0]: raise ValueError(refusal[0])
+    if refusal[0]: raise Refusal(refusal[0])
     return run
 
 def _save_checkpoint(trainer, path):

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from mvssl import encoder as module
 from mvssl.encoder import PoseEncoder, PoseHead, PoseNet, Standardise, load_imagenet, load_network, read_header, save_weights
+from mvssl.refusal import Refusal
 
 
 def resnet18_layout():
@@ -129,7 +130,7 @@ def test_imagenet_weights_that_do_not_fit_change_nothing(monkeypatch, change, me
 def test_imagenet_offline_says_what_to_do(monkeypatch, error):
     def fail(*args, **options): raise error
     monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', fail)
-    with pytest.raises(ConnectionError, match='(?s)could not be fetched from https.*Put that file, whole, at .*resnet18-f37072fd.pth'):
+    with pytest.raises(Refusal, match='(?s)could not be fetched from https.*Put that file, whole, at .*resnet18-f37072fd.pth'):
         load_imagenet(PoseEncoder())
 
 

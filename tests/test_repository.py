@@ -1,5 +1,6 @@
 """What holds for the repository as a whole. `make test` itself checks that export and clean leave no diff."""
 import ast
+import builtins
 import json
 import re
 import subprocess
@@ -32,7 +33,7 @@ def named(path):
 
 # What a module stands on. What those stand on is allowed too. A new module adds its line here.
 STANDS_ON = {
-    'skeleton': [], 'cameras': [], 'runs': [], 'encoder': [], 'loss': [], 'plots': [], 'study.paper': [],
+    'refusal': [], 'skeleton': [], 'cameras': [], 'runs': [], 'encoder': [], 'loss': [], 'plots': [], 'study.paper': [],
     'dataset': ['skeleton'],
     'sampler': ['dataset'],
     'batches': ['sampler'],
@@ -52,6 +53,8 @@ for at, source in enumerate(SOURCES):    # a source may use the ground and the s
     STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', 'skeleton', *(f'sources.{lower}' for lower in SOURCES[:at])]
 STANDS_ON['reproduce'] = ['training', 'report', 'sources.synthetic', 'study.paper']
 STANDS_ON['cli'] = list(STANDS_ON)
+for module, lower in STANDS_ON.items():     # everybody but data may refuse
+    if module not in ('refusal', 'study.paper'): lower.append('refusal')
 
 
 def below(module):
@@ -93,6 +96,28 @@ def test_imports_go_only_to_lower_floors(module):
 ])
 def test_an_import_is_seen_however_it_is_written(line):
     assert library_imports(line, 'sources.motion', STANDS_ON) == {'cli'}
+
+
+def raised(source):
+    "Names of the exceptions that code raises by name."
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Raise) and node.exc:
+            what = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            if isinstance(what, ast.Name): yield what.id
+
+
+OURS_TO_MEND = {'NotImplementedError'}      # told to whoever writes code, never to whoever asks for something
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_what_a_module_refuses_is_a_refusal(module):
+    "The command line shows the text of refusals alone; whatever else is raised ends in a traceback there."
+    builtin = {name for name in raised(MODULES[module].read_text(encoding='utf-8')) if name[0].isupper() and isinstance(getattr(builtins, name, None), type)}
+    assert builtin - OURS_TO_MEND <= ({'OSError'} if module == 'refusal' else set())
+
+
+def test_an_error_that_is_no_refusal_is_seen():
+    assert sorted(raised("if x: raise ValueError('x')\nraise Refusal('y') from None\nraise KeyError")) == ['KeyError', 'Refusal', 'ValueError']
 
 
 def test_imports_between_sources_are_seen():

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..refusal import Refusal
 from .motion import DOFS, POINTS, Proportions, REFERENCE, forward_kinematics
 
 # %% ../../nbs/sources/11_bodies.ipynb #1cadd236
@@ -83,7 +84,7 @@ def bone_maps(
     rest:Tensor,        # POINTS of the rest pose, mm, (21, 3)
 ):                      # maps (N, 17, 4, 3): [p, 1] @ map = where rest point p goes; turns (N, 17, 3, 3)
     "Affine map of every bone from the rest pose to each instant: a turn, a shift, and the little stretch that keeps joints joined. Ours: not in the paper."
-    if points.ndim != 3 or points.shape[1:] != (len(POINTS), 3): raise ValueError(f'points must have shape (N, {len(POINTS)}, 3), got {tuple(points.shape)}')
+    if points.ndim != 3 or points.shape[1:] != (len(POINTS), 3): raise Refusal(f'points must have shape (N, {len(POINTS)}, 3), got {tuple(points.shape)}')
     rest = rest.to(points)
     now, before = trunk_frames(points), trunk_frames(rest)
     turns = {name: now[name] @ before[name].mT for name in now}
@@ -302,7 +303,7 @@ class Look:
 
     def __post_init__(self):
         for name, known in (('hair_style', HAIR_STYLES), ('pattern', PATTERNS), ('neckline', NECKLINES)):
-            if getattr(self, name) not in known: raise ValueError(f'{name} must be one of {known}, got {getattr(self, name)!r}')
+            if getattr(self, name) not in known: raise Refusal(f'{name} must be one of {known}, got {getattr(self, name)!r}')
 
 # %% ../../nbs/sources/11_bodies.ipynb #804ff2e6
 class _Canvas:
@@ -429,7 +430,7 @@ def make_skin(
     texels:int=5,           # colours along a triangle's edge
 ) -> Skin:
     "The painted surface of a person. Ours: not in the paper."
-    if not 5 <= step_mm <= 60: raise ValueError(f'step_mm must lie in [5, 60], got {step_mm}')
+    if not 5 <= step_mm <= 60: raise Refusal(f'step_mm must lie in [5, 60], got {step_mm}')
     p, b = body.proportions, body.build
     rest = rest_points(p)
     q = dict(zip(POINTS, rest))

@@ -19,6 +19,7 @@ import pandas as pd
 from PIL import Image
 
 from ..dataset import DatasetError, Problem
+from ..refusal import Refusal
 
 # %% ../../nbs/sources/15_crops.ipynb #11810bab
 def _refuse(path, field, what, remedy): raise DatasetError(Problem(str(path), field, what, remedy)) from None
@@ -239,7 +240,7 @@ def follow_person(
     "One person throughout, bystanders left out: who is large, sure and moving, unless START says who. Ours: not in the paper."
     people = [_known(np.asarray(one, dtype=float), size, least) for one in people]
     tracks = _tracks(people, gap)
-    if not tracks: raise ValueError(f'people must hold somebody in one frame at least, got nobody in {len(people)} with a confidence of {least}')
+    if not tracks: raise Refusal(f'people must hold somebody in one frame at least, got nobody in {len(people)} with a confidence of {least}')
     wanted = max(tracks, key=lambda track: _weight(track, people)) if start is None else _named(tracks, people, start, gap)
     keypoints = np.full((len(people), *people[wanted[0][0]].shape[1:]), np.nan)
     for frame, person in wanted: keypoints[frame] = people[frame][person]
@@ -253,7 +254,7 @@ def _named(tracks, people, start, gap):
         at, person = min(track, key=lambda entry: abs(entry[0] - frame))
         left, top, right, bottom = _extents(people[at][person])
         if abs(at - frame) <= gap: near.append((np.hypot(x - (left + right)/2, y - (top + bottom)/2)/max(right - left, bottom - top, 1), len(near), track))
-    if not near or min(near)[0] > .75: raise ValueError(f'start must be a place near somebody at frame {frame}, got {tuple(start)}')
+    if not near or min(near)[0] > .75: raise Refusal(f'start must be a place near somebody at frame {frame}, got {tuple(start)}')
     return min(near)[2]
 
 # %% ../../nbs/sources/15_crops.ipynb #a8cad012
@@ -283,8 +284,8 @@ def median_background(
 ) -> Background:
     "The background of a still camera, from a few pictures with people in them. Ours: not in the paper."
     frames = np.asarray(frames)
-    if frames.ndim != 3 or len(frames) < 5: raise ValueError(f'frames must be at least 5 pictures of one size, (n, h, w), got {frames.shape}')
-    if max(frames.shape[1:]) > 640: raise ValueError(f'frames must be reduced to at most 640 px (see reduced), got {frames.shape[2]} x {frames.shape[1]}')
+    if frames.ndim != 3 or len(frames) < 5: raise Refusal(f'frames must be at least 5 pictures of one size, (n, h, w), got {frames.shape}')
+    if max(frames.shape[1:]) > 640: raise Refusal(f'frames must be reduced to at most 640 px (see reduced), got {frames.shape[2]} x {frames.shape[1]}')
     median = np.median(frames, axis=0).astype(np.float32)
     levels = np.stack([_to_brightness_of(median, frame) for frame in frames])
     noise = float(np.quantile(np.abs(levels - median), .68))
@@ -307,7 +308,7 @@ def moving_pixels(
     "Pixels of an unusual grey level, with two more among their neighbours. Ours: not in the paper."
     from scipy.ndimage import uniform_filter
     picture = np.asarray(picture)
-    if picture.shape != background.median.shape: raise ValueError(f'picture must have the shape {background.median.shape} of the background, got {picture.shape}')
+    if picture.shape != background.median.shape: raise Refusal(f'picture must have the shape {background.median.shape} of the background, got {picture.shape}')
     h, w = picture.shape
     is_usual = background.is_usual[np.arange(h)[:, None], np.arange(w), _to_brightness_of(background.median, picture)]
     return ~is_usual & (uniform_filter((~is_usual).astype(np.float32), 3, mode='constant') > 2.5/9)
@@ -371,13 +372,13 @@ def steady_squares(
 ) -> np.ndarray:                # squares, px, (n, 4) float64
     "Squares that follow a person without jitter. Ours: not in the paper."
     boxes = np.asarray(boxes, dtype=float)
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes): raise ValueError(f'boxes must have shape (n, 4) with n > 0, got {boxes.shape}')
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes): raise Refusal(f'boxes must have shape (n, 4) with n > 0, got {boxes.shape}')
     for name, value in dict(hz=hz, padding=padding).items():
-        if not value > 0: raise ValueError(f'{name} must be positive, got {value}')
+        if not value > 0: raise Refusal(f'{name} must be positive, got {value}')
     known = _without_outliers(boxes, hz)
     is_known = np.isfinite(known).all(1)
     if not is_known.any() or is_known.mean() < found:
-        raise ValueError(f'boxes must be known in {found:.0%} of the instants and in one at least, got {is_known.sum()} of {len(boxes)}: give boxes or keypoints of the person')
+        raise Refusal(f'boxes must be known in {found:.0%} of the instants and in one at least, got {is_known.sum()} of {len(boxes)}: give boxes or keypoints of the person')
     at = np.arange(len(boxes))
     filled = np.stack([np.interp(at, at[is_known], edge[is_known]) for edge in known.T], axis=1)
     centre = _smooth((filled[:, :2] + filled[:, 2:])/2, centre_s*hz)
@@ -408,9 +409,9 @@ def _resized(plane, box, side):
 def _checked(box, side, shape):
     box = np.asarray(box, dtype=float)
     if box.shape != (4,) or not np.isfinite(box).all() or not box[2] > box[0] or abs((box[2] - box[0]) - (box[3] - box[1])) > 1e-3*(box[2] - box[0]):
-        raise ValueError(f'box must be a square left, top, right, bottom in px (see steady_squares), got {box.tolist()}')
-    if side < 1: raise ValueError(f'side must be positive, got {side}')
-    if box[2] <= -.5 or box[3] <= -.5 or box[0] >= shape[1] - .5 or box[1] >= shape[0] - .5: raise ValueError(f'box must meet the {shape[1]} x {shape[0]} picture, got {box.tolist()}')
+        raise Refusal(f'box must be a square left, top, right, bottom in px (see steady_squares), got {box.tolist()}')
+    if side < 1: raise Refusal(f'side must be positive, got {side}')
+    if box[2] <= -.5 or box[3] <= -.5 or box[0] >= shape[1] - .5 or box[1] >= shape[0] - .5: raise Refusal(f'box must meet the {shape[1]} x {shape[0]} picture, got {box.tolist()}')
     return box
 
 def cut(
@@ -420,7 +421,7 @@ def cut(
 ) -> np.ndarray:        # (side, side, 3) uint8
     "Square crop, averaged where it shrinks; beyond the picture its edge is repeated. Ours: not in the paper."
     image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8: raise ValueError(f'image must be (h, w, 3) uint8, got {image.shape} {image.dtype}')
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8: raise Refusal(f'image must be (h, w, 3) uint8, got {image.shape} {image.dtype}')
     return _resized(image, _checked(box, side, image.shape), side)
 
 # %% ../../nbs/sources/15_crops.ipynb #8ce54af8
@@ -428,7 +429,7 @@ _LUMA = {'bt601': (.299, .114), 'bt709': (.2126, .0722), 'bt2020': (.2627, .0593
 
 def _to_rgb(matrix, full_range):
     "Matrix from Y Cb Cr to R G B in grey levels, and the Y Cb Cr of black."
-    if matrix not in _LUMA: raise ValueError(f'matrix must be one of {", ".join(_LUMA)}, got {matrix!r}')
+    if matrix not in _LUMA: raise Refusal(f'matrix must be one of {", ".join(_LUMA)}, got {matrix!r}')
     (red, blue), (luma, chroma) = _LUMA[matrix], (1, 1) if full_range else (255/219, 255/224)
     r, b = np.array([luma, 0, 2*(1 - red)*chroma]), np.array([luma, 2*(1 - blue)*chroma, 0])
     g = (np.array([luma, 0, 0]) - red*r - blue*b)/(1 - red - blue)
@@ -443,7 +444,7 @@ def cut_planes(
 ) -> np.ndarray:                # RGB, (side, side, 3) uint8
     "`cut` from the planes of a video frame: only the crop is ever converted to RGB. Ours: not in the paper."
     y, u, v = (np.asarray(plane) for plane in (y, u, v))
-    if any(plane.ndim != 2 or plane.dtype != np.uint8 for plane in (y, u, v)) or u.shape != v.shape: raise ValueError(f'y, u, v must be (h, w) uint8, u and v alike, got {[(plane.shape, str(plane.dtype)) for plane in (y, u, v)]}')
+    if any(plane.ndim != 2 or plane.dtype != np.uint8 for plane in (y, u, v)) or u.shape != v.shape: raise Refusal(f'y, u, v must be (h, w) uint8, u and v alike, got {[(plane.shape, str(plane.dtype)) for plane in (y, u, v)]}')
     box = _checked(box, side, y.shape)
     fx, fy = (round(whole/part) for whole, part in zip(y.shape[::-1], u.shape[::-1]))
     chroma = (box - (0, (fy - 1)/2)*2)/((fx, fy)*2)         # samples lie on even columns, between rows
@@ -477,8 +478,8 @@ def box_sheet(
 ) -> plt.Figure:
     "Check sheet: pictures with their squares, and beside each its crop. Ours: not in the paper."
     boxes = np.asarray(boxes, dtype=float)
-    if boxes.shape != (len(rows), len(columns), 4): raise ValueError(f'boxes must have shape ({len(rows)}, {len(columns)}, 4), got {boxes.shape}')
-    if [len(line) for line in pictures] != [len(columns)]*len(rows): raise ValueError(f'pictures must be {len(rows)} rows of {len(columns)}, got rows of {[len(line) for line in pictures]}')
+    if boxes.shape != (len(rows), len(columns), 4): raise Refusal(f'boxes must have shape ({len(rows)}, {len(columns)}, 4), got {boxes.shape}')
+    if [len(line) for line in pictures] != [len(columns)]*len(rows): raise Refusal(f'pictures must be {len(rows)} rows of {len(columns)}, got rows of {[len(line) for line in pictures]}')
     widths = [inch*max(line[c].shape[1]/line[c].shape[0] for line in pictures) for c in range(len(columns))]
     left, top, gap, apart = .16 + .065*max(len(line) for row in rows for line in row.splitlines() or ['']), .25, .03, .14
     lefts = left + np.cumsum([0] + [wide + gap + inch + apart for wide in widths])

@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 
 from ..cameras import Camera, distort, human36m_camera, project, square_box, transform, virtual_camera
 from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, Problem
+from ..refusal import Refusal
 from .crops import cut, median_background, moving_box, steady_squares
 from .motion import rotation
 from .synthetic import FLESH_MM
@@ -493,11 +494,11 @@ class Wishes:
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices: raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        if self.stride < 1: raise ValueError(f'stride must be at least 1, got {self.stride}')
-        if not 16 <= self.side <= 1024: raise ValueError(f'side must lie in [16, 1024], got {self.side}')
-        if not self.padding >= 1: raise ValueError(f'padding must be at least 1, got {self.padding}')
-        if self.subjects and (unknown := set(self.subjects) - set(SUBJECTS)): raise ValueError(f"subjects must be among {', '.join(SUBJECTS)}, got {', '.join(sorted(unknown))}")
+            if getattr(self, name) not in choices: raise Refusal(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.stride < 1: raise Refusal(f'stride must be at least 1, got {self.stride}')
+        if not 16 <= self.side <= 1024: raise Refusal(f'side must lie in [16, 1024], got {self.side}')
+        if not self.padding >= 1: raise Refusal(f'padding must be at least 1, got {self.padding}')
+        if self.subjects and (unknown := set(self.subjects) - set(SUBJECTS)): raise Refusal(f"subjects must be among {', '.join(SUBJECTS)}, got {', '.join(sorted(unknown))}")
 
 # %% ../../nbs/sources/16_human36m.ipynb #07165144
 SLACK = 2               # frames by which counts may differ

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ..dataset import DatasetError, Problem
+from ..refusal import Refusal
 from ..skeleton import JOINTS, heading, turn
 from .motion import POINTS, REFERENCE, TOE_HEIGHT, Proportions
 
@@ -272,7 +273,7 @@ def match_joints(
     "Which joint is which point. Neck/Nose is the joint that turns the head, Head its top. Ours: not in the paper."
     given = dict(names or {})
     for point, name in given.items():
-        if point not in POINTS: raise ValueError(f'names must map points to joints; {point!r} is none of {", ".join(POINTS)}')
+        if point not in POINTS: raise Refusal(f'names must map points to joints; {point!r} is none of {", ".join(POINTS)}')
         if name not in bvh.names: _fail(bvh.path, f'joint {name}', f'the skeleton has no such joint ({point} was said to be it)', f'Its joints are {", ".join(bvh.names)}')
     plain = [_plain(name) for name in bvh.names]
     joints = {side + part: _named(plain, [_spellings(side, alias) for alias in LIMBS[part]]) for side in SIDES for part in LIMBS}
@@ -291,7 +292,7 @@ def read_names(
     try:
         text = path.read_text(encoding='utf-8-sig')
         names = json.loads(text) if path.suffix.lower() == '.json' else {row['point'].strip(): row['joint'].strip() for row in csv.DictReader(io.StringIO(text))}
-        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()): raise ValueError('not names to names')
+        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()): raise Refusal('not names to names')
     except OSError as error: _fail(path, 'file', error.strerror or str(error), 'Give a JSON or CSV file that can be read')
     except (ValueError, KeyError, AttributeError) as error: _fail(path, 'file', f'not a mapping of points to joints ({error})', 'Write JSON {"LHip": "name in the file", ...}, or CSV with the columns point, joint')
     if unknown := set(names) - set(POINTS): _fail(path, ', '.join(sorted(unknown)), 'not a point', f'Points are {", ".join(POINTS)}')
@@ -331,7 +332,7 @@ def to_z_up(
     up:str,                 # 'x', 'y', 'z', '-x', ...
 ) -> np.ndarray:
     "The same in axes whose z points up. Ours: not in the paper."
-    if up.lstrip('-') not in UPS or len(up) > 2: raise ValueError(f"up must be x, y, z, -x, -y or -z, got {up!r}")
+    if up.lstrip('-') not in UPS or len(up) > 2: raise Refusal(f"up must be x, y, z, -x, -y or -z, got {up!r}")
     turned = positions[..., UPS[up[-1]]]
     return turned*[1, -1, -1] if up[0] == '-' else turned
 
@@ -577,8 +578,8 @@ def _wanted(who, subjects):
     "Files of the subjects asked for, in their order; of all, in natural order."
     there = sorted({subject for subject, _, _ in who.values()}, key=_natural)
     subjects = there if subjects is None else tuple(map(str, subjects))
-    if not subjects or len(set(subjects)) < len(subjects): raise ValueError(f'subjects must be different names, at least one, got {subjects}')
-    if unknown := [s for s in subjects if s not in there]: raise ValueError(f'subjects not there: {", ".join(unknown)}; the folder has {", ".join(there)}')
+    if not subjects or len(set(subjects)) < len(subjects): raise Refusal(f'subjects must be different names, at least one, got {subjects}')
+    if unknown := [s for s in subjects if s not in there]: raise Refusal(f'subjects not there: {", ".join(unknown)}; the folder has {", ".join(there)}')
     return [(path, who[path]) for subject in subjects for path in who if who[path][0] == subject]
 
 @dataclass(frozen=True, eq=False)
@@ -638,10 +639,10 @@ def read_captures(
     "All takes of a folder, resampled, on the floor, with the bones of whoever was captured. Ours: not in the paper."
     folder = Path(folder)
     files = _files(folder)
-    if not 0 < hz <= 1000: raise ValueError(f'hz must lie in (0, 1000], got {hz}')
-    if unit_mm is not None and not unit_mm > 0: raise ValueError(f'unit_mm must be positive, got {unit_mm}')
+    if not 0 < hz <= 1000: raise Refusal(f'hz must lie in (0, 1000], got {hz}')
+    if unit_mm is not None and not unit_mm > 0: raise Refusal(f'unit_mm must be positive, got {unit_mm}')
     if up is not None: to_z_up(np.zeros(3), up)
-    if skip is not None and skip < 0: raise ValueError(f'skip must not be negative, got {skip}')
+    if skip is not None and skip < 0: raise Refusal(f'skip must not be negative, got {skip}')
     hz = int(hz) if hz == int(hz) else hz       # one spelling, one checksum
     index = Path(index) if index else folder/'index.csv' if (folder/'index.csv').exists() else None
     who, left_out = _everybody(files, folder, index)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..refusal import Refusal
 from ..skeleton import JOINTS
 
 # %% ../../nbs/sources/10_motion.ipynb #16c00cf3
@@ -45,7 +46,7 @@ class Proportions:
 
     def __post_init__(self):
         wrong = {f.name: getattr(self, f.name) for f in fields(self) if not getattr(self, f.name) > 0}
-        if wrong: raise ValueError(f"segment lengths must be positive, mm; got {wrong}")
+        if wrong: raise Refusal(f"segment lengths must be positive, mm; got {wrong}")
 
     @property
     def leg(self) -> float:
@@ -59,7 +60,7 @@ class Proportions:
     ):                      # Proportions
         "Another person's segments: each group times its factor."
         unknown = set(factors) - set(GROUPS)
-        if unknown: raise ValueError(f"groups of segments are {', '.join(GROUPS)}; got {', '.join(sorted(unknown))}")
+        if unknown: raise Refusal(f"groups of segments are {', '.join(GROUPS)}; got {', '.join(sorted(unknown))}")
         factor = {name: stature*factors.get(group, 1) for group, names in GROUPS.items() for name in names}
         return replace(self, **{name: getattr(self, name)*factor[name] for name in factor})
 
@@ -153,7 +154,7 @@ def forward_kinematics(
 ) -> np.ndarray:                # POINTS in the world, z up, mm, (T, 21, 3) float32
     "Positions of all points of a body with these segments. Ours: not in the paper."
     angles = np.asarray(angles, dtype=np.float64)
-    if angles.ndim != 2 or angles.shape[1] != len(DOFS): raise ValueError(f"angles must have shape (T, {len(DOFS)}), got {angles.shape}")
+    if angles.ndim != 2 or angles.shape[1] != len(DOFS): raise Refusal(f"angles must have shape (T, {len(DOFS)}), got {angles.shape}")
     p, a = proportions, dict(zip(DOFS, angles.T))
     facing = rotation('z', np.degrees(heading))
     pelvis, spine, chest, neck, head = (facing @ r for r in trunk_turns(a))
@@ -815,9 +816,9 @@ def generate(
     mirrored:bool=False,            # the same take with left and right exchanged
 ) -> Motion:
     "A take of an action in a person's style. Ours: not in the paper."
-    if action not in ACTIONS: raise ValueError(f"action must be one of {', '.join(ACTIONS)}; got {action!r}")
-    if n_frames < 1: raise ValueError(f"n_frames must be at least 1, got {n_frames}")
-    if hz < 1 or RATE % hz: raise ValueError(f"hz must divide {RATE}, got {hz}")
+    if action not in ACTIONS: raise Refusal(f"action must be one of {', '.join(ACTIONS)}; got {action!r}")
+    if n_frames < 1: raise Refusal(f"n_frames must be at least 1, got {n_frames}")
+    if hz < 1 or RATE % hz: raise Refusal(f"hz must divide {RATE}, got {hz}")
     recipe = ACTIONS[action]
     ground = recipe.grounds[rng.integers(len(recipe.grounds))]
     t = np.arange(-RATE, (n_frames - 1)*(RATE//hz) + 1 + RATE)/RATE         # a second more at both ends: a take starts in full swing

@@ -26,6 +26,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..dataset import DatasetError, DatasetWriter, MultiviewDataset
+from ..refusal import Refusal
 from ..skeleton import BONES, LEFT, RIGHT
 from .crops import cut, steady_squares
 from .synthetic import FLESH_MM
@@ -50,7 +51,7 @@ def cameras_named(
     found = cameras
     if isinstance(cameras, str): found = CAMERAS.get(cameras) or [int(word) if word.strip().isdigit() else -1 for word in cameras.split(',')]
     found = tuple(sorted(set(found)))
-    if not found or not set(found) <= set(CAMERAS['all']): raise ValueError(f"cameras must be {', '.join(CAMERAS)} or numbers from 0 to 13, got {cameras!r}")
+    if not found or not set(found) <= set(CAMERAS['all']): raise Refusal(f"cameras must be {', '.join(CAMERAS)} or numbers from 0 to 13, got {cameras!r}")
     return found
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #f64658f5
@@ -187,7 +188,7 @@ def read_annotations(
     rows=lambda n: slice(None), # which of n rows are wanted
 ) -> Annotations:
     "Joints of a sequence, checked against its cameras. Ours: not in the paper."
-    if labels not in LABELS: raise ValueError(f"labels must be {' or '.join(LABELS)}, got {labels!r}")
+    if labels not in LABELS: raise Refusal(f"labels must be {' or '.join(LABELS)}, got {labels!r}")
     path, names = Path(path), ['annot2', 'annot3', *['univ_annot3']*(labels == 'univ_annot3')]
     found = read_mat(path, names, ['cameras', 'frames'])
     numbers = [int(c) for c in np.ravel(found.get('cameras', CAMERAS['all']))]
@@ -332,7 +333,7 @@ def frames_shown(
     hz:float,       # instants per second
 ) -> np.ndarray:    # positions of frames, int
     "Which frame is on show at each instant. Ours: not in the paper."
-    if not 0 < hz <= fps: raise ValueError(f'hz must be positive and at most {fps:g}, the rate of the slowest sequence, got {hz}')
+    if not 0 < hz <= fps: raise Refusal(f'hz must be positive and at most {fps:g}, the rate of the slowest sequence, got {hz}')
     shown = np.floor(np.arange(int(np.ceil(n*hz/fps)))*fps/hz + 1e-6).astype(int)
     return shown[shown < n]
 
@@ -586,7 +587,7 @@ def _add(writer, take, frames, seen):
 def _write(out, takes, facts, perspective, workers, sheet, overwrite, progress):
     "The store of planned takes; opens one that is there already."
     out, side, workers = Path(out).absolute(), facts['side'], workers or cores()
-    if not 16 <= side <= 1024: raise ValueError(f'side must lie in [16, 1024], got {side}')
+    if not 16 <= side <= 1024: raise Refusal(f'side must lie in [16, 1024], got {side}')
     if sheet and sheet is not True: _check_sheet(Path(sheet))
     if not overwrite and (out/'dataset.json').exists():
         finished = MultiviewDataset.open(out)
@@ -655,7 +656,7 @@ def _chosen(folders, subjects, of):
     "Folders of the subjects asked for."
     if subjects is None: return folders
     there = sorted({of(folder) for folder in folders})
-    if absent := [subject for subject in subjects if subject not in there]: raise ValueError(f"subjects must be among {', '.join(there)}, got {', '.join(absent)}")
+    if absent := [subject for subject in subjects if subject not in there]: raise Refusal(f"subjects must be among {', '.join(there)}, got {', '.join(absent)}")
     return [folder for folder in folders if of(folder) in subjects]
 
 def _planned(plan, folders, progress):
@@ -688,9 +689,9 @@ def prepare(
 ) -> MultiviewDataset:
     "Makes a store of the training subjects; continues one that was interrupted, opens one that is there already. Ours: not in the paper."
     cameras = cameras_named(cameras)
-    if labels not in LABELS: raise ValueError(f"labels must be {' or '.join(LABELS)}, got {labels!r}")
-    if not padding >= 1: raise ValueError(f'padding must be at least 1, got {padding}')
-    if not take_s > 0: raise ValueError(f'take_s must be positive, got {take_s}')
+    if labels not in LABELS: raise Refusal(f"labels must be {' or '.join(LABELS)}, got {labels!r}")
+    if not padding >= 1: raise Refusal(f'padding must be at least 1, got {padding}')
+    if not take_s > 0: raise Refusal(f'take_s must be positive, got {take_s}')
     frames_shown(1, 25, hz)
     folders = _chosen(find_folders(raw, 'S*/Seq*'), subjects, lambda folder: folder.parent.name)
     takes = _planned(lambda folder: [plan_sequence(folder, cameras, labels, hz, padding, incomplete, take_s)], folders, progress)
@@ -817,8 +818,8 @@ def prepare_test_set(
     progress:bool=True,
 ) -> MultiviewDataset:
     "Makes a store of the valid frames of the monocular test set, for evaluation only. Ours: not in the paper."
-    if labels not in LABELS: raise ValueError(f"labels must be {' or '.join(LABELS)}, got {labels!r}")
-    if not padding >= 1: raise ValueError(f'padding must be at least 1, got {padding}')
+    if labels not in LABELS: raise Refusal(f"labels must be {' or '.join(LABELS)}, got {labels!r}")
+    if not padding >= 1: raise Refusal(f'padding must be at least 1, got {padding}')
     folders = _chosen(find_folders(raw, 'TS*'), subjects, lambda folder: folder.name)
     takes = _planned(lambda folder: plan_test_sequence(folder, raw, labels, padding), folders, progress)
     there = {take.subject for take in takes}

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cameras import Camera, project
+from ..refusal import Refusal
 from .bodies import AT, Skin, bone_maps
 
 # %% ../../nbs/sources/12_rendering.ipynb #0b5b609c
@@ -155,7 +156,7 @@ def _floor(room, x, y):
         share, seam = (i + j) % 2*.85 + .15*_noise(i, j), (x/600 - i < .015) | (y/600 - j < .015)
     elif room.floor == 'carpet':
         share, seam = .5 + .25*torch.sin(x/410 + 1.7*torch.sin(y/530)) + .25*_noise(torch.floor(x/25), torch.floor(y/25)), torch.zeros_like(x, dtype=torch.bool)
-    else: raise ValueError(f"floor must be 'planks', 'tiles' or 'carpet', got {room.floor!r}")
+    else: raise Refusal(f"floor must be 'planks', 'tiles' or 'carpet', got {room.floor!r}")
     rgb = _dim(first + (second - first)*share[..., None], seam, .73)
     if room.rug is not None:
         outer = torch.maximum(x.abs(), y.abs())
@@ -326,8 +327,8 @@ class Backdrop:
                  margin:float=.25,      # more room on each side, in picture sizes
                  tones=None,            # white balance of each view, factors of red, green, blue, (C, 3)
                  device='cpu'):
-        if rig.distortion is not None: raise ValueError('rig must be without distortion: its pictures are those of ideal cameras')
-        if (rig.size != rig.size[:1]).any(): raise ValueError(f'rig must have pictures of one size, got {rig.size.tolist()}')
+        if rig.distortion is not None: raise Refusal('rig must be without distortion: its pictures are those of ideal cameras')
+        if (rig.size != rig.size[:1]).any(): raise Refusal(f'rig must have pictures of one size, got {rig.size.tolist()}')
         self.room, self.rig = room, rig.to(device, torch.float32)
         self.tones = torch.as_tensor(np.ones((rig.shape[0], 3)) if tones is None else tones, dtype=torch.float32, device=device)
         size = (rig.size[0]*scale*(1 + 2*margin)).round().long()
@@ -437,8 +438,8 @@ def photograph(
     coverage:bool=False,    # return also how much of each pixel is not room, (N, C, S, S) float32
 ):                          # pictures, (N, C, S, S, 3) uint8
     "Pictures of a person in a room from all cameras. Ours: not in the paper."
-    if cameras.shape != (len(points), len(backdrop.pictures)): raise ValueError(f'cameras must be {(len(points), len(backdrop.pictures))}, instants x views of the backdrop, got {tuple(cameras.shape)}')
-    if samples < 1: raise ValueError(f'samples must be at least 1, got {samples}')
+    if cameras.shape != (len(points), len(backdrop.pictures)): raise Refusal(f'cameras must be {(len(points), len(backdrop.pictures))}, instants x views of the backdrop, got {tuple(cameras.shape)}')
+    if samples < 1: raise Refusal(f'samples must be at least 1, got {samples}')
     points, cameras, (n, views) = points.float(), cameras.to(torch.float32), cameras.shape
     batch = batch or max(1, (PIXELS_ON_CPU if points.device.type == 'cpu' else PIXELS_ON_GPU)//side**2)
     maps, turns = bone_maps(points, skin.rest)

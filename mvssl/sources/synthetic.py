@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from ..cameras import Camera, crop_camera, project, ring, square_box, virtual_camera
 from ..dataset import DatasetWriter, MultiviewDataset
+from ..refusal import Refusal
 from ..skeleton import JOINTS, turn
 from .bodies import CASUAL, SPORT, Wardrobe, make_body, make_skin
 from .mocap import SHORTEST, Capture, Captures, read_captures
@@ -52,7 +53,7 @@ RIGS = {rig.name: rig for rig in (
         views=tuple(f'cam{v}' for v in range(8)), subjects=tuple(f'S{i}' for i in range(1, 9)), wardrobe=SPORT, room=HALL, stands_for='MPI-INF-3DHP'))}
 
 def rig_named(name):
-    if name not in RIGS: raise ValueError(f'rig must be one of {", ".join(RIGS)}, got {name!r}')
+    if name not in RIGS: raise Refusal(f'rig must be one of {", ".join(RIGS)}, got {name!r}')
     return RIGS[name]
 
 # %% ../../nbs/sources/13_synthetic.ipynb #7ed270e5
@@ -84,14 +85,14 @@ def _shares(total, n): return [total//n + (i < total % n) for i in range(n)]
 def _of_each(subjects, instants):
     "Instants of each subject, from those of the whole store or given one by one."
     if not isinstance(instants, dict): return dict(zip(subjects, _shares(instants, len(subjects))))
-    if set(instants) != set(subjects): raise ValueError(f'instants must name the subjects {subjects} when they are a dictionary, got {tuple(instants)}')
+    if set(instants) != set(subjects): raise Refusal(f'instants must name the subjects {subjects} when they are a dictionary, got {tuple(instants)}')
     return instants
 
 def _enough(subjects, instants):
     "Instants of each subject, refused where they make no sequence."
-    if not subjects or len(set(subjects)) < len(subjects): raise ValueError(f'subjects must be different names, at least one, got {subjects}')
+    if not subjects or len(set(subjects)) < len(subjects): raise Refusal(f'subjects must be different names, at least one, got {subjects}')
     each = _of_each(subjects, instants)
-    if (least := min(each.values())) < SHORTEST: raise ValueError(f'instants must be at least {SHORTEST} for each of {len(subjects)} subjects, {SHORTEST*len(subjects)} in all, got {instants}, which gives one {least}')
+    if (least := min(each.values())) < SHORTEST: raise Refusal(f'instants must be at least {SHORTEST} for each of {len(subjects)} subjects, {SHORTEST*len(subjects)} in all, got {instants}, which gives one {least}')
     return each
 
 def plan(
@@ -204,13 +205,13 @@ def with_looks(
     seed:int=0,             # of their sizes
 ) -> Captures:
     "More people who do the same: 7b, 7c, ... beside 7. Ours: not in the paper."
-    if unknown := set(looks) - set(captures.subjects): raise ValueError(f'looks must name captured subjects, {", ".join(captures.subjects)}, got {", ".join(sorted(unknown))}')
-    if wrong := {subject: n for subject, n in looks.items() if not 1 <= n <= 26}: raise ValueError(f'looks must lie in 1 ... 26, got {wrong}')
+    if unknown := set(looks) - set(captures.subjects): raise Refusal(f'looks must name captured subjects, {", ".join(captures.subjects)}, got {", ".join(sorted(unknown))}')
+    if wrong := {subject: n for subject, n in looks.items() if not 1 <= n <= 26}: raise Refusal(f'looks must lie in 1 ... 26, got {wrong}')
     def another(take, letter):
         stature = 1 + .04*float(np.clip(stream(seed, 'look', take.subject, letter).standard_normal(), -2, 2))
         return replace(take, subject=f'{take.subject}{letter}', points=take.points*np.float32(stature), proportions=take.proportions.scaled(stature))
     more = tuple(another(take, chr(ord('a') + i)) for take in captures.takes for i in range(1, looks.get(take.subject, 1)))
-    if clash := {take.subject for take in more} & set(captures.subjects): raise ValueError(f'looks would give a second person the name of a captured one: {", ".join(sorted(clash))}')
+    if clash := {take.subject for take in more} & set(captures.subjects): raise Refusal(f'looks would give a second person the name of a captured one: {", ".join(sorted(clash))}')
     return replace(captures, takes=captures.takes + more, settings=captures.settings | dict(looks=dict(looks)))
 
 # %% ../../nbs/sources/13_synthetic.ipynb #a7921a38
@@ -234,13 +235,13 @@ def _limited(takes, most):
 def _captured(rig, captures, subjects, instants, seed):
     "The same of real motion."
     subjects, left_out = tuple(captures.subjects if subjects is None else map(str, subjects)), list(captures.left_out)
-    if unknown := [subject for subject in subjects if subject not in captures.subjects]: raise ValueError(f'no take of subjects {", ".join(unknown)}; there are {", ".join(captures.subjects)}')
+    if unknown := [subject for subject in subjects if subject not in captures.subjects]: raise Refusal(f'no take of subjects {", ".join(unknown)}; there are {", ".join(captures.subjects)}')
     most = dict.fromkeys(subjects, np.inf) if instants is None else _enough(subjects, instants)
     takes = [set_down(take, rig, seed) for take in captures.takes if take.subject in subjects]
     if unseen := sum(t.instants for t in captures.takes if t.subject in subjects) - sum(t.instants for t in takes): left_out.append(f'{unseen} instants in which some camera of {rig.name} does not see the whole body')
     left_out += [f'{take.sequence}: {take.instants} instants in view, fewer than {SHORTEST}' for take in takes if take.instants < SHORTEST]
     takes = _limited(takes, most)
-    if missing := [subject for subject in subjects if subject not in {take.subject for take in takes}]: raise ValueError(f'nothing is left of subjects {", ".join(missing)}: {"; ".join(left_out)}')
+    if missing := [subject for subject in subjects if subject not in {take.subject for take in takes}]: raise Refusal(f'nothing is left of subjects {", ".join(missing)}: {"; ".join(left_out)}')
     return takes, dict(subjects=list(subjects), instants=sum(t.instants for t in takes), motion='motion capture', synthetic='synthetic views of real motion', files=captures.files, capture=captures.settings, left_out=left_out), dict(
         name=f'{rig.name} (synthetic views of real motion)', source=f'motion capture of {captures.folder}, filmed by mvssl.sources.synthetic, rig {rig.name}', licence=captures.licence, hz=captures.hz, stride=captures.stride)
 
@@ -262,8 +263,8 @@ def make_dataset(
 ) -> MultiviewDataset:
     "Makes a synthetic multi-view dataset; continues one that was interrupted, opens one that is there already. Ours: not in the paper."
     rig = rig_named(rig)
-    if not 16 <= side <= 512: raise ValueError(f'side must lie in [16, 512], got {side}')
-    if labels not in ('named', 'all'): raise ValueError(f"labels must be 'named' or 'all', got {labels!r}")
+    if not 16 <= side <= 512: raise Refusal(f'side must lie in [16, 512], got {side}')
+    if labels not in ('named', 'all'): raise Refusal(f"labels must be 'named' or 'all', got {labels!r}")
     if motion is None: takes, own, about = _procedural(rig, subjects, instants)
     else: takes, own, about = _captured(rig, motion if isinstance(motion, Captures) else read_captures(motion, subjects=subjects), subjects, instants, seed)
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')

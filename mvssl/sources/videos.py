@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BACKGROUND', 'REDUCED', 'LOOK_AHEAD_S', 'HELD_BYTES', 'MOTION_HZ', 'LOST_S', 'SHEET_ROWS', 'SHEET_PX', 'EARS_TO_TOP',
-           'TO_MM', 'ENDINGS', 'NEEDED', 'OPTIONAL', 'fail', 'Video', 'probe', 'Picture', 'decode', 'Reel', 'film',
+           'TO_MM', 'ENDINGS', 'NEEDED', 'OPTIONAL', 'Video', 'probe', 'Picture', 'decode', 'Reel', 'film',
            'map_joints', 'Labels', 'read_labels', 'Clip', 'Recording', 'find_recordings', 'read_manifest', 'add_boxes',
            'add_poses', 'Take', 'nearest_frames', 'make_plan', 'in_parallel', 'draw_boxes', 'cores', 'check_room',
            'needed_bytes', 'prepare']
@@ -27,14 +27,10 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, Problem
+from ..dataset import DatasetWriter, MultiviewDataset
+from ..refusal import Refusal, fail
 from ..skeleton import JOINTS
 from .crops import box_sheet, cut_planes, follow_person, median_background, moving_box, read_box_csv, read_keypoints, steady_squares
-
-# %% ../../nbs/sources/18_videos.ipynb #dba6d851
-def fail(file, field, what, remedy):
-    "Refuses an input file, see `DatasetError`. Ours: not in the paper."
-    raise DatasetError(Problem(str(file), field, what, remedy)) from None
 
 # %% ../../nbs/sources/18_videos.ipynb #faab6d7a
 @dataclass(frozen=True)
@@ -386,7 +382,7 @@ def map_joints(
     derive('Spine', middle, 'Hip', 'Thorax')
     derive('Head', lambda a, b, thorax: thorax + EARS_TO_TOP*((a + b)/2 - thorax), 'REar', 'LEar', 'Thorax')
     derive('Neck/Nose', middle, 'Thorax', 'Head')
-    if missing := [joint for joint in JOINTS if joint not in joints]: raise ValueError(f"names must hold {', '.join(missing)} or another name of it, got {', '.join(names)}")
+    if missing := [joint for joint in JOINTS if joint not in joints]: raise Refusal(f"names must hold {', '.join(missing)} or another name of it, got {', '.join(names)}")
     return np.stack([joints[joint] for joint in JOINTS], axis=1)
 
 # %% ../../nbs/sources/18_videos.ipynb #b58b319b
@@ -476,8 +472,8 @@ def read_labels(
     start_s:float|None=None,# time of the first row on the clock of the sequence; default: what the file says
 ) -> Labels:
     "Poses of a sequence from a file of named points. Ours: not in the paper."
-    if unit and unit not in TO_MM: raise ValueError(f"unit must be one of {', '.join(TO_MM)}, got {unit!r}")
-    if up and up not in _UP: raise ValueError(f"up must be one of {', '.join(_UP)}, got {up!r}")
+    if unit and unit not in TO_MM: raise Refusal(f"unit must be one of {', '.join(TO_MM)}, got {unit!r}")
+    if up and up not in _UP: raise Refusal(f"up must be one of {', '.join(_UP)}, got {up!r}")
     text, _, array = str(path).partition('.npz:')
     path = Path(text + '.npz') if array else Path(path)
     if path.suffix.lower() not in ('.trc', '.npz'): fail(path, 'file', 'neither .trc nor .npz', 'Convert it: an .npz needs points (n, J, 3), joints (J names) and hz')
@@ -648,8 +644,8 @@ def _rate(videos, resample):
 def _rhythm(videos, hz, stride, resample):
     "Instants per second, and frames per instant."
     rate = _rate(videos, resample)
-    if not hz > 0: raise ValueError(f'hz must be positive, got {hz}')
-    if stride is not None and (stride < 1 or resample): raise ValueError(f"stride must be at least 1 and goes without resample, got {stride}")
+    if not hz > 0: raise Refusal(f'hz must be positive, got {hz}')
+    if stride is not None and (stride < 1 or resample): raise Refusal(f"stride must be at least 1 and goes without resample, got {stride}")
     slowest = min(videos, key=lambda video: video.hz)
     if stride is None and hz > 1.01*slowest.hz: fail(slowest.path, 'frame rate', f'{slowest.hz:.5g} per second, {hz:g} instants per second were asked for', f'Ask for at most {slowest.hz:.4g} (--hz)')
     frames = stride or max(1, round(rate/hz))
@@ -711,7 +707,7 @@ def make_plan(
     "Reads everything but pictures, and refuses what cannot become a store. Ours: not in the paper."
     for recording in recordings:
         if len(recording.clips) < 2: fail(recording.clips[0].file, recording.name, 'only one camera', 'Several cameras that saw the same are needed: at least two')
-    if len({clip.boxes is None for recording in recordings for clip in recording.clips}) > 1: raise ValueError('boxes must be given for all videos or for none')
+    if len({clip.boxes is None for recording in recordings for clip in recording.clips}) > 1: raise Refusal('boxes must be given for all videos or for none')
     with ThreadPoolExecutor(workers) as pool: probed = iter(list(pool.map(probe, [clip.file for recording in recordings for clip in recording.clips])))
     videos = [[next(probed) for _ in recording.clips] for recording in recordings]
     hz, stride = _rhythm(sum(videos, []), hz, stride, resample)
@@ -857,8 +853,8 @@ def prepare(
 ) -> MultiviewDataset:
     "Makes a store from synchronised videos; continues one that was interrupted, opens one that is there already. Ours: not in the paper."
     folder, out = Path(folder), Path(out).absolute()
-    if not 16 <= side <= 1024: raise ValueError(f'side must lie in [16, 1024], got {side}')
-    if not padding >= 1: raise ValueError(f'padding must be at least 1, got {padding}')
+    if not 16 <= side <= 1024: raise Refusal(f'side must lie in [16, 1024], got {side}')
+    if not padding >= 1: raise Refusal(f'padding must be at least 1, got {padding}')
     sheet = Path(f'{out}-boxes.png' if sheet is True else sheet) if sheet else None
     if sheet: _check_sheet(sheet)
     recordings = read_manifest(folder) if folder.suffix.lower() == '.csv' else find_recordings(folder, subject)
