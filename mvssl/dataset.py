@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SYSTEMS', 'SCHEMA', 'COLUMNS', 'CAMERA_SHAPES', 'BLOCK', 'FIELDS', 'SETTINGS', 'is_meant', 'natural', 'folders_in',
-           'files_in', 'array_files', 'dataset_checksum', 'GrowingFile', 'Journal', 'GrowingFolder', 'find_problems',
-           'DatasetWriter', 'Rows', 'MultiviewDataset']
+           'files_in', 'array_files', 'dataset_checksum', 'GrowingFile', 'Journal', 'GrowingFolder', 'check_poses',
+           'find_problems', 'DatasetWriter', 'Rows', 'MultiviewDataset']
 
 # %% ../nbs/02_dataset.ipynb #3b257efe
 import csv
@@ -369,8 +369,10 @@ def _check_seen(seen, views):
     if unseen: fail('seen.npy', 'views', f"never seen: {', '.join(unseen)}", 'Make the store again without these views, or find out why their frames are missing')
 
 # %% ../nbs/02_dataset.ipynb #384272b9
-def _check_poses(poses):
-    "Refuses poses with holes in them, and poses that cannot be people in mm."
+def check_poses(
+    poses,      # mm, (n, 17, 3); NaN rows: no label
+):
+    "Refuses poses with holes in them, and poses that cannot be people in mm. Ours: not in the paper."
     is_whole, is_label, problems = np.isfinite(poses).all((1, 2)), ~np.isnan(poses).all((1, 2)), []
     if (is_label & ~is_whole).any():
         problems.append(Problem('poses.npy', 'values', f'{(is_label & ~is_whole).sum()} poses are partly NaN or infinite, the first in row {np.flatnonzero(is_label & ~is_whole)[0]}',
@@ -380,15 +382,16 @@ def _check_poses(poses):
         problems.append(Problem('poses.npy', 'unit', f'poses measure {np.median(size_mm):.3g} from corner to corner (median), which is no person in mm', 'Convert to mm: times 1000 from metres'))
     refuse_if(problems)
 
-def _check_upright(poses):
-    "Refuses poses that stand along another axis than z."
+_UPRIGHT = "Turn the world so that z points up; if this is how people were, say what the vertical was taken from: extra=dict(vertical='...')"
+
+def _check_upright(poses, extra):
+    "Refuses poses that stand along another axis than z, unless their maker says where up is."
     feet = [JOINTS.index('LFoot'), JOINTS.index('RFoot')]
     poses = poses[np.isfinite(poses).all((1, 2))]
-    if not len(poses): return
+    if not len(poses) or extra.get('vertical'): return
     x, y, z = np.median(poses[:, JOINTS.index('Head')] - poses[:, feet].mean(1), axis=0)
-    if max(abs(x), abs(y)) > max(3 * z, 700):
-        fail('poses.npy', 'vertical axis', f'from feet to head it is {x:.0f}, {y:.0f}, {z:.0f} mm in x, y, z (median)', 'Turn the world so that z points up')
-    if z < -300: fail('poses.npy', 'vertical axis', f'heads are {-z:.0f} mm below feet (median)', 'Turn the world so that z points up')
+    if max(abs(x), abs(y)) > max(3 * z, 700): fail('poses.npy', 'vertical axis', f'from feet to head it is {x:.0f}, {y:.0f}, {z:.0f} mm in x, y, z (median)', _UPRIGHT)
+    if z < -300: fail('poses.npy', 'vertical axis', f'heads are {-z:.0f} mm below feet (median)', _UPRIGHT)
 
 # %% ../nbs/02_dataset.ipynb #f6a8ea13
 def _check_boxes(boxes, seen):
@@ -470,8 +473,8 @@ def _check_store(path, checksums, progress=False):
     seen, poses = arrays['seen.npy'], arrays['poses.npy']
     attempt(_check_table, table)
     attempt(_check_seen, seen, views)
-    attempt(_check_poses, poses)
-    attempt(_check_upright, poses)
+    attempt(check_poses, poses)
+    attempt(_check_upright, poses, facts['extra'])
     attempt(_check_boxes, arrays.get('boxes.npy'), seen)
     if 'cameras.npz' in names and table is not None: attempt(_check_cameras, attempt(_read_cameras, path/'cameras.npz'), (len(_starts(table)), len(views)))
     attempt(_check_counts, facts['counts'], table, seen, poses)
@@ -543,7 +546,7 @@ class DatasetWriter:
         stride:int,            # source frames per instant
         side:int,              # S: side of a crop, px
         views,                 # names of the V cameras
-        extra:dict|None=None,  # the maker's own facts (rig, seed, ...), as JSON
+        extra:dict|None=None,  # the maker's own facts (rig, seed, ...), as JSON; 'vertical': what says where up is
         overwrite:bool=False,  # replace a finished store
     ):
         self.path = Path(path).absolute()
@@ -554,6 +557,7 @@ class DatasetWriter:
         self.overwrite = overwrite
         self._check_target(overwrite)
         self.folder = GrowingFolder(Path(f'{self.path}.partial'), self.settings, self._header)
+        self._stands = bool(self.done)  # whether a labelled sequence was seen to: others may lie
 
     def __enter__(self): return self
 
@@ -591,6 +595,7 @@ class DatasetWriter:
         record = dict(subject=subject, action=action, sequence=sequence, instants=len(arrays['seen.npy']), cameras=self._camera_lists(cameras))
         self._check_alike(content, record)
         self.folder.append(content, record)
+        self._stands |= bool(np.isfinite(arrays['poses.npy']).any())
 
     def finish(self):
         "Completes the folder, checks it and gives it its name."
@@ -631,7 +636,8 @@ class DatasetWriter:
         refuse_if([Problem(name, 'shape' if array.shape != files[name][1] else 'dtype', f'{array.dtype} {array.shape} given, {files[name][0]} {files[name][1]} needed',
                             'Give one row per instant, at least one') for name, array in arrays.items() if (array.dtype, array.shape) != files[name] or not n])
         _check_images(frames.max((2, 3, 4)).astype(bool) & arrays['seen.npy'], arrays['seen.npy'], self.settings['views'])
-        _check_poses(arrays['poses.npy'])
+        check_poses(arrays['poses.npy'])
+        if not self._stands: _check_upright(arrays['poses.npy'], self.settings['extra'])
         if boxes is not None: _check_boxes(arrays['boxes.npy'], arrays['seen.npy'])
         return arrays
 

@@ -701,3 +701,40 @@ def test_links_are_followed_once_and_dangling_ones_are_listed(tmp_path):
     assert [path.relative_to(takes).as_posix() for path in files_in(takes, ('.bvh',), deep=True)] == ['ben/a.bvh', 'gone.bvh']
     assert [path.name for path in folders_in(takes)] == ['ben', 'up']
     with pytest.raises(DatasetError, match='a.bvh, folder: Not a directory'): files_in(tmp_path/'there'/'a.bvh')
+
+
+# ---- people who lie ---------------------------------------------------------------------------------------------------
+
+def lying(n, seed): return person(n, seed)[..., [0, 2, 1]]
+
+
+def test_who_lies_is_asked_for_at_the_first_pose_and_not_after_the_work(tmp_path):
+    with pytest.raises(DatasetError, match='vertical axis: from feet to head it is .* Turn the world so that z points up; if this is how people were'), DatasetWriter(tmp_path/'s', **SETTINGS) as writer:
+        writer.add('S1', 'Unlabelled', 'a', **content(0, 4) | dict(poses=None))
+        writer.add('S1', 'Lying', 'b', **content(0, 4) | dict(poses=lying(4, 0)))
+    assert not (tmp_path/'s').exists()
+
+
+@pytest.mark.parametrize('poses', [lying(4, 0), person(4, 0)[..., [2, 0, 1]], -person(4, 0)], ids=['lying', 'along x', 'upside down'])
+def test_a_maker_who_says_where_up_is_may_store_people_as_they_were(tmp_path, poses):
+    "What the message offers works, from the first sequence to `find_problems`."
+    with DatasetWriter(tmp_path/'s', **SETTINGS, extra=dict(vertical='z, as the cameras were calibrated')) as writer: writer.add('S1', 'Lying', 'a', **content(0, 4) | dict(poses=poses))
+    assert find_problems(tmp_path/'s') == []
+    facts = json.loads((tmp_path/'s'/'dataset.json').read_text())
+    (tmp_path/'s'/'dataset.json').write_text(json.dumps(facts | dict(extra={})))
+    assert [problem.field for problem in find_problems(tmp_path/'s')] == ['vertical axis']
+
+
+def test_one_who_lies_among_many_who_stand_is_no_matter(tmp_path):
+    with DatasetWriter(tmp_path/'s', **SETTINGS) as writer:
+        writer.add('S1', 'Standing', 'a', **content(0, 9))
+        writer.add('S1', 'Lying', 'b', **content(1, 4) | dict(poses=lying(4, 1)))
+    assert find_problems(tmp_path/'s') == []
+
+
+def test_one_who_lies_may_follow_after_a_kill(tmp_path):
+    writer = DatasetWriter(tmp_path/'s', **SETTINGS)
+    writer.add('S1', 'Standing', 'a', **content(0, 9))
+    writer.close()
+    with DatasetWriter(tmp_path/'s', **SETTINGS) as writer: writer.add('S1', 'Lying', 'b', **content(1, 4) | dict(poses=lying(4, 1)))
+    assert find_problems(tmp_path/'s') == []
