@@ -110,6 +110,33 @@ def test_spellings_in_the_wild(tmp_path, text, spell):
     assert match_joints(other) == match_joints(plain) and other.hz == plain.hz == 50
 
 
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le-mark', 'utf-16-be-mark', 'utf-32'])
+@pytest.mark.parametrize('end', ['\r', '\r\n', '\n', 'mixed', '\r\r\n'])
+def test_every_line_end_and_every_mark(tmp_path, text, end, encoding):
+    "What old Macs, editors and copying between systems make of a file reads the same; damage is still named by its line."
+    def spelt(t):
+        ended = ''.join(line + ('\r', '\r\n', '\n')[i % 3] for i, line in enumerate(t.splitlines())) if end == 'mixed' else t.replace('\n', end)
+        mark, encoding_ = ('\ufeff', encoding[:-5]) if encoding.endswith('-mark') else ('', encoding)
+        return (mark + ended).encode(encoding_)
+    plain, other = read_bvh(written(tmp_path, text)), read_bvh(written(tmp_path, spelt(text), 'B1_01.bvh'))
+    assert (other.names, other.parents, other.channels, other.hz) == (plain.names, plain.parents, plain.channels, plain.hz)
+    np.testing.assert_array_equal(other.values, plain.values)
+    np.testing.assert_array_equal(other.offsets, plain.offsets)
+    if end != '\r\r\n':
+        with pytest.raises(DatasetError, match=f"line {values_at(text, 7)}, joint Hips: 'nan' is not a number"): read_bvh(written(tmp_path, spelt(changed(text, values_at(text, 7), lambda line: 'nan' + line[line.index(' '):])), 'C1_01.bvh'))
+
+
+def test_decimal_commas(tmp_path, text):
+    "Numbers as half of Europe writes them; a file that has both spellings is refused, since nobody knows what its commas are."
+    plain = read_bvh(written(tmp_path, text))
+    other = read_bvh(written(tmp_path, re.sub(r'(\d)\.(\d)', r'\1,\2', text), 'B1_01.bvh'))
+    np.testing.assert_array_equal(other.values, plain.values)
+    np.testing.assert_array_equal(other.offsets, plain.offsets)
+    assert other.hz == plain.hz
+    for at in (values_at(text, 3), line_of(text, 'OFFSET', 1), line_of(text, 'Frame Time')):
+        with pytest.raises(DatasetError, match=rf'B1_01.bvh, line {at}.*,.*decimal points'): read_bvh(written(tmp_path, changed(text, at, lambda line: line.replace('.', ',')), 'B1_01.bvh'))
+
+
 def row(text, n): return text.splitlines()[n - 1]
 
 
@@ -270,6 +297,33 @@ def test_ones_own_names(tmp_path, text):
     with pytest.raises(DatasetError, match='not a mapping'): read_names(tmp_path/'bad.csv')
 
 
+@pytest.mark.parametrize('spell', [lambda t: t.encode('utf-8-sig'), lambda t: t.encode('utf-16'), lambda t: t.replace('\n', '\r').encode(), lambda t: t.replace('\n', '\r\n').encode('utf-8-sig')])
+def test_tables_of_every_system(tmp_path, text, spell):
+    "An index and names as Excel, a German Excel, an old Mac and editors write them."
+    for name in ('A1_01', 'Zoë'): written(tmp_path, text, name + '.bvh')
+    for sep in ',;\t':
+        (tmp_path/'list.csv').write_bytes(spell(sep.join(['File', 'SUBJECT', 'Description']) + '\n' + sep.join(['Zoe\u0308.BVH', 'Zoë', f'"walk{sep} run"']) + '\n\n' + sep.join(['A1_01', 'A1']) + '\n'))
+        index = read_index(tmp_path/'list.csv')
+        assert {name: (said.subject, said.action) for name, said in index.items()} == {'Zoë': ('Zoë', 'walk run'), 'A1_01': ('A1', '')}
+        assert [take.subject for take in read_captures(tmp_path, index=tmp_path/'list.csv').takes] == ['A1', 'Zoë']
+        (tmp_path/'names.csv').write_bytes(spell(sep.join(['point', 'joint']) + '\n' + sep.join(['LHip', 'Bone 7']) + '\n'))
+        (tmp_path/'names.json').write_bytes(spell('{\n"LHip":\n"Bone 7"\n}\n'))
+        for file in ('names.csv', 'names.json'): assert read_names(tmp_path/file) == {'LHip': 'Bone 7'}
+
+
+def test_tables_name_line_and_field(tmp_path):
+    for wrong, message in (('{\n"LHip": "a",\n"RHip" "b"}', "bad.json, line 3: not a mapping"), ('{"LHip": "a", "LHip": "b"}', 'bad.json, LHip: is there twice'), ('{"LHip": 3}', 'bad.json, LHip: 3 is no name'), ('["LHip"]', 'not a mapping')):
+        (tmp_path/'bad.json').write_text(wrong)
+        with pytest.raises(DatasetError, match=message): read_names(tmp_path/'bad.json')
+    for wrong, message in (('point,joint\nLHip,a\nLup,b\n', 'bad.csv, line 3, Lup: not a point'), ('point,joint\nLHip,a,b\n', 'bad.csv, line 2: 3 cells, the first line has 2'), ('', 'bad.csv, file: .*empty')):
+        (tmp_path/'bad.csv').write_text(wrong)
+        with pytest.raises(DatasetError, match=message): read_names(tmp_path/'bad.csv')
+    for wrong, message in (('sequence,subject,description\nx,1,walk, run\n', 'list.csv, line 2: 4 cells, the first line has 3. Put a text with commas'), ('sequence,subject,up\ny,1,y\nx,1,w\n', "list.csv, line 3, up: 'w' is no axis"),
+                           ('sequence;subject;unit_mm\nx;1;2,54\ny;1;zehn\n', "list.csv, line 3, unit_mm: 'zehn' is no length"), ('sequence,subject\n"x,1\ny,2\n', 'list.csv, line')):
+        (tmp_path/'list.csv').write_text(wrong)
+        with pytest.raises(DatasetError, match=message): read_index(tmp_path/'list.csv')
+
+
 def test_no_toes_no_hands_no_crown(tmp_path, text):
     "The points that a file lacks are made: feet point ahead, hands along the arm."
     bare = re.sub(r'(ToeBase|HandMiddle1|HeadEnd)', lambda m: 'Prop' + m[1][:3], text)
@@ -314,6 +368,32 @@ def test_who_is_who(tmp_path, text):
     captures = read_captures(tmp_path)
     assert [(take.subject, take.action) for take in captures.takes] == [('7', 'walk run jog'), ('49', '49_02')] and len(captures.left_out) == 4
     assert read_captures(tmp_path, subjects=['49']).subjects == ('49',)
+
+
+@pytest.mark.parametrize('left', ['._A1_01.bvh', '._A1_01.BVH', '.hidden.bvh', '.DS_Store', 'Thumbs.db', '._index.csv', '__MACOSX/._A1_01.bvh', '.git/A1_01.bvh', '@eaDir/A1_01.bvh'])
+def test_what_systems_leave_in_a_folder(tmp_path, text, left):
+    "A Mac's ._A1_01.bvh is no motion; a folder that has one is read like any other."
+    written(tmp_path, text)
+    (tmp_path/left).parent.mkdir(exist_ok=True)
+    (tmp_path/left).write_bytes(bytes.fromhex('000516070002000000000000') + bytes(50))
+    captures = read_captures(tmp_path)
+    assert list(captures.files) == ['A1_01.bvh'] and captures.left_out == ()
+
+
+def test_an_index_in_capitals_and_other_motion_among_the_files(tmp_path, text):
+    written(tmp_path, text, 'walk.BVH')
+    written(tmp_path, 'file,subject\rwalk,Anna\r', 'INDEX.CSV')
+    for name in ('b.fbx', 'c.fbx', 'd.c3d'): (tmp_path/name).touch()
+    captures = read_captures(tmp_path)
+    assert captures.subjects == ('Anna',) and captures.left_out == ('2 .fbx, 1 .c3d: only BVH files are read',)
+    (tmp_path/'walk.BVH').unlink()
+    with pytest.raises(DatasetError, match='no BVH file in it, but 2 .fbx, 1 .c3d'): read_captures(tmp_path)
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path, text):
+    written(tmp_path, text)
+    (tmp_path/'A1_02.bvh').symlink_to(tmp_path/'gone.bvh')
+    with pytest.raises(DatasetError, match='A1_02.bvh, file: No such file'): read_captures(tmp_path)
 
 
 @pytest.mark.parametrize('wrong, message', [
