@@ -19,9 +19,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from .dataset import Rows
+from .progress import watched
 from .refusal import Refusal
 from .sampler import ChunkPairSampler
 from .skeleton import canonicalise, mirror
@@ -236,7 +236,7 @@ class Frames:
         "All pictures on the device, read in blocks of about 256 MB."
         T, block = len(self), max(1, 2**28 // (self.bytes // len(self)))
         there = torch.empty((T, *self.array.shape[1:]), dtype=torch.uint8, device=self.device)
-        for start in tqdm(range(0, T, block), 'frames to the device', disable=not progress):
+        for start in watched(range(0, T, block), 'frames to the device', show=progress):
             there[start:start + block] = torch.from_numpy(np.array(self.array[self.rows[start:start + block]]))
         return there
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from .progress import Progress
 from .refusal import DatasetError, Problem, fail, refuse_if
 from .skeleton import JOINTS
 
@@ -459,8 +459,7 @@ def _check_files(path, facts, arrays, attempt, progress):
     names = [name for name in facts['checksums'] if (path/name).is_file() and arrays.get(name, '') is not None]
     filled, (_, (_, V, *picture)) = [], array_files(1, len(facts['views']), facts['side'])['frames.npy']
     def look(block): filled.append(np.frombuffer(block, 'uint8').reshape(-1, V, np.prod(picture)).max(-1) > 0)  # any() is slow on black
-    with tqdm(total=sum((path/name).stat().st_size for name in names), unit='B', unit_scale=True, desc='checksums', delay=1, leave=False,
-              disable=None if progress else True) as bar:
+    with Progress(sum((path/name).stat().st_size for name in names), 'checksums', 'B', show=progress, leave=False) as bar:
         for name in names:
             extra = (look, V * int(np.prod(picture))) if name == 'frames.npy' else ()
             attempt(_check_checksum, path/name, facts['checksums'][name], bar, *extra)

@@ -121,8 +121,11 @@ class Progress:
 
     def __enter__(self): return self
 
-    def __exit__(self, kind, *error):
-        for painter in self._painters: painter.close(self, kind is None)
+    def __exit__(self, kind, *error): self.close(kind is None)
+
+    def close(self, is_well:bool=True):
+        for painter in self._painters: painter.close(self, is_well)
+        self._painters = []
 
 def watched(
     items,          # of known number
@@ -194,8 +197,7 @@ class _InNotebook:
         self._put({'text/plain': text, 'text/html': f'<progress max="1" value="{job.done/max(1, job.total):.3f}"></progress> {html.escape(text)}'})
 
     def _put(self, data):
-        from IPython.display import display
-        if self.handle is None: self.handle = display(data, raw=True, display_id=True)
+        if self.handle is None: self.handle = sys.modules['IPython.display'].display(data, raw=True, display_id=True)   # there: this is a kernel
         else: self.handle.update(data, raw=True)
 
     def close(self, job, is_well):
@@ -243,6 +245,7 @@ _OURS = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.S
 @contextmanager
 def stoppable(
     when_asked=None,    # called at the first signal; it should take no time
+    only_if:bool=True,  # else signals do what they did
 ):                      # a `Stop`, true once SIGINT or SIGTERM has come
     "Turns the first signal into a question and the second into KeyboardInterrupt; in the main thread only. Ours: not in the paper."
     stop = Stop()
@@ -250,7 +253,7 @@ def stoppable(
         if stop: raise KeyboardInterrupt
         stop.ask()
         if when_asked: when_asked()
-    before = {number: signal.getsignal(number) for number in _OURS} if threading.current_thread() is threading.main_thread() else {}
+    before = {number: signal.getsignal(number) for number in _OURS} if only_if and threading.current_thread() is threading.main_thread() else {}
     before = {number: handler for number, handler in before.items() if handler in _OURS[number]}
     for number in before: signal.signal(number, handle)
     try: yield stop

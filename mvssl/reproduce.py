@@ -157,7 +157,7 @@ def stripped(
 
 # %% ../nbs/41_reproduce.ipynb #079b0eb2
 _HOME = Path(mvssl.__file__).parent
-_CHANGE_NO_NUMBER = ('reproduce', 'cli', 'refusal')     # what the first two decide stands in the configuration and the inputs already
+_CHANGE_NO_NUMBER = ('reproduce', 'cli', 'refusal', 'progress')     # what the first two decide stands in the configuration and the inputs already
 
 def _imports(source, module=''):
     "Modules of mvssl that code imports, wherever in it; `module` is the one it is, if any."

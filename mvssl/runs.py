@@ -205,7 +205,7 @@ def open_run(
         raise Refusal(f'path must be new, or the folder of a run, got {path}, which is something else')
     if begun and not resume:
         what = 'a finished run' if (path/'metrics.json').exists() else 'a run that was begun'
-        raise Refusal(f'path {path} is {what}: resume it, name another, or delete it')
+        raise Refusal(f'path {path} is {what}: resume it (--resume, or resume=True), name another, or delete it')
     path.mkdir(parents=True, exist_ok=True)
     lock = hold(path)
     try:

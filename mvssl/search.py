@@ -25,6 +25,7 @@ import torch
 from .atlas import synthetic_label, thumbnails
 from .dataset import MultiviewDataset
 from .plots import use_style
+from .progress import watched
 from .refusal import Refusal
 from .retrieval import match_rule, retrieve
 from .runs import write_whole
@@ -60,9 +61,8 @@ def embed_pictures(
     progress:bool=False,
 ):                          # unit vectors (M, D); canonical poses, mm, (M, 17, 3); on the CPU
     "Embeddings and poses of pictures that each show one person. Ours: not in the paper."
-    from tqdm.auto import tqdm
     device, found = next(network.parameters()).device, []
-    for first in tqdm(range(0, len(paths), n_images), desc='embedding', disable=not progress):
+    for first in watched(range(0, len(paths), n_images), 'embedding', show=progress):
         images = torch.from_numpy(np.stack([read_square(path, side) for path in paths[first:first + n_images]])).permute(0, 3, 1, 2)
         found.append([result.float().cpu() for result in network.eval()(images.to(device))])
     return tuple(torch.cat(results) for results in zip(*found))

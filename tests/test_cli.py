@@ -1,9 +1,12 @@
 """The command line as a user meets it: what it prints, where, and the exit status."""
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner
 
+from mvssl import progress
 from mvssl.batches import Augmentation
 from mvssl.cli import _config, app, data, describe
 from mvssl.dataset import DatasetWriter, MultiviewDataset
@@ -159,11 +163,57 @@ def test_a_run_holds_what_it_is_known_by(trained):
 def test_a_finished_run_is_told_not_repeated(studio, trained):
     before = (trained/'weights.safetensors').read_bytes()
     again = run('train', '--data', studio, '--run', trained, *FAST)
-    assert again.exit_code == 1 and 'is a finished run' in again.stderr and again.stderr.count('\n') == 1
+    assert again.exit_code == 1 and 'is a finished run: resume it (--resume' in again.stderr and again.stderr.count('\n') == 1
     resumed = run('train', '--data', studio, '--run', trained, *FAST, '--resume')
     assert resumed.exit_code == 0 and (trained/'weights.safetensors').read_bytes() == before
     other = run('train', '--data', studio, '--run', trained, *FAST, '--margin', .7, '--resume')
     assert other.exit_code == 1 and 'margin was 0.6 and is 0.7' in other.stderr
+
+
+SCRIPT = Path(sys.executable).with_name('mvssl')
+
+
+def signalled(number, when, *words):
+    "Starts the installed script, waits until `when()`, sends the signal; exit status, stdout, stderr."
+    running = subprocess.Popen([SCRIPT, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    began = time.monotonic()
+    while not when():
+        assert running.poll() is None and time.monotonic() < began + 120, running.communicate()
+        time.sleep(.05)
+    running.send_signal(number)
+    told = running.communicate(timeout=60)
+    return running.returncode, *told
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_stopped_says_how_to_go_on(studio, tmp_path, number):
+    folder = tmp_path/'run'
+    words = ('train', '--data', studio, '--run', folder, *FAST, '--steps', 100_000, '--set', 'validate_every=100000')
+    status, out, err = signalled(number, (folder/'metrics.jsonl').exists, *words)
+    assert (status, out) == (130, '') and re.fullmatch(rf'stopped: {folder} keeps step \d+ of 100000; go on with --resume\n', err)
+    assert {path.name for path in folder.iterdir()} == {'.lock', 'config.json', 'provenance.json', 'metrics.jsonl', 'checkpoint.pt'}, 'nothing half-written'
+    assert run(*words).stderr.strip().endswith('is a run that was begun: resume it (--resume, or resume=True), name another, or delete it')
+
+
+def test_a_store_that_is_stopped_says_what_is_kept(tmp_path):
+    out = tmp_path/'studio'
+    status, _, err = signalled(signal.SIGINT, Path(f'{out}.partial').exists, 'data', 'make', '--out', out, '--instants', 6000, '--side', 32)
+    assert (status, err) == (130, f'stopped: what is finished of {out} is kept, the same command goes on\n') and not out.exists()
+
+
+def test_a_job_that_leaves_nothing_says_so_when_it_is_stopped(studio, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr('mvssl.training.embed', lambda *args, **more: (_ for _ in ()).throw(KeyboardInterrupt))
+    stopped = run('embed', '--run', trained, '--data', studio, '--out', tmp_path/'z.npz')
+    assert (stopped.exit_code, stopped.stderr) == (130, 'stopped: nothing was written, run the same command again\n') and not list(tmp_path.iterdir())
+
+
+def test_a_log_gets_lines(studio, tmp_path, monkeypatch):
+    "Of a job so short only where no second is to pass before the first one."
+    for name in ('first_s', 'every_s'): monkeypatch.setattr(progress._InFile, name, 0)
+    result = run('train', '--data', studio, '--run', tmp_path/'run', *FAST)
+    lines = [line for line in result.stdout.splitlines() if line.startswith('joint run: ')]
+    assert result.exit_code == 0 and len(lines) >= 2 and re.match(r'joint run: \d of 4 steps, \d+ \w+ left', lines[0]) and max(map(len, lines)) <= 80
+    assert any('images/s' in line and 'val' in line for line in lines)
 
 
 @pytest.mark.parametrize('words, message', [

@@ -33,8 +33,8 @@ def named(path):
 
 # What a module stands on. What those stand on is allowed too. A new module adds its line here.
 STANDS_ON = {
-    'refusal': [], 'skeleton': [], 'cameras': [], 'runs': [], 'encoder': [], 'loss': [], 'plots': [], 'study.paper': [],
-    'dataset': ['skeleton'],
+    'refusal': [], 'progress': [], 'skeleton': [], 'cameras': [], 'runs': [], 'encoder': [], 'loss': [], 'plots': [], 'study.paper': [],
+    'dataset': ['skeleton', 'progress'],
     'sampler': ['dataset'],
     'batches': ['sampler'],
     'evaluation': ['skeleton'],

@@ -113,8 +113,7 @@ def test_same_seed_same_result(store, tmp_path):
     for name, seed in dict(a=0, b=0, c=1).items(): train(replace(TINY, seed=seed), store, tmp_path/name, progress=False)
     assert_same(weights(tmp_path/'a'), weights(tmp_path/'b'))
     assert not torch.equal(weights(tmp_path/'a')['encoder.conv1.weight'], weights(tmp_path/'c')['encoder.conv1.weight'])
-    numbers = [[{k: v for k, v in json.loads(line).items() if k not in ('seconds', 'images_per_s')} for line in (tmp_path/name/'metrics.jsonl').open()] for name in 'ab']
-    assert numbers[0] == numbers[1]
+    assert numbers(tmp_path/'a') == numbers(tmp_path/'b')
 
 
 def test_training_leaves_global_randomness_alone(store, tmp_path):
@@ -171,6 +170,56 @@ def test_stopped_and_resumed_gives_the_same_bits(store, tmp_path, monkeypatch, c
         with pytest.raises(KeyboardInterrupt): train(config, store, tmp_path/'stopped', progress=False)
     train(config, store, tmp_path/'stopped', resume=True, progress=False)
     assert_same(weights(tmp_path/'stopped'), weights(tmp_path/'whole'))
+
+
+def numbers(folder):
+    "The log without its times."
+    return [{name: value for name, value in json.loads(line).items() if name not in ('seconds', 'images_per_s')} for line in (folder/'metrics.jsonl').open()]
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_validation_costs_nothing(store, tmp_path, monkeypatch, number):
+    "It comes within step 2; two steps later the same signal would find another line logged, and four later a validation."
+    config, plain = replace(TINY, steps=10, log_every=2, validate_every=8), Trainer.step
+
+    def signalled(self):
+        if self.done == 2: os.kill(os.getpid(), number)
+        return plain(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, 'step', signalled)
+        with pytest.raises(KeyboardInterrupt, match='stopped keeps step 3 of 10'): train(config, store, tmp_path/'stopped', progress=False)
+    assert torch.load(tmp_path/'stopped'/'checkpoint.pt', weights_only=True)['window']['n'] == 1
+    train(config, store, tmp_path/'stopped', resume=True, progress=False)
+    train(config, store, tmp_path/'whole', progress=False)
+    assert_same(weights(tmp_path/'stopped'), weights(tmp_path/'whole'))
+    assert numbers(tmp_path/'stopped') == numbers(tmp_path/'whole')
+
+
+def test_a_signal_in_the_last_step_is_not_forgotten(store, tmp_path, monkeypatch):
+    plain = Trainer.step
+
+    def signalled(self):
+        if self.done == TINY.steps - 1: os.kill(os.getpid(), signal.SIGINT)
+        return plain(self)
+
+    monkeypatch.setattr(Trainer, 'step', signalled)
+    with pytest.raises(KeyboardInterrupt, match='is finished'): train(TINY, store, tmp_path/'run', progress=False)
+    assert (tmp_path/'run'/'metrics.json').exists()
+
+
+def test_long_before_a_validation_there_is_a_checkpoint(store, tmp_path, monkeypatch):
+    "Ended without warning before the first validation, with a minute that is over at once."
+    monkeypatch.setattr(training, 'KEEP_EVERY_S', 0)
+    plain = Trainer.step
+
+    def killed(self):
+        if self.done == 5: raise MemoryError
+        return plain(self)
+
+    monkeypatch.setattr(Trainer, 'step', killed)
+    with pytest.raises(MemoryError): train(replace(TINY, validate_every=12), store, tmp_path/'run', progress=False)
+    assert torch.load(tmp_path/'run'/'checkpoint.pt', weights_only=True)['done'] == 4
 
 
 def test_a_kill_between_last_checkpoint_and_end(store, tmp_path, monkeypatch):

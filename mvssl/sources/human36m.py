@@ -24,10 +24,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from tqdm.auto import tqdm
 
 from ..cameras import Camera, distort, human36m_camera, project, square_box, transform, virtual_camera
 from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, Problem
+from ..progress import Progress
 from ..refusal import Refusal
 from .crops import cut, median_background, moving_box, steady_squares
 from .motion import rotation
@@ -927,7 +927,7 @@ def write(
     scratch = Path(f'{writer.path}.partial')/'filming'
     is_done = [writer.has(take.facts['subject'], take.facts['sequence']) for take in takes]
     work = [sum(_work(take, view) for view in take.lengths) for take in takes]
-    with tqdm(total=sum(work), initial=sum(n for n, done in zip(work, is_done) if done), unit='frame', unit_scale=True, desc='Human3.6M', disable=not progress) as bar:
+    with Progress(sum(work), 'Human3.6M', 'frame', sum(n for n, done in zip(work, is_done) if done), progress) as bar:
         for take, frames, squares in _filmed(takes, is_done, views, wishes, scratch, workers, bar.update):
             seen = np.isfinite(squares).all(2)
             if not seen.any(): continue

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm.auto import tqdm
 
 from ..dataset import DatasetError, DatasetWriter, MultiviewDataset
+from ..progress import Progress, watched
 from ..refusal import Refusal
 from ..skeleton import BONES, LEFT, RIGHT
 from .crops import cut, steady_squares
@@ -596,7 +596,7 @@ def _write(out, takes, facts, perspective, workers, sheet, overwrite, progress):
     with DatasetWriter(out, **facts, overwrite=overwrite) as writer:
         scratch = Path(f'{out}.partial')/'filming'
         is_done = [_is_done(writer, take) for take in takes]
-        with tqdm(total=sum(map(_n_read, takes)), initial=sum(_n_read(take) for take, done in zip(takes, is_done) if done), unit='frame', unit_scale=True, desc=facts['name'], disable=not progress) as bar:
+        with Progress(sum(map(_n_read, takes)), facts['name'], 'frame', sum(_n_read(take) for take, done in zip(takes, is_done) if done), progress) as bar:
             for take, frames, seen in _filmed(takes, is_done, side, perspective, scratch, workers, bar.update): _add(writer, take, frames, seen)
         shutil.rmtree(scratch)
     ds = MultiviewDataset.open(out)
@@ -662,7 +662,7 @@ def _chosen(folders, subjects, of):
 def _planned(plan, folders, progress):
     "Takes of all folders; every folder that is refused is told at once."
     takes, problems = [], []
-    for folder in tqdm(folders, desc='reading annotations', disable=not progress, leave=False):
+    for folder in watched(folders, 'reading annotations', show=progress):
         try: takes += plan(folder)
         except DatasetError as error: problems += error.problems
     if problems: raise DatasetError(*problems)
@@ -841,7 +841,7 @@ def survey(
         try: at |= {(folder.parent.name, folder.name) if '/' in pattern else (folder.name, ''): folder for folder in find_folders(raw, pattern)}
         except DatasetError:
             if not Path(raw).is_dir(): raise
-    for key, (official, _) in tqdm(SEQUENCES.items(), desc='looking', disable=not progress, leave=False): rows.append(dict(subject=key[0], sequence=key[1], complete=official) | _surveyed(at.get(key), cameras, key, official))
+    for key, (official, _) in watched(SEQUENCES.items(), 'looking', show=progress): rows.append(dict(subject=key[0], sequence=key[1], complete=official) | _surveyed(at.get(key), cameras, key, official))
     for subject, (official, valid) in TEST_SEQUENCES.items(): rows.append(dict(subject=subject, sequence='', complete=official) | _surveyed_test(at.get((subject, '')), official, valid))
     return pd.DataFrame(rows)
 

@@ -18,10 +18,10 @@ from zlib import crc32
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from ..cameras import Camera, crop_camera, project, ring, square_box, virtual_camera
 from ..dataset import DatasetWriter, MultiviewDataset
+from ..progress import Progress
 from ..refusal import Refusal
 from ..skeleton import JOINTS, turn
 from .bodies import CASUAL, SPORT, Wardrobe, make_body, make_skin
@@ -277,7 +277,7 @@ def make_dataset(
         todo = [take for take in takes if (take.subject, take.sequence) not in done]
         cameras = {name: getattr(rig.cameras, name).numpy() for name in ('K', 'R', 't')}
         n, n_todo = (sum(take.instants for take in some)*len(rig.views) for some in (takes, todo))
-        with tqdm(total=n, initial=n - n_todo, unit='image', desc=rig.name, disable=not progress) as bar:
+        with Progress(n, rig.name, 'image', n - n_todo, progress) as bar:
             for take, (frames, poses, boxes) in _film(Studio(rig, side, seed, perspective, clutter, device), todo, workers or (1 if device != 'cpu' else torch.get_num_threads())):
                 writer.add(take.subject, take.action, take.sequence, frames, poses if _has_label(take.subject, labels) else None, boxes=boxes, cameras=cameras)
                 bar.update(take.instants*len(rig.views))

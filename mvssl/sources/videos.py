@@ -25,9 +25,9 @@ from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..dataset import DatasetWriter, MultiviewDataset
+from ..progress import Progress
 from ..refusal import Refusal, fail
 from ..skeleton import JOINTS
 from .crops import box_sheet, cut_planes, follow_person, median_background, moving_box, read_box_csv, read_keypoints, steady_squares
@@ -873,7 +873,7 @@ def prepare(
     with DatasetWriter(out, **facts, overwrite=overwrite) as writer:
         scratch = Path(f'{out}.partial')/'filming'          # crops of sequences that are not complete, pictures for the sheet
         is_done = [writer.has(take.recording.subject, take.recording.sequence) for take in takes]
-        with tqdm(total=sum(map(_n_read, takes)), initial=sum(_n_read(take) for take, done in zip(takes, is_done) if done), unit='frame', desc=facts['name'], disable=not progress) as bar:
+        with Progress(sum(map(_n_read, takes)), facts['name'], 'frame', sum(_n_read(take) for take, done in zip(takes, is_done) if done), progress) as bar:
             for take, frames, squares in _filmed(takes, is_done, views, hz, side, padding, scratch, workers, bar.update):
                 writer.add(take.recording.subject, take.recording.action, take.recording.sequence, frames, take.poses, np.isfinite(squares).all(2), squares, time_s=take.times_s)
         if sheet: draw_boxes(takes, views, scratch, sheet)
