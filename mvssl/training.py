@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .batches import Augmentation, Batch, Batches, Frames
+from .dataset import check_side
 from .encoder import PoseEncoder, PoseNet, load_imagenet, load_network, save_weights
 from .evaluation import mpjpe, n_mpjpe, pa_mpjpe
 from .loss import consistency_loss, info_nce_loss, pose_loss
@@ -594,6 +595,8 @@ def _wait():
     if _is_shared(): dist.barrier()
 
 def _inputs(config, dataset, pool):
+    for name, store in dict(dataset=dataset, pool=pool).items():
+        if store is not None: check_side(store.side, f'the side of {name}')
     inputs = dict(dataset=dataset.checksum)
     if config.start == 'synthetic2d':
         _refuse_unless(pool is not None, 'pool', "be a store of other people with start='synthetic2d'", pool)

@@ -114,18 +114,18 @@ def test_others_can_add_commands(store):
 
 
 def test_make_then_check_with_a_sheet(tmp_path):
-    made = run('data', 'make', '--out', tmp_path/'stage', '--rig', 'stage', '--subjects', 'S7,S8', '--unlabelled', 1, '--instants', 24, '--side', 16)
+    made = run('data', 'make', '--out', tmp_path/'stage', '--rig', 'stage', '--subjects', 'S7,S8', '--unlabelled', 1, '--instants', 24, '--side', 32)
     assert made.exit_code == 0 and row(made.stdout, 'Walking', 8, 8, 8, 24) and 'labelled: 16 of 24 instants (66.7%)' in made.stdout
     result = run('data', 'check', tmp_path/'stage', '--sheet', tmp_path/'sheet.png')
     assert result.exit_code == 0 and (tmp_path/'sheet.png').read_bytes()[:4] == b'\x89PNG'
-    again = run('data', 'make', '--out', tmp_path/'stage', '--rig', 'stage', '--subjects', 'S7,S8', '--unlabelled', 1, '--instants', 24, '--side', 16)
+    again = run('data', 'make', '--out', tmp_path/'stage', '--rig', 'stage', '--subjects', 'S7,S8', '--unlabelled', 1, '--instants', 24, '--side', 32)
     assert again.exit_code == 0, 'a finished store is opened, not refused'
     bad = run('data', 'check', tmp_path/'stage', '--sheet', tmp_path/'nowhere'/'sheet.png')
     assert bad.exit_code == 1 and '--sheet' in bad.stderr and not (tmp_path/'nowhere').exists()
 
 
 @pytest.mark.parametrize('words, message', [
-    (('--rig', 'garden'), "rig must be one of studio, stage, got 'garden'"), (('--side', 4), 'side must lie in [16, 512], got 4'),
+    (('--rig', 'garden'), "rig must be one of studio, stage, got 'garden'"), (('--side', 31), 'side must lie in [32, 1024] px, got 31'),
     (('--instants', 3), 'instants must be at least 8'), (('--labels', 'some'), "labels must be 'named' or 'all', got 'some'")])
 def test_make_refuses_in_one_line(tmp_path, words, message):
     result = run('data', 'make', '--out', tmp_path/'x', *words)

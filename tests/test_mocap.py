@@ -448,7 +448,7 @@ def folder(tmp_path_factory):
     return path
 
 
-SMALL = dict(side=24, progress=False)
+SMALL = dict(side=32, progress=False)
 
 
 def files_of(path): return {f.name: f.read_bytes() for f in path.iterdir()}
@@ -519,7 +519,7 @@ def test_only_what_all_cameras_see(tmp_path, rig):
     assert mocap.SHORTEST <= seen.instants < take.instants and in_all_views(seen.points, RIGS[rig].cameras).all()
     start = next(i for i in range(take.instants) if np.allclose(take.points[i] - take.points[i, 0], take.points[i] - take.points[i, 0]) and np.allclose(np.linalg.norm(take.points[i] - take.points[i, 0], axis=-1), np.linalg.norm(seen.points[0] - seen.points[0, 0], axis=-1), atol=.01))
     np.testing.assert_allclose(seen.points[..., 2], take.points[start:start + seen.instants, :, 2], atol=1e-3)      # one stretch, nothing left out inside
-    ds = make_dataset(tmp_path/'s', rig=rig, motion=tmp_path, side=16, progress=False)
+    ds = make_dataset(tmp_path/'s', rig=rig, motion=tmp_path, side=32, progress=False)
     assert f'{take.instants - seen.instants} instants in which some camera of {rig}' in ' '.join(ds.extra['left_out'])
 
 
@@ -559,6 +559,6 @@ def test_cmu_against_an_independent_derivation():
 
 @needs_cmu
 def test_cmu_as_a_store(tmp_path):
-    ds = make_dataset(tmp_path/'cmu', motion=read_captures(CMU/'bvh', index=CMU/'index.csv', subjects=['7', '131', '10']), side=16, instants=dict.fromkeys(('7', '131', '10'), 40), progress=False)
+    ds = make_dataset(tmp_path/'cmu', motion=read_captures(CMU/'bvh', index=CMU/'index.csv', subjects=['7', '131', '10']), side=32, instants=dict.fromkeys(('7', '131', '10'), 40), progress=False)
     ds.validate()
     assert ds.stride == 12 and 'soccer - kick ball' in set(ds.table['action']) and 'LICENSE_TERMS.txt' in ds.licence

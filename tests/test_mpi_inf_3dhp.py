@@ -371,7 +371,7 @@ def test_no_download_at_all(tmp_path):
 
 def test_options_are_checked(download, tmp_path):
     for options, words in ((dict(labels='annot2'), 'labels must be annot3 or univ_annot3'), (dict(cameras='front'), 'cameras must be chest'), (dict(hz=30), 'hz must be positive and at most 25'),
-                           (dict(side=8), 'side must lie'), (dict(padding=.5), 'padding must be'), (dict(take_s=0), 'take_s must be'), (dict(subjects=['S4']), 'subjects must be among S1')):
+                           (dict(side=31), 'side must lie in'), (dict(padding=.5), 'padding must be'), (dict(take_s=0), 'take_s must be'), (dict(subjects=['S4']), 'subjects must be among S1')):
         with pytest.raises(ValueError, match=words): prepare(download[0], tmp_path/'store', **(dict(cameras=CAMERAS) | options))
     assert not list(tmp_path.iterdir())
 

@@ -33,8 +33,8 @@ def named(path):
 
 # What a module stands on. What those stand on is allowed too. A new module adds its line here.
 STANDS_ON = {
-    'refusal': [], 'progress': [], 'skeleton': [], 'cameras': [], 'runs': [], 'encoder': [], 'loss': [], 'plots': [], 'study.paper': [],
-    'dataset': ['skeleton', 'progress'],
+    'refusal': [], 'texts': [], 'progress': [], 'skeleton': [], 'cameras': [], 'runs': [], 'encoder': [], 'loss': [], 'plots': [], 'study.paper': [],
+    'dataset': ['skeleton', 'progress', 'texts'],
     'sampler': ['dataset'],
     'batches': ['sampler'],
     'evaluation': ['skeleton'],
@@ -50,7 +50,7 @@ STANDS_ON = {
 }
 SOURCES = ['motion', 'mocap', 'bodies', 'rendering', 'synthetic', 'crops', 'videos', 'human36m', 'mpi_inf_3dhp']    # mocap reads motion that synthetic films
 for at, source in enumerate(SOURCES):    # a source may use the ground and the sources before it
-    STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', 'skeleton', *(f'sources.{lower}' for lower in SOURCES[:at])]
+    STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', 'skeleton', 'texts', *(f'sources.{lower}' for lower in SOURCES[:at])]
 STANDS_ON['reproduce'] = ['training', 'report', 'sources.synthetic', 'study.paper']
 STANDS_ON['cli'] = list(STANDS_ON)
 for module, lower in STANDS_ON.items():     # everybody but data may refuse

@@ -16,7 +16,7 @@ from mvssl.skeleton import canonicalise, mirror
 from mvssl.sources.motion import ACTIONS
 from mvssl.sources.synthetic import ORDER, RIGS, SHORTEST, Studio, Take, make_dataset, plan, stream, take_motion, with_unlabelled
 
-SMALL = dict(subjects=('S1', 'S9', 'U01'), instants=72, side=24, progress=False)
+SMALL = dict(subjects=('S1', 'S9', 'U01'), instants=72, side=32, progress=False)
 
 
 @pytest.fixture(scope='module')
@@ -28,7 +28,7 @@ def files_of(path): return {f.name: f.read_bytes() for f in path.iterdir()}
 
 def test_shape_and_validity(small):
     assert small.validate() is None
-    assert small.frames.shape == (72, 4, 24, 24, 3) and small.hz == 10 and small.stride == 5
+    assert small.frames.shape == (72, 4, 32, 32, 3) and small.hz == 10 and small.stride == 5
     assert small.seen.all() and small.frames[:].std() > 20
     assert {f.name for f in small.path.iterdir()} == {'dataset.json', 'frames.npy', 'seen.npy', 'instants.csv', 'poses.npy', 'boxes.npy', 'cameras.npz'}
     facts = json.loads((small.path/'dataset.json').read_text())
@@ -47,7 +47,7 @@ def test_another_seed_is_another_dataset(small, tmp_path):
 
 
 def test_a_subject_does_not_depend_on_the_others(small, tmp_path):
-    alone = make_dataset(tmp_path/'alone', subjects=('S9',), instants=24, side=24, progress=False)
+    alone = make_dataset(tmp_path/'alone', subjects=('S9',), instants=24, side=32, progress=False)
     np.testing.assert_array_equal(alone.frames[:], small.where(subject='S9').frames[:])
     np.testing.assert_array_equal(alone.poses[:], small.where(subject='S9').poses[:])
 
@@ -61,7 +61,7 @@ def test_killed_and_called_again_gives_the_same_bytes(small, tmp_path):
         process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
-            if partial.exists() and sum(f.stat().st_size for f in partial.iterdir()) > at_least*SHORTEST*4*24*24*3: break
+            if partial.exists() and sum(f.stat().st_size for f in partial.iterdir()) > at_least*SHORTEST*4*32*32*3: break
             time.sleep(.002)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -83,14 +83,14 @@ def test_another_setting_does_not_continue(tmp_path):
             Studio.film = stop_at_second
             make_dataset(tmp_path/'half', **SMALL, workers=1)
         finally: Studio.film = studio_film
-    with pytest.raises(DatasetError, match='side'): make_dataset(tmp_path/'half', **{**SMALL, 'side': 32})
+    with pytest.raises(DatasetError, match='side'): make_dataset(tmp_path/'half', **{**SMALL, 'side': 48})
     assert len(make_dataset(tmp_path/'half', **SMALL)) == 72
 
 
 @pytest.mark.parametrize('rig', RIGS)
 @pytest.mark.parametrize('perspective', [False, True])
 def test_poses_cameras_and_boxes_agree(tmp_path, rig, perspective):
-    ds = make_dataset(tmp_path/'x', rig=rig, subjects=('S1',), instants=16, side=16, perspective=perspective, progress=False)
+    ds = make_dataset(tmp_path/'x', rig=rig, subjects=('S1',), instants=16, side=32, perspective=perspective, progress=False)
     for i in range(len(ds)):
         pixels = project(torch.tensor(ds.poses[i])[None].double(), RIGS[rig].cameras).numpy()
         boxes = ds.boxes[i]
@@ -154,7 +154,7 @@ PINNED = [int(i) for i in np.random.default_rng([0, 1244334006, 2173770834]).int
 
 
 @pytest.mark.parametrize('wrong, message', [
-    (dict(rig='garden'), 'rig must be one of studio, stage'), (dict(side=8), r'side must lie in \[16, 512\], got 8'),
+    (dict(rig='garden'), 'rig must be one of studio, stage'), (dict(side=31), r'side must lie in \[32, 1024\] px, got 31'),
     (dict(instants=5), 'instants must be at least 8'), (dict(subjects=()), 'subjects must be different names'),
     (dict(subjects=('S1', 'S1')), 'subjects must be different names'), (dict(labels='some'), "labels must be 'named' or 'all'"),
     (dict(motion='bvh'), 'there is no such folder')])

@@ -497,7 +497,7 @@ def test_one_camera(walk, tmp_path):
     assert 'only one camera' in refused(tmp_path/'in', out=tmp_path/'out')
 
 
-@pytest.mark.parametrize('options, said', [(dict(side=4), 'side'), (dict(padding=.5), 'padding'), (dict(hz=0), 'hz'), (dict(stride=0), 'stride'), (dict(hz=50), 'asked for'),
+@pytest.mark.parametrize('options, said', [(dict(side=31), 'side must lie in .32, 1024. px, got 31'), (dict(padding=.5), 'padding'), (dict(hz=0), 'hz'), (dict(stride=0), 'stride'), (dict(hz=50), 'asked for'),
                                            (dict(sheet='sheet.txt'), 'sheet.txt')])
 def test_settings_that_are_refused(walk, tmp_path, options, said):
     with pytest.raises(ValueError, match=said): prepare(walk/'walk', tmp_path/'out', **{**QUICK, **options})
@@ -563,8 +563,8 @@ def test_other_films_do_not_continue_a_store(two, tmp_path, monkeypatch):
 
 def test_a_finished_store_is_not_overwritten_unasked(two, tmp_path):
     shutil.copytree(two/'whole', tmp_path/'out')
-    with pytest.raises(DatasetError, match='finished store'): prepare(two/'in', tmp_path/'out', **{**QUICK, 'side': 24})
-    assert prepare(two/'in', tmp_path/'out', **{**QUICK, 'side': 24}, overwrite=True).side == 24
+    with pytest.raises(DatasetError, match='finished store'): prepare(two/'in', tmp_path/'out', **{**QUICK, 'side': 48})
+    assert prepare(two/'in', tmp_path/'out', **{**QUICK, 'side': 48}, overwrite=True).side == 48
 
 
 def test_a_disk_that_is_too_small(two, tmp_path, monkeypatch):

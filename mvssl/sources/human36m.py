@@ -26,12 +26,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..cameras import Camera, distort, human36m_camera, project, square_box, transform, virtual_camera
-from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, Problem
+from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, Problem, check_side
 from ..progress import Progress
 from ..refusal import Refusal
+from ..skeleton import FLESH_MM
 from .crops import cut, median_background, moving_box, steady_squares
 from .motion import rotation
-from .synthetic import FLESH_MM
 from .videos import check_room, cores, decode, fail, in_parallel, probe
 
 # %% ../../nbs/sources/16_human36m.ipynb #54f10f31
@@ -496,7 +496,7 @@ class Wishes:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices: raise Refusal(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.stride < 1: raise Refusal(f'stride must be at least 1, got {self.stride}')
-        if not 16 <= self.side <= 1024: raise Refusal(f'side must lie in [16, 1024], got {self.side}')
+        check_side(self.side)
         if not self.padding >= 1: raise Refusal(f'padding must be at least 1, got {self.padding}')
         if self.subjects and (unknown := set(self.subjects) - set(SUBJECTS)): raise Refusal(f"subjects must be among {', '.join(SUBJECTS)}, got {', '.join(sorted(unknown))}")
 

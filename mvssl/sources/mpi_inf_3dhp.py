@@ -24,12 +24,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..dataset import DatasetError, DatasetWriter, MultiviewDataset
+from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, check_side
 from ..progress import Progress, watched
 from ..refusal import Refusal
-from ..skeleton import BONES, LEFT, RIGHT
+from ..skeleton import BONES, FLESH_MM, LEFT, RIGHT
 from .crops import cut, steady_squares
-from .synthetic import FLESH_MM
 from .videos import Video, check_room, cores, decode, fail, in_parallel, needed_bytes, probe
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #6ee14ebc
@@ -587,7 +586,6 @@ def _add(writer, take, frames, seen):
 def _write(out, takes, facts, perspective, workers, sheet, overwrite, progress):
     "The store of planned takes; opens one that is there already."
     out, side, workers = Path(out).absolute(), facts['side'], workers or cores()
-    if not 16 <= side <= 1024: raise Refusal(f'side must lie in [16, 1024], got {side}')
     if sheet and sheet is not True: _check_sheet(Path(sheet))
     if not overwrite and (out/'dataset.json').exists():
         finished = MultiviewDataset.open(out)
@@ -690,6 +688,7 @@ def prepare(
     "Makes a store of the training subjects; continues one that was interrupted, opens one that is there already. Ours: not in the paper."
     cameras = cameras_named(cameras)
     if labels not in LABELS: raise Refusal(f"labels must be {' or '.join(LABELS)}, got {labels!r}")
+    check_side(side)
     if not padding >= 1: raise Refusal(f'padding must be at least 1, got {padding}')
     if not take_s > 0: raise Refusal(f'take_s must be positive, got {take_s}')
     frames_shown(1, 25, hz)
@@ -819,6 +818,7 @@ def prepare_test_set(
 ) -> MultiviewDataset:
     "Makes a store of the valid frames of the monocular test set, for evaluation only. Ours: not in the paper."
     if labels not in LABELS: raise Refusal(f"labels must be {' or '.join(LABELS)}, got {labels!r}")
+    check_side(side)
     if not padding >= 1: raise Refusal(f'padding must be at least 1, got {padding}')
     folders = _chosen(find_folders(raw, 'TS*'), subjects, lambda folder: folder.name)
     takes = _planned(lambda folder: plan_test_sequence(folder, raw, labels, padding), folders, progress)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dataset import DatasetWriter, MultiviewDataset
+from ..dataset import DatasetWriter, MultiviewDataset, check_side
 from ..progress import Progress
 from ..refusal import Refusal, fail
 from ..skeleton import JOINTS
@@ -853,7 +853,7 @@ def prepare(
 ) -> MultiviewDataset:
     "Makes a store from synchronised videos; continues one that was interrupted, opens one that is there already. Ours: not in the paper."
     folder, out = Path(folder), Path(out).absolute()
-    if not 16 <= side <= 1024: raise Refusal(f'side must lie in [16, 1024], got {side}')
+    check_side(side)
     if not padding >= 1: raise Refusal(f'padding must be at least 1, got {padding}')
     sheet = Path(f'{out}-boxes.png' if sheet is True else sheet) if sheet else None
     if sheet: _check_sheet(sheet)
