@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['SYSTEMS', 'SCHEMA', 'COLUMNS', 'CAMERA_SHAPES', 'SIDES', 'BLOCK', 'FIELDS', 'SETTINGS', 'is_meant', 'natural',
-           'folders_in', 'files_in', 'plain_text', 'check_side', 'array_files', 'dataset_checksum', 'GrowingFile',
-           'Journal', 'GrowingFolder', 'check_poses', 'find_problems', 'DatasetWriter', 'Rows', 'MultiviewDataset']
+           'folders_in', 'files_in', 'check_side', 'array_files', 'dataset_checksum', 'GrowingFile', 'Journal',
+           'GrowingFolder', 'check_poses', 'find_problems', 'DatasetWriter', 'Rows', 'MultiviewDataset']
 
 # %% ../nbs/02_dataset.ipynb #3b257efe
-import codecs
 import csv
 import hashlib
 import io
@@ -76,18 +75,6 @@ def files_in(
     files = _below(folder) if deep else (path for path in _entries(folder) if not path.is_dir())
     kept = [path for path in files if endings is None or path.suffix.lower() in endings]
     return sorted(kept, key=lambda path: natural(path.relative_to(folder).as_posix()))
-
-# %% ../nbs/02_dataset.ipynb #60e025fb
-_MARKS = ((codecs.BOM_UTF8, 'utf-8'), (codecs.BOM_UTF32_LE, 'utf-32-le'), (codecs.BOM_UTF32_BE, 'utf-32-be'), (codecs.BOM_UTF16_LE, 'utf-16-le'), (codecs.BOM_UTF16_BE, 'utf-16-be'))
-
-def plain_text(
-    data:bytes,     # of a file
-) -> str:           # without a byte-order mark; lines end in a line feed
-    "A text, whichever system wrote it: UTF-8, UTF-16 or UTF-32 with their marks, else Windows-1252. Ours: not in the paper."
-    mark, encoding = next(((mark, encoding) for mark, encoding in _MARKS if data.startswith(mark)), (b'', 'utf-8'))
-    try: text = data[len(mark):].decode(encoding)
-    except UnicodeDecodeError: text = data[len(mark):].decode(encoding if mark else 'cp1252', errors='replace')
-    return text.replace('\r\n', '\n').replace('\r', '\n')
 
 # %% ../nbs/02_dataset.ipynb #3797ada8
 SCHEMA = 1

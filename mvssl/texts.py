@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .refusal import fail, reading
 
-# %% ../nbs/00_texts.ipynb #faa0281b
+# %% ../nbs/00_texts.ipynb #aa43f8f0
 _MARKS = ((codecs.BOM_UTF8, 'utf-8'), (codecs.BOM_UTF32_LE, 'utf-32-le'), (codecs.BOM_UTF32_BE, 'utf-32-be'),
           (codecs.BOM_UTF16_LE, 'utf-16-le'), (codecs.BOM_UTF16_BE, 'utf-16-be'))     # UTF-32 first: its mark begins like that of UTF-16
 
@@ -28,23 +28,26 @@ def _encoding(data):
     even, odd = start[::2].count(0), start[1::2].count(0)
     return 0, 'utf-16-le' if odd > .4*len(start[1::2]) and not even else 'utf-16-be' if even > .4*len(start[::2]) and not odd else ''
 
+def _lines(text): return text.replace('\r\n', '\n').replace('\r', '\n')
+
 def as_text(
     data:bytes,
     path,               # where they come from
-    strict:bool=True,   # refuse letters that cannot be told
-) -> str:               # lines end in \\n
+    strict:bool=True,   # refuse what is not UTF-8; else it is taken for Windows-1252
+) -> str:               # lines end in a line feed
     "The text that bytes are, without a byte-order mark, whatever its line ends. Ours: not in the paper."
     start, encoding = _encoding(data)
     if not encoding: fail(path, 'file', 'holds zero bytes: it is no text', 'Give the file that was meant, or save it as text (UTF-8)')
-    try: text = data[start:].decode(encoding, 'strict' if strict else 'replace')
+    try: text = data[start:].decode(encoding)
     except UnicodeDecodeError as error:
+        if not strict: return _lines(data[start:].decode(encoding if start else 'cp1252', 'replace'))
         line = len(re.findall('\r\n|\r|\n', data[start:start + error.start].decode(encoding, 'replace'))) + 1
         fail(path, f'line {line}', f'{error.object[error.start:error.start + 1]!r} is no letter in {encoding.upper()}', 'Save it as UTF-8')
-    return text.replace('\r\n', '\n').replace('\r', '\n')
+    return _lines(text)
 
 def read_text(
     path,
-    strict:bool=True,   # refuse letters that cannot be told
+    strict:bool=True,   # refuse what is not UTF-8; else it is taken for Windows-1252
 ) -> str:
     "A text file, see `as_text`. Ours: not in the paper."
     with reading(path): data = Path(path).read_bytes()

@@ -23,10 +23,11 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from ..dataset import DatasetError, Problem, files_in, natural, plain_text
+from ..dataset import DatasetError, Problem, files_in, natural
 from ..refusal import Refusal
 from ..skeleton import JOINTS, heading, turn
 from .motion import POINTS, REFERENCE, TOE_HEIGHT, Proportions
+from ..texts import as_text
 
 # %% ../../nbs/sources/14_mocap.ipynb #c300da6f
 @dataclass(frozen=True, eq=False)
@@ -176,7 +177,7 @@ def read_bvh(
     try: data = path.read_bytes()
     except OSError as error: _fail(path, 'file', error.strerror or str(error), 'Give a BVH file that can be read')
     if not data.strip(): _fail(path, 'file', 'empty', 'Copy it again')
-    text = plain_text(data)
+    text = as_text(data, path, strict=False)
     found = re.search(r'^[ \t]*frame[ \t]*time[^\n]*(\n|$)', text, re.IGNORECASE | re.MULTILINE)
     split = found.end() if found else len(text)
     head, body = _with_points(text[:split], text[split:])
@@ -299,7 +300,7 @@ def match_joints(
     return _trunk(bvh, _tips(bvh, joints, plain))
 
 def _read_text(path, remedy):
-    try: return plain_text(path.read_bytes())
+    try: return as_text(path.read_bytes(), path, strict=False)
     except OSError as error: _fail(path, 'file', error.strerror or str(error), remedy)
 
 def _rows(path, text, remedy):
