@@ -18,7 +18,7 @@ import numpy as np
 
 from .embedding_map import place_pictures, tsne_map
 from .plots import OKABE_ITO
-from .refusal import Refusal
+from .refusal import Refusal, check_writable, make_folder
 from .retrieval import match_rule, retrieve
 from .runs import write_whole
 
@@ -402,6 +402,7 @@ def write_atlas(
 ) -> Path:
     "Writes the atlas of embedded images of a store, whole or not at all. Ours: not in the paper."
     z, instant, view = (np.asarray(part) for part in (found.z, found.instant, found.view))
+    check_writable(path)
     if len(z) < FEWEST: raise Refusal(f'found must hold at least {FEWEST} images, got {len(z)}')
     table = dataset.table.iloc[instant].reset_index(drop=True).assign(view=np.asarray(dataset.views)[view], instant=instant)
     xy = tsne_map(z, perplexity=min(PERPLEXITY, (len(z) - 1)//4))
@@ -411,6 +412,6 @@ def write_atlas(
     page = atlas(xy, images, table, neighbours_of(z, table, k), title or f'Atlas of poses: {dataset.name}', synthetic_label(dataset), about,
                  (facts or {}) | {'store': dataset.name, 'source': dataset.source, 'licence': dataset.licence, 'checksum': dataset.checksum, 'shown': shown})
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_whole(path, page.encode())
     return path

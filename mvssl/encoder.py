@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from .refusal import Refusal
+from .refusal import Refusal, reading, writing
 
 # %% ../nbs/22_encoder.ipynb #8a15ca3c
 class _GroupNorm(nn.GroupNorm):
@@ -240,17 +240,24 @@ def save_weights(
     "Writes a network so that load_network needs nothing but the path. Ours: not in the paper."
     path = Path(path)
     header = json.dumps(dict(network=type(network).__name__, config=network.config, notes=notes or {}))
+    data = save({name: value.contiguous() for name, value in network.state_dict().items()}, {'mvssl': header})
     partial = path.with_name(f'.{path.name}.partial')
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, partial, metadata={'mvssl': header})
-    os.replace(partial, path)
+    with writing(path):
+        try:
+            partial.write_bytes(data)   # not save_file, whose files nobody else may read
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
 def read_header(
     path,   # file that save_weights wrote
 ) -> dict:  # 'network': name of its class; 'config': how it was made; 'notes': what was passed to save_weights
     "What a file of weights says about itself, without reading the weights. Ours: not in the paper."
+    with reading(path), open(path, 'rb'): pass     # safe_open says of a file that may not be read that there is none
     try:
         with safe_open(path, framework='pt') as file: return json.loads((file.metadata() or {})['mvssl'])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         raise Refusal(f"path must be a file that save_weights wrote, got {os.fspath(path)!r} ({type(error).__name__}: {error})") from None
 
 # %% ../nbs/22_encoder.ipynb #194adb46

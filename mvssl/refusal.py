@@ -51,17 +51,14 @@ def refuse_if(
     if problems: raise DatasetError(*problems)
 
 # %% ../nbs/00_refusal.ipynb #57dcda6e
-_ROOM = 'Make room there, then run the same again'
-_WRITE = {
+_OTHER = 'Name another place, or move that file away'
+_WRITE = {      # what is found, and what to do
     errno.EACCES: ('may not be written', 'Name a place where you may write, or ask its owner for it'),
     errno.EPERM: ('may not be written', 'Name a place where you may write, or ask its owner for it'),
     errno.EROFS: ('lies on a disk that can only be read', 'Name another place'),
-    errno.ENOSPC: ('could not be written whole, its disk is full', _ROOM),
-    errno.EDQUOT: ('could not be written whole, your share of its disk is used up', _ROOM),
-    errno.EFBIG: ('could not be written whole, it is larger than a file may be there', 'Name a place on another disk'),
     errno.EISDIR: ('is a folder, and a file is to be written there', 'Name a file, in that folder or elsewhere'),
-    errno.ENOTDIR: ('lies under a file, where a folder is wanted', 'Name another place, or move that file away'),
-    errno.EEXIST: ('is a file, and a folder is wanted there', 'Name another place, or move that file away'),
+    errno.ENOTDIR: ('lies under a file, where a folder is wanted', _OTHER),
+    errno.EEXIST: ('is a file, and a folder is wanted there', _OTHER),
     errno.ENOENT: ('lies in a folder that is not there', 'Make that folder, or name another place'),
     errno.ENAMETOOLONG: ('has a name that is too long for its disk', 'Give it a shorter one'),
 }
@@ -74,30 +71,34 @@ _READ = {
     errno.ENAMETOOLONG: ('has a name that is too long for its disk, so it cannot be there', 'Name another'),
 }
 
-def _told(error, path, known, remedy):
-    "A refusal that says what the system found at a path."
+def _told(error, path, known, otherwise):
+    "What the system found at a path, as a `Problem`."
     said = error.strerror or str(error)
-    what, usual = known.get(error.errno, ('cannot be read' if known is _READ else 'cannot be written', 'Look at that place, or name another'))
-    return Refusal(Problem(str(path), 'file', f'{what} ({said})', remedy or usual))
+    if error.errno not in known: return Problem(str(path), 'disk', said, otherwise)
+    what, remedy = known[error.errno]
+    return Problem(str(path), 'file', f'{what} ({said})', remedy)
 
 # %% ../nbs/00_refusal.ipynb #99f203f1
 @contextmanager
 def writing(
-    path,           # that is written in the block: a file, or a folder that is made
-    remedy:str='',  # what to do; '': as the error has it
+    path,                   # that is written in the block: a file, or a folder that is made
+    kind:type=Refusal,      # of what is raised
+    resumes:bool=False,     # whether the same again goes on where it stopped
 ):
-    "Says of a block that writes a file what the system refused. Ours: not in the paper."
+    "Says of a block that writes a file what the system refused: a full disk, a place that may not be written, ... Ours: not in the paper."
     try: yield
-    except OSError as error: raise _told(error, path, _WRITE, remedy) from None
+    except OSError as error:
+        room = f"Make room on the disk of {Path(path).parent}, or mend it, then run the same again{': it continues where it stopped'*resumes}"
+        raise kind(_told(error, path, _WRITE, room)) from None
 
 @contextmanager
 def reading(
-    path,           # that is read in the block
-    remedy:str='',  # what to do; '': as the error has it
+    path,                   # that is read in the block
+    kind:type=Refusal,      # of what is raised
 ):
     "Says of a block that reads a file what the system refused. Ours: not in the paper."
     try: yield
-    except OSError as error: raise _told(error, path, _READ, remedy) from None
+    except OSError as error: raise kind(_told(error, path, _READ, 'Look at that disk, or copy the file from elsewhere')) from None
 
 def make_folder(
     path,       # of the folder; those above it are made too
@@ -107,9 +108,12 @@ def make_folder(
     return Path(path)
 
 # %% ../nbs/00_refusal.ipynb #2b296f7f
-def _nearest(path):
-    "The path itself, or the folder above it that is there."
-    return next(folder for folder in (path, *path.parents) if folder.exists() or folder.is_symlink())
+def _is_there(path):
+    try: os.lstat(path)
+    except FileNotFoundError: return False
+    return True
+
+def _system_says(code): raise OSError(code, os.strerror(code))
 
 def check_writable(
     path,               # that will be written
@@ -118,8 +122,8 @@ def check_writable(
     "Refuses a place that cannot be written, without writing. Folders above it may still have to be made. Ours: not in the paper."
     path = Path(path).absolute()
     with writing(path):
-        there = _nearest(path)
-        if there == path and path.is_dir() != folder: raise OSError(errno.EEXIST if folder else errno.EISDIR, '')
-        if there != path and not there.is_dir(): raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        there = next(place for place in (path, *path.parents) if _is_there(place))
+        if there == path and folder and not path.is_dir(): _system_says(errno.EEXIST)
+        if there == path and not folder and path.is_dir(): _system_says(errno.EISDIR)
         home = there if there.is_dir() else there.parent    # a file is written beside and renamed
-        if not os.access(home, os.W_OK | os.X_OK): raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        if not os.access(home, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids): _system_says(errno.EACCES)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from .refusal import Refusal
+from .refusal import Refusal, check_writable, make_folder, reading, writing
 
 try: import fcntl
 except ImportError: fcntl = None  # Windows: runs are then not guarded against a second process
@@ -34,11 +34,16 @@ def write_whole(
     "Writes a file that is at any moment the old one or the new one. Ours: not in the paper."
     path = Path(path)
     partial = path.with_name(f'.{path.name}.partial')
-    with open(partial, 'wb') as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with writing(path):
+        try:
+            with open(partial, 'wb') as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            if partial.is_file(): partial.unlink()      # a full disk has no room for halves
+            raise
 
 # %% ../nbs/40_runs.ipynb #1870ccd6
 def as_json(value):
@@ -122,19 +127,19 @@ class Run:
     def records(self):
         "The lines of metrics.jsonl, without one that is torn."
         path = self.path/'metrics.jsonl'
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        with reading(path): lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith(b'\n')]
 
     @property
     def metrics(self):
         "What came out; None if the run is not finished."
         path = self.path/'metrics.json'
-        return json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
+        return _read_json(path) if path.exists() else None
 
     def log(self, **values):
         "Appends a line to metrics.jsonl, with the time spent."
         line = json.dumps(as_json(values | dict(seconds=round(self.seconds, 2)))).encode() + b'\n'
-        with open(self.path/'metrics.jsonl', 'ab') as file: file.write(line)
+        with writing(self.path/'metrics.jsonl'), open(self.path/'metrics.jsonl', 'ab') as file: file.write(line)
 
     def rewind(self, step):
         "Forgets the lines after `step`, as a run does that goes on from a checkpoint."
@@ -162,33 +167,41 @@ def hold(
     what='a run that another process is writing',       # it is, if the lock is taken
 ):                                                      # closing it lets go
     "Makes this process the only one that holds a folder; the system lets go even after a kill. Ours: not in the paper."
-    file = open(Path(path)/'.lock', 'a')
+    with writing(Path(path)/'.lock'): file = open(Path(path)/'.lock', 'a')
+    if _is_taken(file):
+        file.close()
+        raise Refusal(f'path {path} is {what}: wait for it, or stop it')
+    return file
+
+def _is_taken(file):
+    "Whether another process has locked an open file; if not, it is locked from now on."
     try:
         if fcntl: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise Refusal(f'path {path} is {what}: wait for it, or stop it') from None
+    except BlockingIOError: return True
     except OSError: pass  # a file system without locks
-    return file
+    return False
 
 def is_held(
     path,       # of a folder, or of nothing
 ) -> bool:
     "Whether some process holds a folder. Ours: not in the paper."
-    if not (Path(path)/'.lock').exists(): return False
-    try: hold(path).close()
-    except ValueError: return True
-    return False
+    try:
+        with open(Path(path)/'.lock') as file: return _is_taken(file)
+    except OSError: return False    # none, or somebody else's that may not be looked at
 
 # %% ../nbs/40_runs.ipynb #b51dfbcf
 STARTED_WITH = ('executed.ipynb', 'log.txt', 'outcome.json')  # what a batch writes beside a run, and may have written before it began
 
 def _read_json(path):
-    try: return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error: raise Refusal(f'{path} is damaged ({error}): delete the folder and run again') from None
+    try:
+        with reading(path): return json.loads(path.read_text(encoding='utf-8'))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error: raise Refusal(f'{path} is damaged ({error}): delete the folder and run again') from None
 
 def _differences(old, new):
     return ', '.join(f'{key} was {old.get(key)!r} and is {new.get(key)!r}' for key in sorted({*old, *new}) if old.get(key) != new.get(key))
+
+def _may_become_a_run(path):
+    with reading(path): return all(file.name.startswith('.') or file.name in STARTED_WITH for file in path.iterdir())
 
 def open_run(
     path,               # its folder, usually runs/NAME
@@ -200,13 +213,13 @@ def open_run(
 ) -> Run:
     "Begins a run, or goes on with one that was asked the same of the same inputs. Ours: not in the paper."
     path, asked = Path(path), as_json(dict(config=config, inputs=inputs or {}))
+    check_writable(path, folder=True)
     begun = (path/'config.json').exists()
-    if not begun and path.exists() and not (path.is_dir() and all(file.name.startswith('.') or file.name in STARTED_WITH for file in path.iterdir())):
-        raise Refusal(f'path must be new, or the folder of a run, got {path}, which is something else')
+    if not begun and path.exists() and not _may_become_a_run(path): raise Refusal(f'path must be new, or the folder of a run, got {path}, which is something else')
     if begun and not resume:
         what = 'a finished run' if (path/'metrics.json').exists() else 'a run that was begun'
         raise Refusal(f'path {path} is {what}: resume it (--resume, or resume=True), name another, or delete it')
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     lock = hold(path)
     try:
         if begun and (changed := _differences(_read_json(path/'config.json'), asked['config'])):
@@ -246,7 +259,7 @@ def _save(name, files, run, folder, note, results, claim):
     if claim is not None: _check_claim(claim)
     as_json(results or {})  # refuses before anything is written
     folder = Path(folder or run.figures)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     paths = {ending: folder/f'{name}.{ending}' for ending in files}
     for ending, data in files.items(): write_whole(paths[ending], data)
     sidecar = folder/f'{name}.json'
@@ -317,4 +330,4 @@ def is_whole(
     path = Path(path)
     if not (path/'metrics.json').exists(): return False
     saved = _read_json(path/'artefacts.json') if (path/'artefacts.json').exists() else {}
-    return all((path/name).exists() and _sha256((path/name).read_bytes()) == digest for name, digest in saved.items())
+    with reading(path): return all((path/name).exists() and _sha256((path/name).read_bytes()) == digest for name, digest in saved.items())

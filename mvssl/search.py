@@ -23,16 +23,36 @@ import pandas as pd
 import torch
 
 from .atlas import synthetic_label, thumbnails
-from .dataset import MultiviewDataset
+from .dataset import MultiviewDataset, files_in
 from .plots import use_style
 from .progress import watched
-from .refusal import Refusal
+from .refusal import Refusal, reading
 from .retrieval import match_rule, retrieve
 from .runs import write_whole
 from .training import embed
 
 # %% ../nbs/36_search.ipynb #6d1684f7
 PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+_MODES_WITH_ALPHA = ('LA', 'La', 'PA', 'RGBA', 'RGBa')
+
+def _white(grey, mode, kind, path):
+    "The value that is white in a grey picture of more than 8 bits."
+    if mode.startswith('I;16') or kind == 'PNG': return 65535
+    low, high = grey.min(), grey.max()
+    if mode == 'F' and 0 <= low <= high <= 1: return 1
+    if 0 <= low <= high <= 65535: return 255 if high <= 255 else 65535
+    raise Refusal(f'{path} cannot be scaled, its values reach from {low:g} to {high:g} and nothing says which of them is white: save it with 8 or 16 bits')
+
+def _rgb(image, kind, path):
+    "A picture as RGB of 8 bits: what is transparent lies on white, what has more bits is scaled down."
+    from PIL import Image
+    if image.mode[0] in 'IF':
+        grey = np.asarray(image, 'float64')
+        return Image.fromarray((grey*(255/_white(grey, image.mode, kind, path))).round().astype('uint8')).convert('RGB')
+    if image.mode in _MODES_WITH_ALPHA or 'transparency' in image.info:
+        image = image.convert('RGBA')
+        image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+    return image.convert('RGB')
 
 def read_square(
     path,           # of a picture
@@ -41,15 +61,18 @@ def read_square(
     "The middle of a picture, as a network wants it. Ours: not in the paper."
     from PIL import Image, ImageOps
     try:
-        with Image.open(path) as image: return np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert('RGB'), (side, side), Image.Resampling.BILINEAR))
+        with Image.open(path) as image:
+            image.load()
+            kind, turned = image.format, ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Refusal(f'{path} is no picture that can be read ({error}): remove it, or name another') from None
+    return np.asarray(ImageOps.fit(_rgb(turned, kind, path), (side, side), Image.Resampling.BILINEAR))
 
 def pictures_in(
     folder,     # with any folders inside
 ) -> list:      # of paths, sorted
-    "All pictures in a folder. Ours: not in the paper."
-    return sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in PICTURES and path.is_file())
+    "All pictures in a folder that are meant, see `files_in`. Ours: not in the paper."
+    return files_in(folder, PICTURES, deep=True)
 
 # %% ../nbs/36_search.ipynb #9fc23300
 @torch.no_grad()
@@ -156,7 +179,8 @@ def read_query(
     text:str,           # a path, STORE:INSTANT:VIEW, or INSTANT:VIEW
 ) -> Path|Address:
     "What a user means by a query. Ours: not in the paper."
-    if Path(text).is_file(): return Path(text)
+    with reading(text): is_picture = Path(text).is_file()
+    if is_picture: return Path(text)
     *store, instant, view = ['', '', *text.rsplit(':', 2)][-3:]
     if not instant.isdecimal(): raise Refusal(f'query must be a picture, STORE:INSTANT:VIEW or INSTANT:VIEW, got {text!r}, and there is no such file')
     return Address(''.join(store), int(instant), view)
@@ -178,14 +202,17 @@ def weights_of(
 ) -> Path:
     "The file of weights of a run, or the file itself. Ours: not in the paper."
     path = Path(run)
-    file = path/'weights.safetensors' if path.is_dir() else path
-    if not file.exists(): raise Refusal(f"run must be a finished run or a file of weights, {'there is no ' + file.name + ' in' if path.is_dir() else 'there is nothing at'} {path}"
+    with reading(path):
+        file = path/'weights.safetensors' if path.is_dir() else path
+        is_there = file.exists()
+    if not is_there: raise Refusal(f"run must be a finished run or a file of weights, {'there is no ' + file.name + ' in' if path.is_dir() else 'there is nothing at'} {path}"
                                            + (': it is not finished, continue it with mvssl train ... --resume' if (path/'config.json').exists() else ''))
     return file
 
 def _checksum(paths, names=()):
     found = hashlib.blake2b(digest_size=16)
-    for path, name in zip(paths, names or ['']*len(paths)): found.update(f'{name}:'.encode() + hashlib.blake2b(path.read_bytes()).digest())
+    for path, name in zip(paths, names or ['']*len(paths)):
+        with reading(path): found.update(f'{name}:'.encode() + hashlib.blake2b(path.read_bytes()).digest())
     return found.hexdigest()
 
 def origin(
@@ -222,7 +249,8 @@ def read_embeddings(
 ) -> dict:              # name -> array, texts as texts
     "Embeddings from a file, refused if they are of other weights or data. Ours: not in the paper."
     path = Path(path)
-    if not path.is_file(): raise Refusal(f'embeddings must be a file that mvssl embed wrote, there is none at {path}')
+    with reading(path): is_there = path.is_file()
+    if not is_there: raise Refusal(f'embeddings must be a file that mvssl embed wrote, there is none at {path}')
     try:
         if path.suffix == '.npz':
             with np.load(path, allow_pickle=False) as file: found = {name: file[name] for name in file}

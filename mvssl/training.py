@@ -15,6 +15,7 @@ import io
 import json
 import math
 import os
+import pickle
 import time
 import warnings
 from contextlib import contextmanager, nullcontext
@@ -34,7 +35,7 @@ from .encoder import PoseEncoder, PoseNet, load_imagenet, load_network, save_wei
 from .evaluation import mpjpe, n_mpjpe, pa_mpjpe
 from .loss import consistency_loss, info_nce_loss, pose_loss
 from .progress import Progress, stoppable, watched
-from .refusal import Refusal
+from .refusal import Refusal, reading
 from .runs import Run, as_json, open_run, write_whole
 from .sampler import ChunkPairSampler, ImageSampler
 from .skeleton import canonicalise
@@ -567,10 +568,17 @@ def _save_checkpoint(trainer, path, window):
     torch.save(trainer.state_dict() | dict(window=window.state_dict()), data)
     write_whole(path, data.getbuffer())
 
+def _read_checkpoint(path):
+    "Written by this run: plain containers and tensors."
+    with reading(path): data = io.BytesIO(path.read_bytes())
+    try: return torch.load(data, map_location='cpu', weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise Refusal(f'{path} is damaged ({type(error).__name__}): delete it, and the run begins again from its first step') from None
+
 def _load_checkpoint(trainer, path):
     "Takes a trainer to its last checkpoint, if there is one; the sums since the last line of the log."
     if not path.exists(): return Window()
-    state = torch.load(path, map_location='cpu', weights_only=True)  # written by this run: plain containers and tensors
+    state = _read_checkpoint(path)
     trainer.load_state_dict(state)
     return Window(**state.get('window', {}))
 
@@ -611,7 +619,7 @@ def _open(leads, *asked, **how):
     run, refusal = None, [None]
     if leads:
         try: run = open_run(*asked, **how)
-        except ValueError as error: refusal = [str(error)]
+        except Refusal as error: refusal = [str(error)]
     if _is_shared(): dist.broadcast_object_list(refusal)
     if refusal[0]: raise Refusal(refusal[0])
     return run
@@ -656,7 +664,7 @@ def train(
         with run or nullcontext():
             if not (folder/'metrics.json').exists(): _train(config, dataset, folder, run, pool, device, leads and progress)
             _wait()
-    return json.loads((folder/'metrics.json').read_text(encoding='utf-8'))
+    with reading(folder/'metrics.json'): return json.loads((folder/'metrics.json').read_text(encoding='utf-8'))
 
 def _start(config, folder, run, pool, device, progress):
     "The network to begin with; learns on the pool first if asked."

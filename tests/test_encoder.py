@@ -309,8 +309,8 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     before = file.read_bytes()
     def fail(*args): raise OSError('disk full')
     monkeypatch.setattr(module.os, 'replace', fail)
-    with pytest.raises(OSError, match='disk full'): save_weights(file, small(norm='group'))
-    assert file.read_bytes() == before
+    with pytest.raises(Refusal, match='a.safetensors, disk: disk full. Make room'): save_weights(file, small(norm='group'))
+    assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
 
 
 def weights_file(path, header, tensors=None):
@@ -328,7 +328,7 @@ def test_files_that_are_no_weights_of_ours(tmp_path):
     for change in (dict(network='Mystery'), dict(config=dict(depth=50))):
         with pytest.raises(ValueError, match='path must hold a network this version knows'): load_network(weights_file(file, json.dumps(good | change)))
     with pytest.raises(ValueError, match=r'do not fit: bn1.bias: absent, needs \(8,\)'): load_network(weights_file(file, json.dumps(good)))
-    with pytest.raises(FileNotFoundError): load_network(tmp_path / 'absent.safetensors')
+    with pytest.raises(Refusal, match='absent.safetensors, file: is not there'): load_network(tmp_path / 'absent.safetensors')
 
 
 # ---- export and learning ---------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from mvssl import runs
+from mvssl.refusal import Refusal
 from mvssl.runs import as_json, as_markdown, is_whole, open_run, provenance, save_figure, save_table, write_json, write_whole
 
 CONFIG = dict(margin=.6, seed=0)
@@ -20,8 +21,8 @@ CONFIG = dict(margin=.6, seed=0)
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     write_whole(tmp_path/'x', b'old')
     monkeypatch.setattr(runs.os, 'fsync', lambda file: (_ for _ in ()).throw(OSError('disk full')))
-    with pytest.raises(OSError, match='disk full'): write_whole(tmp_path/'x', b'new and longer')
-    assert (tmp_path/'x').read_bytes() == b'old'
+    with pytest.raises(Refusal, match='x, disk: disk full. Make room on the disk of .*, or mend it, then run the same again.'): write_whole(tmp_path/'x', b'new and longer')
+    assert (tmp_path/'x').read_bytes() == b'old' and [file.name for file in tmp_path.iterdir()] == ['x'], 'nor half of the new one'
 
 
 @pytest.mark.parametrize('value, expected', [
@@ -83,8 +84,8 @@ def test_refusals_change_nothing(tmp_path):
     assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before
     (tmp_path/'photos').mkdir()
     (tmp_path/'photos'/'a.jpg').write_bytes(b'x')
-    for path in (tmp_path/'photos', tmp_path/'photos'/'a.jpg'):
-        with pytest.raises(ValueError, match='something else'): open_run(path, CONFIG)
+    for path, message in ((tmp_path/'photos', 'which is something else'), (tmp_path/'photos'/'a.jpg', 'a.jpg, file: is a file, and a folder is wanted there')):
+        with pytest.raises(Refusal, match=message): open_run(path, CONFIG)
     (run.path/'config.json').write_text('{"mar')
     with pytest.raises(ValueError, match='config.json is damaged'): open_run(run.path, CONFIG, dict(dataset='aa'), resume=True)
 

@@ -131,6 +131,66 @@ def test_a_picture_is_turned_as_the_camera_noted(tmp_path):
     assert square[:10].mean() > 240 and square[-10:].mean() < 15
 
 
+RAMP = np.arange(0, 256, 4).astype('uint8')[None].repeat(64, 0)     # what each of these pictures shows
+
+
+def saved(path, mode):
+    "The ramp in a mode of Pillow; TIFF takes nearly all of them."
+    grey = Image.fromarray(RAMP)
+    image = {'I;16': lambda: Image.fromarray(RAMP.astype('uint16')*257), 'I;16B': lambda: Image.fromarray(RAMP.astype('>u2')*257), 'I': lambda: Image.fromarray(RAMP.astype('int32')*257),
+             'F': lambda: Image.fromarray(RAMP.astype('float32')/255), 'F of 255': lambda: Image.fromarray(RAMP.astype('float32')), 'I of 8 bits': lambda: Image.fromarray(RAMP.astype('int32'))}.get(mode, lambda: grey.convert(mode))()
+    image.save(path)
+    return path
+
+
+@pytest.mark.parametrize('ending, mode', [
+    *(('.png', mode) for mode in ('L', 'I;16', 'LA', 'P', 'RGB', 'RGBA')),
+    *(('.tif', mode) for mode in ('L', 'I;16', 'I;16B', 'I', 'I of 8 bits', 'F', 'F of 255', 'LA', 'P', 'RGB', 'RGBA', 'CMYK'))])
+def test_a_picture_looks_the_same_in_every_mode(tmp_path, ending, mode):
+    found = read_square(saved(tmp_path/f'a{ending}', mode), 64)
+    assert found.dtype == np.uint8 and np.abs(found.astype(int) - RAMP[..., None]).max() <= 1
+
+
+def test_sixteen_bits_of_grey_are_scaled_by_all_they_could_hold(tmp_path):
+    "A ramp from 5140 to 56540 of 65535, which was white all over: it is what its eight upper bits show."
+    ramp = np.linspace(5140, 56540, 64).astype('uint16')[None].repeat(64, 0)
+    Image.fromarray(ramp).save(tmp_path/'gray16.png')
+    found = read_square(tmp_path/'gray16.png', 64)
+    assert np.abs(found.astype(int) - (ramp//257)[..., None]).max() <= 1 and (found.min(), found.max()) == (20, 220)
+
+
+def test_one_bit_and_a_palette_and_what_is_transparent(tmp_path):
+    Image.fromarray(RAMP > 127).save(tmp_path/'a.png')
+    assert set(np.unique(read_square(tmp_path/'a.png', 64))) == {0, 255}
+    clear = Image.new('RGBA', (8, 8), (255, 0, 0, 0))
+    clear.putpixel((0, 0), (0, 0, 255, 255))
+    for image in (clear, clear.quantize(4)):
+        image.save(tmp_path/'b.png')
+        found = read_square(tmp_path/'b.png', 8)
+        assert found[0, 0].tolist() == [0, 0, 255] and found[1:].min() == 255, 'a cut-out lies on white'
+
+
+def test_a_picture_of_16_bits_is_turned_as_the_camera_noted(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6    # to be turned clockwise
+    Image.fromarray(RAMP.astype('uint16')*257).save(tmp_path/'a.png', exif=exif)
+    assert np.abs(read_square(tmp_path/'a.png', 64).astype(int) - RAMP.T[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize('values, message', [([[-3., 70000.]], 'its values reach from -3 to 70000'), ([[0., np.nan]], 'nothing says which of them is white')])
+def test_values_of_unknown_meaning_are_refused(tmp_path, values, message):
+    Image.fromarray(np.array(values, 'float32')).save(tmp_path/'a.tif')
+    with pytest.raises(ValueError, match=message): read_square(tmp_path/'a.tif', 8)
+
+
+def test_what_nobody_put_there_is_no_picture(tmp_path):
+    "What systems leave beside pictures; a link that leads nowhere was put there, and is named when it is opened."
+    for name in ('a.png', '._a.png', '.hidden.jpg', 'Thumbs.db', '.DS_Store'): (tmp_path/name).write_bytes(b'x')
+    (tmp_path/'b.png').symlink_to(tmp_path/'nowhere.png')
+    assert [path.name for path in pictures_in(tmp_path)] == ['a.png', 'b.png']
+    with pytest.raises(ValueError, match='b.png is no picture that can be read'): read_square(tmp_path/'b.png', 32)
+
+
 def test_pictures_in_folders(tmp_path):
     (tmp_path/'b.JPG').write_bytes(b'')
     (tmp_path/'deep').mkdir()
