@@ -99,16 +99,19 @@ class PoseEncoder(nn.Module):
         dim:int=128,            # size D of the embedding
         norm:str='batch',       # normalisation after convolutions: 'batch', or 'group' (no image depends on others)
         standardise:bool=True,  # standardise the embedding over the batch before it is divided by its length
+        grid:int=1,             # the last map is averaged within grid x grid places, so that features still tell where
     ):
         super().__init__()
         if width < 8 or width % 8: raise Refusal(f"width must be a positive multiple of 8, got {width}")
         if dim < 2: raise Refusal(f"dim must be at least 2, got {dim}")
-        self.config = dict(width=width, dim=dim, norm=norm, standardise=standardise)
+        if grid < 1: raise Refusal(f"grid must be at least 1, got {grid}")
+        self.config = dict(width=width, dim=dim, norm=norm, standardise=standardise, grid=grid)
+        self.n_features = 8*width * grid**2
         self.conv1, self.bn1 = _conv(3, width, 7, stride=2), _norm(norm, width)
         for stage in range(4):
             inputs, outputs, stride = width * 2**max(stage - 1, 0), width * 2**stage, 1 if stage == 0 else 2
             self.add_module(f'layer{stage + 1}', nn.Sequential(Block(inputs, outputs, stride, norm), Block(outputs, outputs, 1, norm)))
-        self.projection = nn.Linear(outputs, dim, bias=not standardise)  # a standardised dimension has lost its bias
+        self.projection = nn.Linear(self.n_features, dim, bias=not standardise)  # a standardised dimension has lost its bias
         self.standardise = Standardise(dim) if standardise else nn.Identity()
         for name, value in dict(pixel_mean=PIXEL_MEAN, pixel_std=PIXEL_STD).items():
             self.register_buffer(name, torch.tensor(value)[:, None, None], persistent=False)
@@ -119,18 +122,20 @@ class PoseEncoder(nn.Module):
     def features(
         self,
         images:Tensor,  # RGB, uint8 or floating in [0, 1], (B, 3, S, S), S >= 32
-    ) -> Tensor:        # before the metric branch, (B, 8 width)
-        "What the network sees, averaged over places."
+    ) -> Tensor:        # before the metric branch, (B, 8 width grid^2)
+        "What the network sees, averaged over all places or within a grid of them."
         _check_images(images)
         x = images.to(self.pixel_mean.dtype) / (255 if images.dtype == torch.uint8 else 1)
         x = (x - self.pixel_mean) / self.pixel_std
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return x.mean((2, 3)).to(self.projection.weight.dtype)
+        grid = self.config['grid']
+        x = x.mean((2, 3)) if grid == 1 else F.adaptive_avg_pool2d(x, grid).flatten(1)
+        return x.to(self.projection.weight.dtype)
 
     def embed(
         self,
-        features:Tensor,  # (B, 8 width)
+        features:Tensor,  # (B, 8 width grid^2)
     ) -> Tensor:          # unit vectors, at least single precision, (B, D)
         "The metric branch alone. In training over a whole batch at once, since it is standardised over it."
         with torch.autocast(features.device.type, enabled=False):
@@ -216,12 +221,13 @@ class PoseNet(nn.Module):
         standardise:bool=True,        # see PoseEncoder
         head_reads:str='embedding',   # 'embedding', as in the paper, or 'features' before the metric branch
         hidden:int|None=None,         # size of the head's layers; None: 8 width
+        grid:int=1,                   # see PoseEncoder
     ):
         super().__init__()
         if head_reads not in ('embedding', 'features'): raise Refusal(f"head_reads must be 'embedding' or 'features', got {head_reads!r}")
-        self.config = dict(width=width, dim=dim, norm=norm, standardise=standardise, head_reads=head_reads, hidden=hidden)
-        self.encoder = PoseEncoder(width, dim, norm, standardise)
-        self.head = PoseHead(dim if head_reads == 'embedding' else 8*width, hidden or 8*width)
+        self.config = dict(width=width, dim=dim, norm=norm, standardise=standardise, head_reads=head_reads, hidden=hidden, grid=grid)
+        self.encoder = PoseEncoder(width, dim, norm, standardise, grid)
+        self.head = PoseHead(dim if head_reads == 'embedding' else self.encoder.n_features, hidden or 8*width)
 
     def forward(
         self,

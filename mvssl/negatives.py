@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .device import Way, fastest_precision
 from .encoder import PoseNet
 from .evaluation import bootstrap_ci
 from .loss import hardest_negative, pairwise_distance
@@ -74,10 +75,11 @@ def mine(
     if wrong := set(negatives) - {'same subject', 'any'}: raise Refusal(f"negatives must be among 'same subject' and 'any', got {sorted(wrong)}")
     device = next(network.parameters()).device
     encoder = copy.deepcopy(network.encoder).train()
+    way = Way(fastest_precision(device, config.precision), 'channels_last')     # as the store has its pictures
     batches = make_batches(config, dataset, device, pairs=split(config, dataset).pairs)['pairs']
     lots, rows = torch.Generator().manual_seed(config.seed), []
     for number, batch in zip(range(n_batches), batches):
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == 'bf16'): z = encoder(batch.images)
+        with way.autocast(device): z = encoder(batch.images)
         d = pairwise_distance(*z.chunk(2)).cpu()
         instant, pose, subject = (part.cpu().chunk(2)[0] for part in (batch.instant, batch.pose, batch.subject))
         views, B = batch.view.cpu().chunk(2), len(d)

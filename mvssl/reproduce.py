@@ -112,7 +112,7 @@ PROFILES = {profile.name: profile for profile in (
             studio=each('S1', 4500) | each('S5 S6 S7 U01..U45', 120) | each('S8 V1 V2 V3', 120) | each('S9 S11 T1..T6', 150),
             stage=each('S1..S8', 150), store_seed=8,    # the first one whose S1 is within half a standard deviation of the mean size: a crop does not show how large a person is
             validation=('S8', 'V1', 'V2', 'V3'), test=('S9', 'S11', 'T1', 'T2', 'T3', 'T4', 'T5', 'T6'),
-            train=dict(steps=1100, n_labelled=32, n_pairs=16, subjects_per_batch=4, lr=2e-3, alpha=.05, augmentation=_LIGHT, new_takes=3, validate_every=220),
+            train=dict(steps=1100, n_labelled=32, n_pairs=16, subjects_per_batch=4, lr=.01, grid=2, alpha=.05, augmentation=_LIGHT, new_takes=3, validate_every=220),
             of_group=_ARMS | {'joint-100': dict(keep_every=220)},
             seeds={'supervised-100': 3, 'control-100': 3, 'joint-100': 3, 'supervised-all': 3, 'joint-m0.4-b0.2': 3, 'joint-m0.8-b0.4': 3, 'joint-m1.0-b0.5': 3,
                    'supervised-10': 1, 'joint-10': 1, 'supervised-2': 1, 'joint-2': 1, 'paper-joint': 1, 'paper-control': 1}),
@@ -120,7 +120,7 @@ PROFILES = {profile.name: profile for profile in (
             studio=each('S1', 6000) | each('S5 S6 S7 U001..U120', 480) | each('S8 V1 V2 V3', 240) | each('S9 S11 T1..T14', 240),
             stage=each('S1..S8', 240), store_seed=8,
             validation=('S8', 'V1', 'V2', 'V3'), test=tuple(each('S9 S11 T1..T14', 0)),
-            train=dict(steps=6000, width=64, n_pairs=128, n_labelled=128, subjects_per_batch=32, new_takes=4, lr=1e-3, alpha=.05, augmentation=_LIGHT, validate_every=500, log_every=50),
+            train=dict(steps=6000, width=64, n_pairs=128, n_labelled=128, subjects_per_batch=32, new_takes=4, lr=.01, grid=2, alpha=.05, augmentation=_LIGHT, validate_every=500, log_every=50),
             of_group=_ARMS | dict.fromkeys(('joint-100', 'joint-nochunk', 'joint-nobeta', 'joint-neither'), dict(keep_every=1500)),
             seeds=dict.fromkeys(GROUPS.keys() - {'metric'}, 5), jobs=1))}
 

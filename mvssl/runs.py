@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from .device import describe, fastest_precision, instruction_set
 from .refusal import Refusal, check_writable, make_folder, reading, writing
 
 try: import fcntl
@@ -76,8 +77,10 @@ def _checkout():
     return _git('rev-parse', 'HEAD'), _git('status', '--porcelain', '--', ':/', ':(top,exclude)figures') == ''  # what is being made is no change to what makes it
 
 def _device():
-    if torch.cuda.is_available(): return f'{torch.cuda.device_count()} x {torch.cuda.get_device_name()}'
-    return f'CPU {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} of {os.cpu_count()} threads'
+    "What computes here, and the precision that it computes fastest in."
+    at = 'cuda' if torch.cuda.is_available() else 'cpu'
+    several = f'{torch.cuda.device_count()} x ' if at == 'cuda' else ''
+    return dict(device=several + describe(at), instructions=instruction_set(at), precision=fastest_precision(at))
 
 VERSIONS_OF = ('mvssl', 'torch', 'numpy', 'pandas', 'matplotlib', 'scikit-learn', 'openTSNE')
 
@@ -94,7 +97,7 @@ def provenance(
     commit, is_clean = _checkout()
     versions = {name: version for name in VERSIONS_OF if (version := _version(name))}
     return as_json(dict(source=source, commit=commit, clean=is_clean, config=config or {}, inputs=inputs or {}, versions=dict(python=platform.python_version(), **versions),
-                        device=_device(), started=datetime.now(timezone.utc).isoformat(timespec='seconds')))
+                        **_device(), started=datetime.now(timezone.utc).isoformat(timespec='seconds')))
 
 # %% ../nbs/40_runs.ipynb #5807d6e8
 class Run:
@@ -135,6 +138,11 @@ class Run:
         "What came out; None if the run is not finished."
         path = self.path/'metrics.json'
         return _read_json(path) if path.exists() else None
+
+    def note(self, **facts):
+        "Adds to the provenance of the present sitting what was only found out in it."
+        self.sittings[-1] |= as_json(facts)
+        write_json(self.path/'provenance.json', self.sittings)
 
     def log(self, **values):
         "Appends a line to metrics.jsonl, with the time spent."

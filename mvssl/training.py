@@ -19,7 +19,7 @@ import pickle
 import time
 import warnings
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +31,11 @@ from torch.utils.checkpoint import checkpoint
 
 from .batches import Augmentation, Batch, Batches, Frames
 from .dataset import check_side
+from .device import MEMORY_FORMATS, PRECISIONS, Way, describe, fastest_precision, fastest_way, has_native_bf16, instruction_set
 from .encoder import PoseEncoder, PoseNet, load_imagenet, load_network, save_weights
 from .evaluation import mpjpe, n_mpjpe, pa_mpjpe
 from .loss import consistency_loss, info_nce_loss, pose_loss
+from .optimizer import OPTIMIZERS, optimizers
 from .progress import Progress, stoppable, watched
 from .refusal import Refusal, reading
 from .runs import Run, as_json, open_run, write_whole
@@ -68,6 +70,7 @@ class TrainConfig:
     dim: int = 128                      # D, size of the embedding
     norm: str = 'group'                 # 'group': within each image; 'batch': as ResNet has it, which needs the control arm
     head_reads: str = 'features'        # what the pose is read from: 'features' before the metric branch, or the 'embedding'
+    grid: int = 1                       # the last map is averaged within grid x grid places; 1: over all of it
     standardise: bool = True            # the embedding over the batch before it is made a unit vector: a healthy start
     start: str = 'random'               # initial weights: random, synthetic2d, imagenet, or a file of weights
     start_steps: int = 600              # of the training that synthetic2d starts with
@@ -77,11 +80,13 @@ class TrainConfig:
     alpha: float = .2                   # weight of the pairs' loss in arm joint
     ramp: float = .2                    # share of the steps over which that weight rises from 0
     pose_kind: str = 'l1'               # loss of a pose, see `pose_loss`
-    lr: float = 3e-3                    # of AdamW, at its highest
+    optimizer: str = 'muon'             # 'muon' for filters and matrices with AdamW for the rest; 'adamw' for all
+    lr: float | None = None             # its highest learning rate; None: .01 for muon, 3e-3 for adamw
     weight_decay: float = .05           # of matrices and filters, not of biases and normalisation
     warmup: float = .05                 # share of the steps over which the rate rises; then it falls as a cosine
     ema: float = .99                    # of the averaged weights, which are what is judged and kept; 0: the last ones
-    precision: str = 'bf16'             # of convolutions: 'bf16' or 'fp32'; losses and embeddings are always single precision
+    precision: str = 'auto'             # of convolutions: 'bf16', 'fp32', or 'auto', bf16 where the device has it natively; losses and embeddings are always single precision
+    memory_format: str = 'auto'         # of pictures and filters: 'channels_last', 'contiguous', or 'auto', the faster one on this device
     cached: int | None = None           # images at a time through the network, for batches beyond memory: the same numbers, one more forward pass
     compile: bool = False               # the network by torch.compile: pays on a GPU after a minute
     log_every: int = 10                 # steps
@@ -96,10 +101,11 @@ class TrainConfig:
         augmentation = Augmentation.none() if self.augmentation is None else self.augmentation      # {}: all as it is by default
         object.__setattr__(self, 'augmentation', Augmentation(**augmentation) if isinstance(augmentation, dict) else augmentation)
         for name, choices in dict(arm=ARMS, negatives=('same subject', 'any'), norm=('batch', 'group'), head_reads=('features', 'embedding'), loss=('hinge', 'all_negatives', 'info_nce'),
-                                  pose_kind=('l1', 'l2', 'smooth'), precision=('bf16', 'fp32')).items():
+                                  pose_kind=('l1', 'l2', 'smooth'), optimizer=tuple(OPTIMIZERS), precision=PRECISIONS, memory_format=('auto', *MEMORY_FORMATS)).items():
             _refuse_unless(getattr(self, name) in choices, name, f"be one of {', '.join(choices)}", getattr(self, name))
-        for name in ('steps', 'n_labelled', 'subjects_per_batch', 'chunk', 'start_steps', 'log_every', 'validate_every', 'margin', 'lr'):
+        for name in ('steps', 'n_labelled', 'subjects_per_batch', 'chunk', 'start_steps', 'log_every', 'validate_every', 'margin', 'grid'):
             _refuse_unless(getattr(self, name) > 0, name, 'be positive', getattr(self, name))
+        _refuse_unless(self.lr is None or self.lr > 0, 'lr', 'be positive or None', self.lr)
         for name in ('beta', 'alpha', 'weight_decay', 'new_takes', 'keep_every'): _refuse_unless(getattr(self, name) >= 0, name, 'not be negative', getattr(self, name))
         for name in ('ramp', 'warmup'): _refuse_unless(0 <= getattr(self, name) <= 1, name, 'lie in [0, 1]', getattr(self, name))
         _refuse_unless(0 < self.label_fraction <= 1, 'label_fraction', 'lie in (0, 1]', self.label_fraction)
@@ -119,6 +125,9 @@ class TrainConfig:
 
     @property
     def uses_pairs(self): return self.arm != 'supervised'
+
+    @property
+    def highest_lr(self): return OPTIMIZERS[self.optimizer] if self.lr is None else self.lr
 
 # %% ../nbs/24_training.ipynb #2438c0c4
 class Split(NamedTuple):
@@ -259,19 +268,18 @@ class Embeddings(NamedTuple):
     instant: Tensor  # row of the store, int64 (M,)
     view: Tensor     # int64 (M,)
 
-def _autocast(device, precision): return torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16')
-
 @torch.no_grad()
 def embed(
     network:PoseNet,
     dataset,                 # a store
     instants=None,           # rows of it, ascending, (N,) or bool (T,); None: all
     n_images:int=512,        # at a time
-    precision:str='fp32',    # of convolutions: 'bf16' or 'fp32'
+    precision:str='auto',    # of convolutions: 'bf16', 'fp32', or 'auto', bf16 where the device has it natively
     progress:bool=False,
 ) -> Embeddings:             # on the CPU
     "Embeddings and poses of every seen view. Ours: not in the paper."
     was_training, device = network.training, next(network.parameters()).device
+    way = Way(fastest_precision(device, precision), 'channels_last')    # as the store has its pictures
     rows = np.arange(len(dataset)) if instants is None else np.asarray(instants)
     if rows.dtype == bool: rows = np.flatnonzero(rows)
     z, pose, where = [], [], []
@@ -280,7 +288,7 @@ def embed(
         for part in watched(np.array_split(rows, math.ceil(len(rows)*len(dataset.views) / n_images)), 'embedding', show=progress):
             seen = dataset.seen[part]
             images = torch.from_numpy(np.ascontiguousarray(dataset.frames[part][seen])).to(device).permute(0, 3, 1, 2)
-            with _autocast(device, precision): found = network(images)
+            with way.autocast(device): found = network(images)
             for results, result in zip((z, pose), found): results.append(result.float().cpu())
             at, view = np.nonzero(seen)
             where.append(np.stack((part[at], view)))
@@ -438,13 +446,26 @@ def _seeded(seed, make):
         torch.manual_seed(seed)
         return make()
 
-def _optimizer(network, config):
-    decays = {True: [], False: []}
-    for p in network.parameters(): decays[p.ndim > 1].append(p)
-    return torch.optim.AdamW([dict(params=decays[True], weight_decay=config.weight_decay), dict(params=decays[False], weight_decay=0.)], lr=config.lr, fused=True)
+def _optimizers(network, config, ends):
+    return optimizers(network, config.optimizer, config.lr, config.weight_decay, ends)
+
+def _update(made, factor):
+    "One step of each optimiser at a share of its highest rate."
+    for optimizer in made:
+        for group in optimizer.param_groups: group['lr'] = factor*group['highest_lr']
+        optimizer.step()
+        optimizer.zero_grad()
+
+def _fastest_way(network, dataset, device, config):
+    "How the network is run; of several processes, all do as the first one."
+    encoder = network.encoder
+    way = fastest_way(encoder, dataset.side, device, config.precision, config.memory_format, run=lambda encoder, images: encoder.features(images))
+    chosen = [astuple(way)]
+    if _is_shared(): dist.broadcast_object_list(chosen)
+    return Way(*chosen[0])
 
 def _new_network(config):
-    return _seeded(config.seed, lambda: PoseNet(config.width, config.dim, config.norm, config.standardise, config.head_reads))
+    return _seeded(config.seed, lambda: PoseNet(config.width, config.dim, config.norm, config.standardise, config.head_reads, grid=config.grid))
 
 def pretrain_2d(
     config:TrainConfig,
@@ -453,21 +474,21 @@ def pretrain_2d(
     progress:bool=False,
 ) -> PoseEncoder:           # on the CPU
     "An encoder that knows where joints are in the picture. Ours: stands in for ImageNet weights."
-    encoder = _new_network(config).encoder.to(device, memory_format=torch.channels_last).train()
-    head = _seeded(config.seed, lambda: nn.Linear(8*config.width, 17*2)).to(device)
+    network = _new_network(config)
+    way = _fastest_way(network, pool, device, config)
+    encoder = way.place(network.encoder, device).train()
+    head = _seeded(config.seed, lambda: nn.Linear(encoder.n_features, 17*2)).to(device)
     target = joints_2d(pool).to(device)
     stays = replace(config, augmentation=replace(config.augmentation, shift=0., zoom=0., stretch=0., rotation_deg=0., flip=0.))
     batches = make_batches(stays, pool, device, labelled=pool.is_labelled)['labelled']
-    optimizer = _optimizer(nn.ModuleList((encoder, head)), config)
+    made = _optimizers(nn.ModuleList((encoder, head)), config, (encoder.conv1, head))
     bar = Progress(config.start_steps, '2D joints', 'step', show=progress)
     for step in range(config.start_steps):
         batch = next(batches)
-        with _autocast(torch.device(device), config.precision): found = encoder.features(batch.images)
+        with way.autocast(device): found = encoder.features(way.arrange(batch.images))
         loss = (head(found.float()).unflatten(1, (17, 2)) - target[batch.instant, batch.view]).abs().mean()
         loss.backward()
-        for group in optimizer.param_groups: group['lr'] = config.lr*rate(step, config.start_steps, config.warmup)
-        optimizer.step()
-        optimizer.zero_grad()
+        _update(made, rate(step, config.start_steps, config.warmup))
         if step % config.log_every == 0: bar.note(f'off by {loss.item():.3f} of a side')
         bar.update()
     bar.close()
@@ -503,43 +524,78 @@ class Trainer:
         if _is_shared() and config.norm == 'batch':
             _refuse_unless(self.device.type == 'cuda', 'norm', "be 'group' with several processes on CPUs, where torch has no common batch statistics", config.norm)
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        self.network = network.to(self.device, memory_format=torch.channels_last).train()
-        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = _optimizer(self.network, config)
+        self._place(network.train(), _fastest_way(network, dataset, self.device, config))
+        self.optimizers = _optimizers(self.network, config, (network.encoder.conv1, network.head.leave))
         self.batches = make_batches(config, dataset, self.device, self.parts.labelled if config.uses_labels else None, self.parts.pairs if config.uses_pairs else None, progress)
         if config.compile: self.network.encoder.features = torch.compile(self.network.encoder.features)
 
-    def step(self) -> dict:
-        "One step of the optimiser; its statistics as 0-d tensors, so that a GPU need not wait for them."
-        config, done = self.config, self.done
-        for group in self.optimizer.param_groups: group['lr'] = config.lr*rate(done, config.steps, config.warmup)
-        pairs, labelled = (next(self.batches[name]) if name in self.batches else None for name in ('pairs', 'labelled'))
-        with _autocast(self.device, config.precision): loss, stats = batch_loss(self.network, pairs, labelled, config, weight(done, config))
-        loss.backward()
+    def _place(self, network, way):
+        "The network and its average on the device, laid out as `way` says."
+        self.way, self.network = way, way.place(network, self.device)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self._list_weights()
+
+    def _list_weights(self):
+        "Weights that are averaged, mean and present value, and counters that are not."
+        pairs = list(zip(self.average.state_dict().values(), self.network.state_dict().values()))
+        self._followed = list(zip(*(pair for pair in pairs if pair[0].is_floating_point())))
+        self._counted = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    def next_batches(self) -> tuple:
+        "Pairs and labelled images of the next step, None where the arm has none."
+        given = [next(self.batches[name]) if name in self.batches else None for name in ('pairs', 'labelled')]
+        return tuple(batch and batch._replace(images=self.way.arrange(batch.images)) for batch in given)
+
+    def loss(self, pairs, labelled) -> tuple:
+        "Loss of a step and its statistics."
+        with self.way.autocast(self.device): return batch_loss(self.network, pairs, labelled, self.config, weight(self.done, self.config))
+
+    def update(self) -> Tensor:
+        "Moves the weights along the gradients that are there; their norm, 0-d."
         trained = [p for p in self.network.parameters() if p.grad is not None]
         _sum_gradients(trained)
-        stats['grad_norm'] = torch.nn.utils.get_total_norm([p.grad for p in trained])
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self._follow()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained])
+        _update(self.optimizers, rate(self.done, self.config.steps, self.config.warmup))
+        return norm
+
+    @torch.no_grad()
+    def follow(self):
+        "Moves the averaged weights towards the present ones."
+        share = 1 - min(self.config.ema, (1 + self.done)/(10 + self.done))  # a short memory while the first steps are large
+        torch._foreach_lerp_(*self._followed, share if self.config.ema else 1.)
+        for mean, value in self._counted: mean.copy_(value)
+
+    def step(self) -> dict:
+        "One step of the optimiser; its statistics as 0-d tensors, so that a GPU need not wait for them."
+        loss, stats = self.loss(*self.next_batches())
+        loss.backward()
+        stats['grad_norm'] = self.update()
+        self.follow()
         self.done += 1
         return stats
 
-    @torch.no_grad()
-    def _follow(self):
-        share = 1 - min(self.config.ema, (1 + self.done)/(10 + self.done))  # a short memory while the first steps are large
-        for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values()):
-            mean.lerp_(value, share) if mean.is_floating_point() and self.config.ema else mean.copy_(value)
-
     def state_dict(self):
-        return dict(done=self.done, config=as_json(asdict(self.config)), network=self.network.state_dict(), average=self.average.state_dict(), optimizer=self.optimizer.state_dict(),
-                    batches={name: batches.state_dict() for name, batches in self.batches.items()})
+        return dict(done=self.done, config=as_json(asdict(self.config)), way=astuple(self.way), network=self.network.state_dict(), average=self.average.state_dict(),
+                    optimizers=[optimizer.state_dict() for optimizer in self.optimizers], batches={name: batches.state_dict() for name, batches in self.batches.items()})
 
     def load_state_dict(self, state):
         _refuse_unless(state['config'] == as_json(asdict(self.config)), 'state', 'be of a training with the same configuration', state['config'])
-        for name in ('network', 'average', 'optimizer'): getattr(self, name).load_state_dict(state[name])
+        self._continue(Way(*state['way']))
+        for name in ('network', 'average'): getattr(self, name).load_state_dict(state[name])
+        for optimizer, kept in zip(self.optimizers, state['optimizers']): optimizer.load_state_dict(kept)
         for name, batches in self.batches.items(): batches.load_state_dict(state['batches'][name])
         self.done = state['done']
+
+    def _continue(self, begun:Way):
+        "Goes on in the way in which a training was begun, on whatever machine, unless its precision is only emulated here."
+        precision = begun.precision
+        if self.config.precision == 'auto' and precision == 'bf16' and not has_native_bf16(self.device):
+            precision = self.way.precision
+            warnings.warn(f'this training was begun in bf16, which is only emulated here ({describe(self.device)}): '
+                          f'it goes on in {precision}; set precision=bf16 in a new run to insist', TrainingWarning, stacklevel=4)
+        self.way = Way(precision, begun.memory_format)      # moments of the optimiser are laid out as the weights were
+        for network in (self.network, self.average): self.way.place(network, self.device)
+        self._list_weights()
 
 # %% ../nbs/24_training.ipynb #32325cff
 KEEP_EVERY_S = 60.      # a checkpoint at the latest, also where no validation is due
@@ -627,10 +683,10 @@ def _open(leads, *asked, **how):
 def _look(trainer, window):
     "A line of the log: means over the steps since the last one."
     config = trainer.config
-    record = dict(step=trainer.done, **window.means(), lr=trainer.optimizer.param_groups[0]['lr'], weight=weight(trainer.done - 1, config), images_per_s=window.n*images_per_step(config)/window.seconds)
+    record = dict(step=trainer.done, **window.means(), lr=trainer.optimizers[0].param_groups[0]['lr'], weight=weight(trainer.done - 1, config), images_per_s=window.n*images_per_step(config)/window.seconds)
     bad = [name for name in ('pose_loss', 'pairs_loss', 'grad_norm') if not math.isfinite(record.get(name, 0))]
     if bad: raise Diverged(
-        f"{' and '.join(bad)} not finite at step {trainer.done}: training stopped. Likely cause: the learning rate {config.lr:g} is too high, or poses of the store are far off (mvssl data check). "
+        f"{' and '.join(bad)} not finite at step {trainer.done}: training stopped. Likely cause: the learning rate {config.highest_lr:g} is too high, or poses of the store are far off (mvssl data check). "
         f"Try a third of it, or precision='fp32'")
     return record
 
@@ -674,11 +730,20 @@ def _start(config, folder, run, pool, device, progress):
     _wait()
     return start_network(config, file)
 
+def _tell_way(trainer, run):
+    "Says in the run's provenance and in its log how the network is run from here on."
+    facts = dict(device=describe(trainer.device), instructions=instruction_set(trainer.device), **asdict(trainer.way))
+    run.note(**facts)
+    told = [record for record in run.records if 'precision' in record][-1:]
+    if not told or any(told[0][name] != value for name, value in facts.items()): run.log(step=trainer.done, **facts)
+
 def _train(config, dataset, folder, run, pool, device, progress):
     at = folder/'checkpoint.pt'
     trainer = Trainer(config, dataset, device, _start(config, folder, run, pool, device, progress), progress)
     window, known, kept_at, last = _load_checkpoint(trainer, at), {}, time.monotonic(), {}
-    if run: known = _rewind(run, trainer.done)
+    if run:
+        known = _rewind(run, trainer.done)
+        _tell_way(trainer, run)
     what = folder.name if config.arm in folder.name else f'{config.arm} {folder.name}'
     with stoppable(only_if=not _is_shared()) as stop, Progress(config.steps, what, 'step', trainer.done, progress) as bar:
         while trainer.done < config.steps:
@@ -702,7 +767,7 @@ def _train(config, dataset, folder, run, pool, device, progress):
 
 def _log(trainer, run, record, known, looks):
     "Adds validation where it is due, keeps weights, warns, writes the line."
-    if looks: record |= validate(trainer.average, trainer.dataset, trainer.parts, trainer.config)
+    if looks: record |= validate(trainer.average, trainer.dataset, trainer.parts, replace(trainer.config, precision=trainer.way.precision))
     _keep(trainer, run, record)
     _warn(record, trainer.config, known)
     run.log(**record, alarms=sorted(alarms(record, trainer.config)))
@@ -729,7 +794,7 @@ def _finish(trainer, run, known):
     config, dataset, last, best = trainer.config, trainer.dataset, run.records[-1], _best(run.records)
     names = lambda rows: sorted(dataset.table['subject'][rows].unique())
     facts = dict(steps=config.steps, parameters=sum(p.numel() for p in trainer.network.parameters()), seconds=run.seconds,
-                 images_per_s=float(np.median([record['images_per_s'] for record in run.records])),
+                 images_per_s=float(np.median([record['images_per_s'] for record in run.records if 'images_per_s' in record])), **asdict(trainer.way),
                  instants={name: int(rows.sum()) for name, rows in trainer.parts._asdict().items()}, subjects={name: names(rows) for name, rows in trainer.parts._asdict().items()},
                  alarms=known, validation={name: last[name] for name in VALIDATED if name in last}, best=best and dict(step=best['step'], mpjpe_mm=best['mpjpe_mm']))
     _save_averaged(trainer, run, 'weights')

@@ -33,14 +33,15 @@ def named(path):
 
 # What a module stands on. What those stand on is allowed too. A new module adds its line here.
 STANDS_ON = {
-    'refusal': [], 'texts': [], 'progress': [], 'skeleton': [], 'cameras': [], 'runs': [], 'encoder': [], 'loss': [], 'plots': [], 'study.paper': [],
+    'refusal': [], 'texts': [], 'progress': [], 'skeleton': [], 'cameras': [], 'device': [], 'optimizer': [], 'encoder': [], 'loss': [], 'plots': [], 'study.paper': [],
     'dataset': ['skeleton', 'progress', 'texts'],
+    'runs': ['device'],
     'sampler': ['dataset'],
-    'batches': ['sampler'],
+    'batches': ['sampler', 'device'],
     'evaluation': ['skeleton'],
     'retrieval': ['evaluation'],
     'embedding_map': ['retrieval'],
-    'training': ['batches', 'encoder', 'loss', 'evaluation', 'runs'],
+    'training': ['batches', 'encoder', 'loss', 'optimizer', 'evaluation', 'runs'],
     'atlas': ['embedding_map', 'plots', 'runs'],
     'search': ['training', 'atlas'],
     'report': ['runs'],
