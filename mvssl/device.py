@@ -7,7 +7,7 @@ __all__ = ['NATIVE_BF16', 'PRECISIONS', 'MEMORY_FORMATS', 'WORTH_IT', 'processor
            'instruction_set', 'describe', 'cores', 'cache_bytes', 'Way', 'fastest_precision', 'measured_format',
            'fastest_way']
 
-# %% ../nbs/03_device.ipynb #9b19e5be
+# %% ../nbs/03_device.ipynb #71857ea1
 import copy
 import os
 import platform
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .refusal import Refusal
 
-# %% ../nbs/03_device.ipynb #4461463e
+# %% ../nbs/03_device.ipynb #30cb47ed
 NATIVE_BF16 = ('amx_bf16', 'avx512_bf16')     # instructions that multiply bfloat16; without them it is widened to single precision first
 
 def processor() -> str:     # as the system names it
@@ -43,7 +43,7 @@ def _onednn_may_use_bf16():
     limit = (os.environ.get('ONEDNN_MAX_CPU_ISA') or os.environ.get('DNNL_MAX_CPU_ISA') or 'ALL').upper()
     return limit in ('ALL', 'DEFAULT') or any(name in limit for name in ('BF16', 'FP16', 'AMX', 'AVX10'))
 
-# %% ../nbs/03_device.ipynb #cdec912a
+# %% ../nbs/03_device.ipynb #f620e8d8
 def has_native_bf16(
     device='cpu',   # torch.device or its name
 ) -> bool:
@@ -72,7 +72,7 @@ def describe(
     if device.type == 'cuda': return f'{torch.cuda.get_device_name(device)}, {instruction_set(device)}'
     return f'{processor()}, {instruction_set(device)}, {torch.get_num_threads()} of {cores()} cores'
 
-# %% ../nbs/03_device.ipynb #4dedff1e
+# %% ../nbs/03_device.ipynb #10359c07
 def _quota():
     "Cores that a container may use on average (cgroup v2), inf where nothing limits it."
     try: quota, period = Path('/sys/fs/cgroup/cpu.max').read_text(encoding='utf-8').split()
@@ -90,7 +90,7 @@ def cache_bytes() -> int:
     except AttributeError: size = 0     # torch before 2.12
     return int(.75*(size or 2**20))
 
-# %% ../nbs/03_device.ipynb #1e0363cd
+# %% ../nbs/03_device.ipynb #de7f0c90
 PRECISIONS = ('auto', 'bf16', 'fp32')
 MEMORY_FORMATS = dict(channels_last=torch.channels_last, contiguous=torch.contiguous_format)
 WORTH_IT = .95      # share of the time of channels_last that another layout may take to be chosen: less is within the noise
@@ -115,7 +115,7 @@ class Way:
 
     def __str__(self): return f'{self.precision}, {self.memory_format}'
 
-# %% ../nbs/03_device.ipynb #e879ee50
+# %% ../nbs/03_device.ipynb #aa1841b0
 def _refuse_unless_known(name, value, known):
     if value not in known: raise Refusal(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
@@ -144,7 +144,7 @@ def _trial(network, side, way, device, n_images, run):
     _seconds(network, images, way, device, run)
     return network, images
 
-# %% ../nbs/03_device.ipynb #e963f01f
+# %% ../nbs/03_device.ipynb #897ec010
 _tried = {}     # what was measured in this process: the same question gets the same answer
 
 def measured_format(

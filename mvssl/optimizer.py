@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COEFFICIENTS', 'ITERATIONS', 'IN_CACHE', 'OPTIMIZERS', 'ADAMW_SHARE', 'orthogonalised', 'Muon', 'optimizers']
 
-# %% ../nbs/23_optimizer.ipynb #19029deb
+# %% ../nbs/23_optimizer.ipynb #22e442f1
 from collections import defaultdict
 
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from .refusal import Refusal
 
-# %% ../nbs/23_optimizer.ipynb #d04b4e70
+# %% ../nbs/23_optimizer.ipynb #690014bf
 COEFFICIENTS = (3.4445, -4.775, 2.0315)     # of s, s^3 and s^5: steepest at 0, Jordan et al. 2024
 ITERATIONS = 5
 IN_CACHE = 2**16      # numbers in a matrix beyond which a CPU does one at a time
 
-# %% ../nbs/23_optimizer.ipynb #f529db6d
+# %% ../nbs/23_optimizer.ipynb #0668405d
 def _polynomial(A):
     "a + b A + c A^2, (N, r, r)."
     a, b, c = COEFFICIENTS
@@ -52,7 +52,7 @@ def orthogonalised(
     X = X / (torch.linalg.matrix_norm(X, keepdim=True) + eps)
     return (_by_gram if columns >= 2*rows else _directly)(X, iterations)
 
-# %% ../nbs/23_optimizer.ipynb #a6a70c42
+# %% ../nbs/23_optimizer.ipynb #d4c3025a
 def _as_matrix(x): return x.flatten(1)
 
 def _together(parameters):
@@ -99,7 +99,7 @@ class Muon(torch.optim.Optimizer):
             alpha = -lr*max(1, updates.shape[1]/updates.shape[2])**.5
             torch._foreach_add_([trained[i] for i in where], [update.view(trained[i].shape) for i, update in zip(where, updates)], alpha=alpha)
 
-# %% ../nbs/23_optimizer.ipynb #e77b7ccf
+# %% ../nbs/23_optimizer.ipynb #8b785f86
 OPTIMIZERS = dict(muon=.01, adamw=3e-3)     # name -> its highest learning rate where none is asked for
 ADAMW_SHARE = .1                            # of Muon's rate, for what AdamW trains beside it
 
