@@ -357,6 +357,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                  'mvssl.negatives.neighbour_mm': ('negatives.html#neighbour_mm', 'mvssl/negatives.py')},
             'mvssl.optimizer': { 'mvssl.optimizer.Muon': ('optimizer.html#muon', 'mvssl/optimizer.py'),
                                  'mvssl.optimizer.Muon.__init__': ('optimizer.html#muon.__init__', 'mvssl/optimizer.py'),
+                                 'mvssl.optimizer.Muon._follow': ('optimizer.html#muon._follow', 'mvssl/optimizer.py'),
                                  'mvssl.optimizer.Muon._step': ('optimizer.html#muon._step', 'mvssl/optimizer.py'),
                                  'mvssl.optimizer.Muon.step': ('optimizer.html#muon.step', 'mvssl/optimizer.py'),
                                  'mvssl.optimizer._adamw': ('optimizer.html#_adamw', 'mvssl/optimizer.py'),

@@ -71,8 +71,10 @@ class Muon(torch.optim.Optimizer):
         lr:float=.01,               # length of a step: the spectral norm of what is added
         momentum:float=.95,
         weight_decay:float=0.,      # share of a weight, times lr, that is lost in a step
+        refresh:int=1,              # steps for which a direction is kept: with this momentum it turns slowly
     ):
-        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+        if refresh < 1: raise Refusal(f'refresh must be at least 1, got {refresh}')
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, refresh=refresh))
         flat = [tuple(p.shape) for group in self.param_groups for p in group['params'] if p.ndim < 2]
         if flat: raise Refusal(f'params must have at least two dimensions, got {flat[0]}: AdamW is for the others')
 
@@ -84,20 +86,28 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad(): loss = closure()
         for group in self.param_groups:
             trained = [p for p in group['params'] if p.grad is not None]
-            if trained: self._step(trained, **{name: group[name] for name in ('lr', 'momentum', 'weight_decay')})
+            if trained: self._step(trained, **{name: group[name] for name in ('lr', 'momentum', 'weight_decay', 'refresh')})
         return loss
 
-    def _step(self, trained, lr, momentum, weight_decay):
+    def _step(self, trained, lr, momentum, weight_decay, refresh):
         for p in trained:
-            if not self.state[p]: self.state[p]['momentum'] = torch.zeros_like(p)
-        mean, gradients = [self.state[p]['momentum'] for p in trained], [p.grad for p in trained]
-        torch._foreach_lerp_(mean, gradients, 1 - momentum)
-        ahead = torch._foreach_lerp(gradients, mean, momentum)      # Nesterov: where the momentum will be
+            if not self.state[p]: self.state[p].update(momentum=torch.zeros_like(p), direction=torch.zeros_like(p), steps=0)
+        states = [self.state[p] for p in trained]
+        self._follow(trained, states, momentum, refresh)
         if weight_decay: torch._foreach_mul_(trained, 1 - lr*weight_decay)
-        for where in _together(trained):
-            updates = orthogonalised(torch.stack([_as_matrix(ahead[i]) for i in where]))
-            alpha = -lr*max(1, updates.shape[1]/updates.shape[2])**.5
-            torch._foreach_add_([trained[i] for i in where], [update.view(trained[i].shape) for i, update in zip(where, updates)], alpha=alpha)
+        torch._foreach_add_(trained, [state['direction'] for state in states], alpha=-lr)
+        for state in states: state['steps'] += 1
+
+    def _follow(self, trained, states, momentum, refresh):
+        "Momentum of this step; of those whose turn it is, the direction too."
+        means, gradients = [state['momentum'] for state in states], [p.grad for p in trained]
+        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        due = [i for i, state in enumerate(states) if state['steps'] % refresh == 0]
+        for some in _together([trained[i] for i in due]):
+            where = [due[i] for i in some]
+            ahead = torch.stack([_as_matrix(gradients[i].lerp(means[i], momentum)) for i in where])     # Nesterov: where the momentum will be
+            scale = max(1, ahead.shape[1]/ahead.shape[2])**.5
+            for i, direction in zip(where, orthogonalised(ahead)): states[i]['direction'].copy_(direction.view(trained[i].shape)).mul_(scale)
 
 # %% ../nbs/23_optimizer.ipynb #8b785f86
 OPTIMIZERS = dict(muon=.01, adamw=3e-3)     # name -> its highest learning rate where none is asked for

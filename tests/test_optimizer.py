@@ -76,6 +76,21 @@ def test_a_slow_loop_of_the_whole_step():
         assert_close(p.detach(), expected, rtol=0, atol=1e-7)
 
 
+def test_a_direction_is_kept_for_as_many_steps_as_asked():
+    kept, anew = (nn.Parameter(torch.zeros(4, 16)) for _ in range(2))
+    slow, fast = Muon([kept], lr=.1, refresh=3), Muon([anew], lr=.1)
+    moved = []
+    for step in range(6):
+        before = kept.detach().clone(), anew.detach().clone()
+        for p in (kept, anew): p.grad = seeded(4, 16, seed=step, dtype=torch.float32)
+        slow.step()
+        fast.step()
+        moved.append([(p.detach() - earlier) for p, earlier in zip((kept, anew), before)])
+    for step, (ours, newest) in enumerate(moved):
+        if step % 3 == 0: assert_close(ours, newest)        # momentum is followed at every step
+        else: assert_close(ours, moved[step - step % 3][0], rtol=1e-4, atol=1e-6)
+
+
 def test_a_high_matrix_takes_longer_steps():
     wide, high = nn.Parameter(torch.zeros(4, 16)), nn.Parameter(torch.zeros(16, 4))
     wide.grad, high.grad = seeded(4, 16, dtype=torch.float32), seeded(4, 16, dtype=torch.float32).T.contiguous()
