@@ -1,6 +1,6 @@
 """What loading costs a training step: python benchmarks/bench_batches.py [side] [width] [pairs].
 
-The same step (PoseNet and consistency loss, forward, backward, AdamW; bfloat16, channels_last) on batches from the loader and on one
+The same step (PoseNet and consistency loss, forward, backward, AdamW; in the fastest way of the device) on batches from the loader and on one
 batch that lies ready, taking turns, so that a busy machine slows both. On a CPU the time that its cores worked counts, one thread, on a
 GPU the wall clock. Printed: time in the loader, as a share of a step on the ready batch, and by how much load and step together take
 longer than that step, which also counts the work of the reading thread. Wanted: resident frames with the default augmentation load in
@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 
 from mvssl.batches import Augmentation, Batches, Frames
+from mvssl.device import describe, fastest_way
 from mvssl.encoder import PoseNet
 from mvssl.loss import consistency_loss
 from mvssl.sampler import ChunkPairSampler
@@ -29,14 +30,17 @@ KINDS = {'resident, default augmentation': (True, Augmentation()), 'resident, no
          'read ahead, default augmentation': (False, Augmentation())}
 
 
-def trainer(width):
+def trainer(width, side):
     "A function that trains on a batch of images, pair by pair."
     torch.manual_seed(0)
-    net = PoseNet(width, norm='group').to(DEVICE, memory_format=torch.channels_last)
+    net = PoseNet(width, norm='group')
+    way = fastest_way(net.encoder, side, DEVICE)
+    net = way.place(net, DEVICE)
+    print(describe(DEVICE), way, sep=', ')
     optimiser = torch.optim.AdamW(net.parameters(), 1e-4)
 
     def step(images):
-        with torch.autocast(DEVICE, dtype=torch.bfloat16): z, _ = net(images)
+        with way.autocast(DEVICE): z, _ = net(way.arrange(images))
         loss, _ = consistency_loss(*z.chunk(2))
         optimiser.zero_grad()
         loss.backward()
@@ -53,7 +57,7 @@ def clock():
 
 def main(side=224 if DEVICE == 'cuda' else 64, width=64 if DEVICE == 'cuda' else 16, n_pairs=256 if DEVICE == 'cuda' else 32):
     if DEVICE == 'cpu': torch.set_num_threads(1)
-    step = trainer(width)
+    step = trainer(width, side)
     with tempfile.TemporaryDirectory() as folder:
         store = make_dataset(f'{folder}/store', subjects=('S1', 'S5', 'S6'), instants=max(1500, 12*n_pairs), side=side, progress=False)
         frames = {resident: Frames(store, DEVICE, resident=resident) for resident in (True, False)}

@@ -494,7 +494,7 @@ def train(
     margin: Annotated[float | None, typer.Option(help='How much farther the hardest negative should be, chord length.  [default: 0.6]', show_default=False)] = None,
     beta: Annotated[float | None, typer.Option(help='What is not farther than this is no negative, chord length.  [default: 0.3]', show_default=False)] = None,
     alpha: Annotated[float | None, typer.Option(help="Weight of the pairs' loss in arm joint.  [default: 0.2]", show_default=False)] = None,
-    lr: Annotated[float | None, typer.Option(help='Highest learning rate.  [default: 0.003]', show_default=False)] = None,
+    lr: Annotated[float | None, typer.Option(help='Highest learning rate.  [default: 0.01 for muon, 0.003 for adamw]', show_default=False)] = None,
     start: Annotated[str | None, typer.Option(help='Initial weights: random, synthetic2d, imagenet, or a file.  [default: random]', show_default=False)] = None,
     pool: Annotated[Path | None, typer.Option(help='Store of other synthetic people, for --start synthetic2d.', show_default=False)] = None,
     more: Annotated[list[str] | None, typer.Option('--set', help='NAME=VALUE for any other field of the configuration; can be repeated. Unknown names are answered with a list.', show_default=False)] = None,
