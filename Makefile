@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help test reproduce smoke notebooks lint readme bench clean
+.PHONY: help test quick reproduce smoke notebooks exported lint readme bench clean
 
 WORKERS ?= 2
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -23,18 +23,24 @@ $(INSTALLED): settings.ini setup.py constraints.txt
 	@touch $@
 
 # One thread per worker: as many workers as cores, without each of them starting as many threads again.
-test: export OMP_NUM_THREADS := 1
-test: export OPENBLAS_NUM_THREADS := 1
-test: export MKL_NUM_THREADS := 1
-test: $(INSTALLED)  ## run everything: lint, notebooks exported and clean, every notebook, every test
-	$(BIN)/ruff check --quiet
+test quick: export OMP_NUM_THREADS := 1
+test quick: export OPENBLAS_NUM_THREADS := 1
+test quick: export MKL_NUM_THREADS := 1
+test: lint exported  ## run everything: lint, notebooks exported and clean, every notebook, every test
+	@test ! -s .venv/changed || { echo 'Look at these changes and commit them, then again.' >&2; exit 1; }
+	$(BIN)/nbdev_test --n_workers $(WORKERS) --timing
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests
+
+quick: lint exported  ## in a minute: lint, export, the notebooks and tests that your changes touch, nearest first
+	$(BIN)/python tests/touched.py --workers $(WORKERS)
+
+# Exports and cleans, and says what that has changed.
+exported: $(INSTALLED)
 	@$(SNAPSHOT) > .venv/before
 	@$(MAKE) --no-print-directory notebooks
 	@$(SNAPSHOT) | diff .venv/before - > .venv/changed || { \
-		echo 'Not exported, or not clean; it is now, so look at the changes and commit them:' >&2; \
-		awk '/^[<>]/ {print "  " $$4}' .venv/changed | sort -u >&2; exit 1; }
-	$(BIN)/nbdev_test --n_workers $(WORKERS) --timing
-	$(BIN)/python -m pytest -n $(WORKERS) tests
+		echo 'Not exported, or not clean; it is now:' >&2; \
+		awk '/^[<>]/ {print "  " $$4}' .venv/changed | sort -u >&2; }
 
 reproduce: $(INSTALLED)  ## make every table and figure of the supplementary: less than 20 minutes on two cores
 	$(BIN)/mvssl reproduce --profile laptop --out .

@@ -15,6 +15,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from packaging.requirements import Requirement
 
+from touched import imports
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 NOTEBOOKS = sorted(path for path in (ROOT / 'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in path.parts)
@@ -61,19 +63,6 @@ for module, lower in STANDS_ON.items():     # everybody but data may refuse
 def below(module):
     "Every module that `module` may import."
     return set(STANDS_ON[module]).union(*(below(lower) for lower in STANDS_ON[module]))
-
-
-def imports(tree, module):
-    "Dotted names that the code `tree` of mvssl.`module` imports, absolute."
-    package = ['mvssl', *module.split('.')[:-1]]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            up = package[:len(package) - node.level + 1] if node.level else []
-            base = '.'.join(up + ([node.module] if node.module else []))
-            yield base
-            yield from (f'{base}.{alias.name}' for alias in node.names)
 
 
 def library_imports(source, module, known):

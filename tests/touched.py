@@ -1,0 +1,150 @@
+"""Runs the notebooks and tests that a change touches, the nearest first, as many as half a minute lets begin: `make quick`.
+
+    python tests/touched.py [--since main] [--workers 2] [--seconds 30] [--list]
+
+Changed is what differs from where this branch left `main`, committed or not. A notebook or test is one step away from what it
+imports or names, two steps from what that imports, and so on; a module is no step away from its notebook.
+"""
+import argparse
+import ast
+import json
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ALWAYS = 'tests/test_repository.py'     # is about all files
+SHARED = 'tests/conftest.py'            # every test stands on it, and none imports it
+ENDINGS = ('.py', '.ipynb')
+
+
+# ---- what is changed -------------------------------------------------------------------------------------------------
+
+def changed(root, since='main'):
+    "Files that differ from the last commit that this branch has in common with `since`, and those that git does not know yet."
+    def git(*words):
+        done = subprocess.run(['git', *words], cwd=root, capture_output=True, text=True)
+        return done.stdout if done.returncode == 0 else ''
+    if not git('rev-parse', '--verify', 'HEAD'): sys.exit('This is no checkout of git, which would know what is changed: `make test` runs everything.')
+    start = git('merge-base', 'HEAD', since).strip() or 'HEAD'
+    lists = git('diff', '--relative', '--name-only', '--no-renames', '-z', start), git('ls-files', '--others', '--exclude-standard', '-z')
+    return {name for names in lists for name in names.split('\0') if name}
+
+
+# ---- what stands on it -----------------------------------------------------------------------------------------------
+
+def imports(tree, module):
+    "Dotted names that the code `tree` of mvssl.`module` imports, absolute."
+    package = ['mvssl', *module.split('.')[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = package[:len(package) - node.level + 1] if node.level else []
+            base = '.'.join(up + ([node.module] if node.module else []))
+            yield base
+            yield from (f'{base}.{alias.name}' for alias in node.names)
+
+
+def cells_of(path):
+    "Code of a file, cell by cell; a module is one cell."
+    text = path.read_text(encoding='utf-8')
+    if path.suffix == '.py': return [text]
+    return [''.join(cell['source']) for cell in json.loads(text)['cells'] if cell['cell_type'] == 'code']
+
+
+def imported(cells, module):
+    "Dotted names that cells import. One that is no Python, as with a magic in it, imports nothing."
+    found = set()
+    for code in cells:
+        if 'import' not in code: continue
+        try: found.update(imports(ast.parse(code), module))
+        except SyntaxError: pass
+    return found
+
+
+def known_as(name):
+    "What a file is imported as: the path of a module of the library, the name of a file beside the tests."
+    if name.startswith('tests/'): return Path(name).stem
+    return name.removesuffix('.py').removesuffix('/__init__').replace('/', '.')
+
+
+def uses(files, changes=()):
+    "File -> {file that it stands on: steps}; `files` are names and their cells, `changes` may be names of files that are gone."
+    modules = {known_as(name): name for name in (*files, *changes) if name.endswith('.py')}
+    found = {name: {} for name in files}
+    for name, cells in files.items():
+        code = '\n'.join(cells)
+        own = name.removeprefix('mvssl/').removesuffix('.py').replace('/', '.')
+        found[name] = {modules[one]: 1 for one in imported(cells, own) if one in modules}
+        if name.startswith('tests/'):
+            words = set(re.findall(r'[\w.]+', code)) | {f'{stem}.ipynb' for stem in re.findall(r"'(\w+)'", code)}
+            found[name] |= {other: 1 for other in {*files, *changes} - {name, *modules.values()} if Path(other).name in words} | {SHARED: 1}
+        if name.endswith('.ipynb') and (exported := re.search(r'^#\|\s*default_exp\s+(\S+)', code, re.M)):
+            found.setdefault(modules.get(f'mvssl.{exported[1]}'), {})[name] = 0
+    return found
+
+
+def steps_from(changes, found):
+    "File -> steps from the nearest of `changes`, for all that stand on one of them; `found` is what `uses` says."
+    steps, nearer = dict.fromkeys(changes, 0), True
+    while nearer:
+        far = {name: min((steps[base] + n for base, n in bases.items() if base in steps), default=99) for name, bases in found.items()}
+        nearer = {name: n for name, n in far.items() if n < steps.get(name, 99)}
+        steps |= nearer
+    return steps
+
+
+def touched(root, changes):
+    "Notebooks and tests that are run -> steps from `changes`, in the order in which they are run: tests before notebooks."
+    paths = [path for folder in ('mvssl', 'nbs', 'tests') for path in sorted((root/folder).rglob('*'))]
+    files = {path.relative_to(root).as_posix(): cells_of(path) for path in paths if path.suffix in ENDINGS and '.ipynb_checkpoints' not in path.parts}
+    steps = steps_from(changes, uses(files, changes)) | dict.fromkeys([ALWAYS] if changes else [], 0)
+
+    def is_run(name):
+        return name in files and (name.startswith('tests/test_') or name.endswith('.ipynb') and not (root/name).with_name('.notest').exists())
+    return dict(sorted(filter(lambda item: is_run(item[0]), steps.items()), key=lambda item: (item[1], item[0].endswith('.ipynb'), item[0])))
+
+
+# ---- running it ------------------------------------------------------------------------------------------------------
+
+def run(root, name):
+    "Runs one notebook or file of tests; returns whether it passed, what it said and the seconds that it took."
+    began = time.perf_counter()
+    if name.endswith('.ipynb'): command = [Path(sys.executable).with_name('nbdev_test'), '--n_workers', '0', '--path', name]
+    else: command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', name]
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.returncode == 0, done.stdout, time.perf_counter() - began
+
+
+def run_all(root, names, workers, seconds):
+    "Runs them, so many at once, and begins none after `seconds`; returns name -> whether it passed, for those that were begun."
+    began, passed = time.perf_counter(), {}
+
+    def one(name):
+        if time.perf_counter() - began > seconds: return
+        passed[name], said, took = run(root, name)
+        print(f'{took:5.1f} s  {name}' if passed[name] else f'{said}\nfailed: {name}', flush=True)
+    with ThreadPoolExecutor(workers) as pool: list(pool.map(one, names))
+    return passed
+
+
+def main(words=None, root=Path(__file__).parents[1]):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--since', default='main', help='branch or commit that is compared with')
+    parser.add_argument('--workers', type=int, default=2, help='how many run at once')
+    parser.add_argument('--seconds', type=float, default=30, help='none is begun after this time')
+    parser.add_argument('--list', action='store_true', help='list what is touched, and by how many steps; run nothing')
+    asked = parser.parse_args(words)
+    steps = touched(root, changed(root, asked.since))
+    if not steps: return print('Nothing is changed.')
+    if asked.list: return print('\n'.join(f'{n} {name}' for name, n in steps.items()))
+    passed = run_all(root, steps, asked.workers, asked.seconds)
+    if left := [name for name in steps if name not in passed]:
+        print('Touched too, but farther away, and left to `make test`:', *left)
+    if failed := [name for name in passed if not passed[name]]: sys.exit(f'failed: {" ".join(failed)}')
+
+
+if __name__ == '__main__': main()
