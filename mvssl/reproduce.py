@@ -112,8 +112,8 @@ PROFILES = {profile.name: profile for profile in (
             studio=each('S1', 4500) | each('S5 S6 S7 U01..U45', 120) | each('S8 V1 V2 V3', 120) | each('S9 S11 T1..T6', 150),
             stage=each('S1..S8', 150), store_seed=8,    # the first one whose S1 is within half a standard deviation of the mean size: a crop does not show how large a person is
             validation=('S8', 'V1', 'V2', 'V3'), test=('S9', 'S11', 'T1', 'T2', 'T3', 'T4', 'T5', 'T6'),
-            train=dict(steps=1100, n_labelled=32, n_pairs=16, subjects_per_batch=4, lr=.01, grid=2, alpha=.05, augmentation=_LIGHT, new_takes=3, validate_every=220),
-            of_group=_ARMS | {'joint-100': dict(keep_every=220)},
+            train=dict(steps=500, n_labelled=32, n_pairs=16, subjects_per_batch=4, lr=.01, grid=2, alpha=.05, augmentation=_LIGHT, new_takes=3, log_every=25, validate_every=125),
+            of_group=_ARMS | {'joint-100': dict(keep_every=125)},
             seeds={'supervised-100': 3, 'control-100': 3, 'joint-100': 3, 'supervised-all': 3, 'joint-m0.4-b0.2': 3, 'joint-m0.8-b0.4': 3, 'joint-m1.0-b0.5': 3,
                    'supervised-10': 1, 'joint-10': 1, 'supervised-2': 1, 'joint-2': 1, 'paper-joint': 1, 'paper-control': 1}),
     Profile('gpu', 'ResNet-18 at 128 px, more people, five seeds: hours on one GPU', side=128,
