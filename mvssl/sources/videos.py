@@ -4,22 +4,24 @@
 
 # %% auto #0
 __all__ = ['BACKGROUND', 'REDUCED', 'LOOK_AHEAD_S', 'HELD_BYTES', 'MOTION_HZ', 'LOST_S', 'SHEET_ROWS', 'SHEET_PX', 'EARS_TO_TOP',
-           'TO_MM', 'ENDINGS', 'NEEDED', 'OPTIONAL', 'Video', 'probe', 'Picture', 'decode', 'Reel', 'film',
-           'map_joints', 'Labels', 'read_labels', 'Clip', 'Recording', 'find_recordings', 'read_manifest', 'add_boxes',
-           'add_poses', 'Take', 'nearest_frames', 'make_plan', 'in_parallel', 'draw_boxes', 'cores', 'check_room',
-           'needed_bytes', 'prepare']
+           'TO_MM', 'HELD_ROWS', 'HELD_S', 'HELD_MM', 'ENDINGS', 'NEEDED', 'OPTIONAL', 'Video', 'probe', 'Picture',
+           'decode', 'Reel', 'film', 'map_joints', 'Labels', 'read_labels', 'Clip', 'Recording', 'find_recordings',
+           'read_manifest', 'add_boxes', 'add_poses', 'Take', 'nearest_frames', 'make_plan', 'in_parallel',
+           'draw_boxes', 'cores', 'check_room', 'needed_bytes', 'prepare']
 
 # %% ../../nbs/sources/18_videos.ipynb #3b257efe
 import csv
 import os
 import re
 import shutil
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from filecmp import cmp
 from itertools import islice
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
@@ -398,6 +400,7 @@ class Labels:
     poses: np.ndarray       # mm, z up, (n, 17, 3); NaN: none
     unit: str               # of the file
     up: str                 # axis of the file that points up
+    notes: tuple = ()       # what was taken for missing, sentences
 
     @property
     def period_s(self): return float(np.median(np.diff(self.times_s)))
@@ -441,7 +444,7 @@ def _read_npz(path, wanted=''):
         with np.load(path, allow_pickle=False) as file: arrays = {name: file[name] for name in file}
     except (OSError, ValueError, KeyError) as error: fail(path, 'file', f'not readable as .npz ({error})', 'Save arrays of numbers and texts by numpy.savez')
     names = {len(a): [str(name) for name in a] for a in arrays.values() if a.dtype.kind in 'US' and a.ndim == 1}
-    points = {key: a for key, a in arrays.items() if a.ndim == 3 and a.shape[2] == 3 and a.shape[1] in names and a.dtype.kind == 'f'}
+    points = {key: a for key, a in arrays.items() if a.ndim == 3 and a.shape[2] == 3 and a.shape[1] in names and a.dtype.kind in 'fiu'}
     if wanted and wanted not in points: fail(path, wanted, f"not an array (n, J, 3) with J names; there {'is' if len(points) == 1 else 'are'} {', '.join(points) or 'none'}", 'Name another')
     if not points: fail(path, 'arrays', f"{', '.join(f'{key} {a.shape}' for key, a in arrays.items())}: none is (n, J, 3) with an array of J names", "Save e.g. numpy.savez(file, points=..., joints=['Hip', ...], hz=50)")
     if len(points) > 1 and not wanted: fail(path, 'arrays', f"{', '.join(points)} all fit", f'Name one: {path.name}:{next(iter(points))}')
@@ -453,7 +456,7 @@ def _read_npz(path, wanted=''):
         times = np.arange(len(points[key]))/hz
     if times.shape != (len(points[key]),): fail(path, 'time_s', f'{times.shape}, not one time for each of {len(points[key])} rows', 'Save one time per row')
     unit = str(arrays['unit']) if 'unit' in arrays else key.rsplit('_', 1)[-1]
-    return points[key], names[points[key].shape[1]], times, unit if unit in TO_MM else ''
+    return points[key].astype(float), names[points[key].shape[1]], times, unit if unit in TO_MM else ''
 
 def _plausible_unit(poses):
     "Unit in which poses are as large as people, '' if in none."
@@ -465,6 +468,35 @@ def _upright(poses):
     way = np.nanmedian(poses[:, JOINTS.index('Head')] - poses[:, [JOINTS.index('LFoot'), JOINTS.index('RFoot')]].mean(1), axis=0)
     return '-'*bool(way[abs(way).argmax()] < 0) + 'xyz'[abs(way).argmax()]
 
+# %% ../../nbs/sources/18_videos.ipynb #a738b3d3
+HELD_ROWS, HELD_S, HELD_MM = 5, .1, 20.     # a joint that keeps its place exactly so long, while the body goes so far, was lost there
+
+def _without_zeros(points, names):
+    "Points (n, J, 3) that stand at exactly 0, 0, 0 in some rows were not seen there: NaN. The hip of poses around their hip always does."
+    is_zero = (points == 0).all(2)
+    around = [_side_and_part(name) in {('', part) for part in _PARTS['Hip']} and zero.all() for name, zero in zip(names, is_zero.T)]
+    is_lost = is_zero & ~np.array(around)
+    return np.where(is_lost[:, :, None], np.nan, points), is_lost
+
+def _is_held(poses, times_s):
+    "Joints (n, 17) that stay where they were last seen, as programs fill gaps, in mm. Feet may stand, and a whole body may."
+    n = max(HELD_ROWS, int(np.ceil(HELD_S/np.median(np.diff(times_s)))))
+    is_still = np.concatenate([np.zeros((1, len(JOINTS)), bool), (np.diff(poses, axis=0) == 0).all(2)])
+    is_still[:, [JOINTS.index('LFoot'), JOINTS.index('RFoot')]] = False
+    is_held = np.zeros_like(is_still)
+    for joint in np.flatnonzero(is_still.sum(0) >= n - 1):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], is_still[:, joint], [False]]).astype(int)))
+        for start, end in zip(edges[::2] - 1, edges[1::2]):
+            gone = np.nanmedian(np.linalg.norm(poses[end - 1] - poses[start], axis=-1)) if end - start >= n else 0
+            if gone > HELD_MM: is_held[start:end, joint] = True
+    return is_held
+
+def _lost(is_zero, is_held):
+    "Sentences about points that are taken for missing."
+    return tuple(f'{found.any(1).sum()} rows with {what}: taken for not seen' for found, what in
+                 ((is_zero, 'a point at exactly 0, 0, 0'), (is_held, 'a joint that keeps its place while the body moves on, as gaps are filled')) if found.any())
+
+# %% ../../nbs/sources/18_videos.ipynb #69c566f5
 def read_labels(
     path,                   # .trc file, or .npz file, with several arrays in it FILE.npz:ARRAY
     unit:str='',            # mm, cm or m; default: as the file says, else what makes a person of it
@@ -480,15 +512,18 @@ def read_labels(
     if not path.is_file(): fail(path, 'file', 'does not exist', 'Give the path of a .trc or .npz file')
     points, names, times_s, said = _read_trc(path) if path.suffix.lower() == '.trc' else _read_npz(path, array)
     if len(times_s) < 2 or not (np.diff(times_s) > 0).all(): fail(path, 'Time', 'does not rise from row to row, or has only one', 'Export it again')
+    points, is_zero = _without_zeros(points, names)
     try: poses = map_joints(points, names)
     except ValueError as error: fail(path, 'joints', str(error), 'Rename them in the file')
     poses[~np.isfinite(poses).all((1, 2))] = np.nan
     if np.isnan(poses).all(): fail(path, 'points', 'in no row are all joints known', 'Give a file with whole poses')
     poses, unit = _in_mm(path, poses, unit, said)
+    is_held = _is_held(poses, times_s)
+    poses[is_held.any(1)] = np.nan
     up, asked = up or ('y' if path.suffix.lower() == '.trc' else 'z'), bool(up)
     if not asked and _upright(poses) != up: fail(path, 'vertical axis', f'from feet to head points along {_upright(poses)}, not {up}', f'Say which axis points up: --up={_upright(poses)}; --up={up} if the person really lies')
     first_s = times_s[0] if times_s[0] > 1.5*np.median(np.diff(times_s)) else 0.       # some files count their rows from 1
-    return Labels(path, times_s - times_s[0] + (first_s if start_s is None else start_s), poses @ np.array(_UP[up], float).T, unit, up)
+    return Labels(path, times_s - times_s[0] + (first_s if start_s is None else start_s), poses @ np.array(_UP[up], float).T, unit, up, _lost(is_zero, is_held))
 
 def _in_mm(path, poses, unit, said):
     found = _plausible_unit(poses)
@@ -531,6 +566,57 @@ def _videos_in(folder): return sorted((path for path in folder.iterdir() if path
 
 def _folders_in(folder): return sorted((path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.')), key=lambda path: _natural(path.name))
 
+# %% ../../nbs/sources/18_videos.ipynb #503e5fcd
+_CAMERA = re.compile(r'(?<![a-z])(?:cam|camera|kamera|view|gopro)[ _.-]?([a-z]|\d+)(?![a-z0-9])', re.IGNORECASE)
+_CHAPTER = re.compile(r'(?:G[HLXPS](?P<part>\d\d)|GOPR)(?P<number>\d{4})', re.IGNORECASE)      # of a GoPro, which begins another file every 4 GB
+
+def _name(text):
+    "A name as it is compared: letters composed, as other systems write them, without outer spaces."
+    return unicodedata.normalize('NFC', str(text)).strip()
+
+def _on_disk(path):
+    "A file or folder of that name, however its letters are composed there."
+    if path.exists() or path == path.parent: return path
+    home = _on_disk(path.parent)
+    return next((other for other in home.iterdir() if _name(other.name) == _name(path.name)), path) if home.is_dir() else path
+
+def _twice(names, key):
+    "Names of which key finds the same, the first such group; names without a key are left out."
+    groups = {}
+    for name in dict.fromkeys(names): groups.setdefault(key(name), []).append(name)
+    return next((group for found, group in groups.items() if found is not None and len(group) > 1), [])
+
+def _camera(name):
+    found = _CAMERA.search(name)
+    return found and (int(found[1]) if found[1].isdigit() else found[1].lower())
+
+def _chapter(name):
+    found = _CHAPTER.fullmatch(name)
+    return found and found['number']
+
+_BY_TAKE = 'Put one folder per take there, in it one video per camera'
+
+def _check_names(recordings, where):
+    "Refuses names that differ in case alone: elsewhere they are one."
+    for kind, names in (('views', [clip.view for one in recordings for clip in one.clips]), ('subjects', [one.subject for one in recordings])):
+        if twice := _twice(names, str.casefold): fail(where, kind, f"{' and '.join(twice)} differ in capitals alone", 'Write the name alike everywhere, or give names that differ in more')
+
+def _check_layout(folder, recordings):
+    "Refuses takes for cameras and cameras for takes, where the names say so."
+    for one in recordings:
+        place, names = one.clips[0].file.parent, [clip.view for clip in one.clips]
+        if parts := _twice(names, _chapter): fail(place, 'views', f"{' and '.join(parts)} are chapters of one film of a GoPro, not two cameras", 'Join them first (ffmpeg -f concat -i list.txt -c copy joined.mp4)')
+        if twice := _twice(names, _camera): fail(place, 'views', f"{' and '.join(twice)} are of one camera, so of several takes", f'{_BY_TAKE}; if they are different cameras, list the files in a .csv')
+    if len(recordings) > 1 and all(_CAMERA.fullmatch(one.sequence) for one in recordings):
+        one, clip = recordings[0], recordings[0].clips[0]
+        fail(folder, 'folders', f"{', '.join(dict.fromkeys(one.sequence for one in recordings))} are named after cameras, with takes in them", f'{_BY_TAKE}: {clip.view}/{one.sequence}{clip.file.suffix}; or list the files in a .csv')
+
+def _no_video(folder):
+    pictures = next((path for path in sorted(folder.rglob('*')) if path.suffix.lower() in ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff') and not path.name.startswith('.')), None)
+    if pictures: fail(folder, 'folder', f'single pictures ({pictures.relative_to(folder)}, ...), no video', 'Make a video of each camera first (e.g. ffmpeg -framerate 30 -i frame_%d.png -crf 12 cam1.mp4): pictures have no times')
+    fail(folder, 'folder', f"no video in it, nor in its folders (looking for {' '.join(ENDINGS)})", 'Put one folder per sequence there with one video per camera, or list the files in a .csv')
+
+# %% ../../nbs/sources/18_videos.ipynb #015f49da
 def find_recordings(
     folder,             # one sequence, or folders of sequences, or folders of subjects with folders of sequences
     subject:str='S1',   # whose the sequences are, where no folder says so
@@ -541,14 +627,16 @@ def find_recordings(
     found = [(subject, folder)] if _videos_in(folder) else []
     found += [(subject, inner) for inner in _folders_in(folder) if _videos_in(inner)]
     if not found: found = [(outer.name, inner) for outer in _folders_in(folder) for inner in _folders_in(outer) if _videos_in(inner)]
-    if not found: fail(folder, 'folder', f"no video in it, nor in its folders (looking for {' '.join(ENDINGS)})", 'Put one folder per sequence there with one video per camera, or list the files in a .csv')
+    if not found: _no_video(folder)
     if found[0][1] == folder and len(found) > 1: fail(folder, 'folder', f'both videos and folders of videos ({found[1][1].name}, ...) are in it', 'Move the videos to a folder of their own')
     recordings = []
     for subject, place in found:
         videos = _videos_in(place)
-        if twice := [view for view, n in Counter(video.stem for video in videos).items() if n > 1]: fail(place, 'views', f"{twice[0]} is there more than once: {', '.join(video.name for video in videos if video.stem == twice[0])}", 'Keep one file per camera')
-        sequence = place.resolve().name
-        recordings.append(Recording(subject, _action(sequence), sequence, [Clip(video.stem, video) for video in videos]))
+        if twice := [view for view, n in Counter(_name(video.stem) for video in videos).items() if n > 1]: fail(place, 'views', f"{twice[0]} is there more than once: {', '.join(video.name for video in videos if _name(video.stem) == twice[0])}", 'Keep one file per camera')
+        sequence = _name(place.resolve().name)
+        recordings.append(Recording(_name(subject), _action(sequence), sequence, [Clip(_name(video.stem), video) for video in videos]))
+    _check_layout(folder, recordings)
+    _check_names(recordings, folder)
     return recordings
 
 NEEDED = ('file', 'subject', 'sequence', 'view')
@@ -567,11 +655,13 @@ def read_manifest(
     if unknown := [str(name) for name in columns if name not in NEEDED + OPTIONAL]: fail(path, 'columns', f"{', '.join(unknown)} unknown", f"Use {', '.join(NEEDED + OPTIONAL)}")
     recordings = {}
     for line, row in enumerate(rows, start=2): _add_row(recordings, path, f'line {line}', {name: (value or '').strip() for name, value in row.items() if isinstance(name, str)})
+    _check_names(recordings.values(), path)
     return list(recordings.values())
 
 def _add_row(recordings, path, line, row):
     if empty := [name for name in NEEDED if not row[name]]: fail(path, line, f"{', '.join(empty)} empty", 'Fill it in')
-    def place(text): return path.parent/text
+    row = {name: unicodedata.normalize('NFC', text) for name, text in row.items()}
+    def place(text): return _on_disk(path.parent/text)
     def number(name):
         try: return float(row[name]) if row.get(name) else None
         except ValueError: fail(path, line, f'{name} {row[name]!r} is not a number', 'Give seconds or frames as a number')
@@ -587,7 +677,7 @@ def _add_row(recordings, path, line, row):
 def _near(folder, recording, is_alone, endings):
     "Files of a sequence, or of one of its cameras, in a folder that is ordered as that of the videos is."
     places = [folder/recording.subject/recording.sequence, folder/recording.sequence] + [folder]*is_alone
-    return [Path(f'{place}{ending}') for place in places for ending in endings]
+    return [_on_disk(Path(f'{place}{ending}')) for place in places for ending in endings]
 
 def add_boxes(
     recordings:list,    # of `Recording`
@@ -689,6 +779,7 @@ def _labels_at(recording, times_s, unit, up, max_cut_s, notes):
               f'Give the start (--poses-start), or accept that they differ: --max-cut {np.ceil(max(missing_s, beyond_s)):.0f}')
     poses = labels.at(times_s).astype('float32')
     without = int(np.isnan(poses).any((1, 2)).sum())
+    notes += [f'{recording.name}: {labels.path.name} has {note}' for note in labels.notes]
     if without: notes.append(f'{recording.name}: {without} of {len(poses)} instants without a pose')
     return poses, dict(file=labels.path.name, unit=labels.unit, up=labels.up, hz=round(1/labels.period_s, 4), first_s=round(float(labels.times_s[0]), 4))
 
@@ -710,9 +801,16 @@ def make_plan(
     if len({clip.boxes is None for recording in recordings for clip in recording.clips}) > 1: raise Refusal('boxes must be given for all videos or for none')
     with ThreadPoolExecutor(workers) as pool: probed = iter(list(pool.map(probe, [clip.file for recording in recordings for clip in recording.clips])))
     videos = [[next(probed) for _ in recording.clips] for recording in recordings]
+    for recording, own in zip(recordings, videos): _check_copies(recording, own)
     hz, stride = _rhythm(sum(videos, []), hz, stride, resample)
     takes = [_take(recording, own, hz, max_cut_s, padding, keypoint_size, unit, up) for recording, own in zip(recordings, videos)]
     return takes, hz, stride
+
+def _check_copies(recording, videos):
+    "Refuses one film under two names."
+    for n, video in enumerate(videos):
+        copy = next((other for other in videos[:n] if other.n_bytes == video.n_bytes and cmp(other.path, video.path, shallow=False)), None)
+        if copy: fail(video.path, recording.name, f'holds what {copy.path.name} holds, byte for byte: one camera under two names', 'Leave one of them out, or copy the other camera again')
 
 def _take(recording, videos, hz, max_cut_s, padding, keypoint_size, unit, up):
     offsets_s = [clip.offset_s if clip.offset_frames is None else clip.offset_frames*video.period_s for clip, video in zip(recording.clips, videos)]

@@ -1,0 +1,147 @@
+"""What people's own files do to other programs, rebuilt here from nothing: each case has its source, a public thread as repository#number, and the right value."""
+import shutil
+import unicodedata
+
+import numpy as np
+import pytest
+from test_videos import QUICK, STANDING, box_table, moving, numbers, shoot, write_trc
+
+from mvssl.dataset import DatasetError
+from mvssl.skeleton import JOINTS
+from mvssl.sources.videos import find_recordings, prepare, read_labels, read_manifest
+
+
+def touched(home, *names):
+    for name in names:
+        (home/name).parent.mkdir(parents=True, exist_ok=True)
+        (home/name).touch()
+    return home
+
+
+def message(function, *args, **kwargs):
+    with pytest.raises(DatasetError) as error: function(*args, **kwargs)
+    return str(error.value)
+
+
+# ---- folders of videos -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('files, said', [
+    (['walk-camA.mp4', 'walk-camB.mp4', 'run-camA.mp4', 'run-camB.mp4'], ('run-camA and walk-camA are of one camera', 'one folder per take', '.csv')),      # lambdaloop/anipose#97
+    (['Video1Cam1.avi', 'Video1Cam2.avi', 'Video2Cam1.avi', 'Video2Cam2.avi'], ('Video1Cam1 and Video2Cam1 are of one camera',)),                         # lambdaloop/anipose#97
+    (['take_cam01.mp4', 'take_cam2.mp4', 'other_cam1.mp4'], ('other_cam1 and take_cam01 are of one camera',)),                                             # lambdaloop/anipose#98
+    (['Cam0/walk.mov', 'Cam0/run.mov', 'Cam1/walk.mov', 'Cam1/run.mov'], ('Cam0, Cam1 are named after cameras', 'run/Cam0.mov')),                          # perfanalytics/pose2sim#142, OpenCap's folders
+    (['S1/camera_a/walk.mp4', 'S1/camera_b/walk.mp4'], ('camera_a, camera_b are named after cameras',)),
+    (['cam1/GX010012.MP4', 'cam1/GX020012.MP4', 'cam2/GX010044.MP4'], ('GX010012 and GX020012 are chapters of one film', 'ffmpeg')),                       # lambdaloop/anipose#50, rubegartor/ReelSteady-Joiner#99
+    (['GOPR0012.MP4', 'GP010012.MP4', 'side.mp4'], ('GOPR0012 and GP010012 are chapters',)),
+    (['walk/a/frame_1.png', 'walk/a/frame_10.png', 'walk/b/frame_1.png'], ('single pictures (walk/a/frame_1.png', 'ffmpeg')),                              # lambdaloop/anipose#78
+    (['x/Cam1.mp4', 'x/Cam2.mp4', 'y/cam1.mp4', 'y/Cam2.mp4'], ('Cam1 and cam1 differ in capitals alone',)),                                               # lambdaloop/anipose#97
+])
+def test_takes_are_not_taken_for_cameras(tmp_path, files, said):
+    told = message(find_recordings, touched(tmp_path/'rig', *files))
+    assert all(part in told for part in said), told
+
+
+@pytest.mark.parametrize('files, views', [
+    (['left_high.mp4', 'left_low.mp4', 'right_high.mp4', 'right_low.mp4'], ['left_high', 'left_low', 'right_high', 'right_low']),
+    (['cam1.mp4', 'cam2.mp4', 'cam12.mp4'], ['cam1', 'cam2', 'cam12']),
+    (['take 1 cam 1.mp4', 'take 1 cam 2.mp4'], ['take 1 cam 1', 'take 1 cam 2']),
+    (['GX010012.MP4', 'GX010044.MP4'], ['GX010012', 'GX010044']),
+    (['cam 1 (left) 100%.mp4', 'cam#2 [b].mp4'], ['cam 1 (left) 100%', 'cam#2 [b]']),
+])
+def test_cameras_of_one_take_are_taken(tmp_path, files, views):
+    found, = find_recordings(touched(tmp_path/'a walk', *files))
+    assert [clip.view for clip in found.clips] == views
+
+
+def test_a_name_is_one_however_its_letters_are_composed(tmp_path):
+    "macOS and Linux write letters with dots in two ways: zed-industries/zed#30503, vgough/encfs#316."
+    composed, apart = (unicodedata.normalize(form, 'Tür') for form in ('NFC', 'NFD'))
+    assert composed != apart
+    for sequence, name in (('x', composed), ('y', apart)):
+        for view, stem in ((0, name), (1, 'b ')):
+            shoot(tmp_path/'in'/sequence/f'{stem}.mp4', view=view, n=24)
+            box_table(tmp_path/'boxes'/sequence/f'{apart if sequence == "x" else composed}.csv' if view == 0 else tmp_path/'boxes'/sequence/'b.csv', n=24)
+    ds = prepare(tmp_path/'in', tmp_path/'out', boxes=tmp_path/'boxes', **QUICK)
+    assert ds.views == [composed, 'b'] and ds.seen[:].all()
+    (tmp_path/'list.csv').write_text(f'file,subject,sequence,view\nin/x/{apart}.mp4,anna,w,{apart}\nin/x/b .mp4,anna,w,b\nin/y/{composed}.mp4,anna,v,{composed}\n', encoding='utf-8')
+    assert {clip.view for one in read_manifest(tmp_path/'list.csv') for clip in one.clips} == {composed, 'b'}
+
+
+def test_one_film_under_two_names_is_refused(tmp_path):
+    "OpenCap and others keep copies beside the films: perfanalytics/pose2sim#142."
+    for view, name in enumerate('ab'): shoot(tmp_path/'in'/f'{name}.mp4', view=view, n=24)
+    shutil.copy(tmp_path/'in'/'a.mp4', tmp_path/'in'/'a_sync.mp4')
+    told = message(prepare, tmp_path/'in', tmp_path/'out', **QUICK)
+    assert 'a_sync.mp4' in told and 'a.mp4 holds, byte for byte' in told
+    assert not (tmp_path/'out').exists()
+
+
+@pytest.mark.parametrize('ending, options', [
+    ('.mp4', dict(pix_fmt='yuv420p10le')), ('.mkv', dict(codec='ffv1', pix_fmt='gray')), ('.mkv', dict(codec='ffv1', pix_fmt='gray10le')), ('.mp4', dict(size=(161, 121), pix_fmt='yuv444p'))])
+def test_unusual_pictures_are_read_right(tmp_path, ending, options):
+    "Ten bits, grey, odd sides: PyAV-Org/PyAV#570 and its like."
+    for view, name in enumerate('ab'):
+        shoot(tmp_path/'in'/f'{name}{ending}', view=view, n=24, **options)
+        box_table(tmp_path/'boxes'/f'{name}.csv', n=24)
+    ds = prepare(tmp_path/'in', tmp_path/'out', boxes=tmp_path/'boxes', **QUICK)
+    found = numbers(ds.frames[:])
+    np.testing.assert_allclose(found[:, 0], found[:, 1], atol=1.2)
+    np.testing.assert_allclose(np.diff(found[:, 0]), 3, atol=1.5)
+
+
+def test_a_phone_that_slows_down_keeps_its_time(tmp_path):
+    "Phones film half as often when it gets dark: Kinovea/Kinovea#154, TadasBaltrusaitis/OpenFace#304."
+    shoot(tmp_path/'in'/'phone.mp4', view=0, times=np.concatenate([np.arange(30)/30, 1 + np.arange(15)/15]))
+    shoot(tmp_path/'in'/'camera.mp4', view=1)
+    ds = prepare(tmp_path/'in', tmp_path/'out', **QUICK)
+    both, found = ds.seen[:].all(1), numbers(ds.frames[:])
+    assert both[:10].all() and 4 <= both[10:].sum() < 10 and 'phone lacks frames' in ds.extra['notes'][0]
+    np.testing.assert_allclose(found[both, 0], found[both, 1], atol=1.2)
+
+
+# ---- labels ----------------------------------------------------------------------------------------------------------
+
+KNEE = list(STANDING).index('RKnee')
+
+
+def gap(value):
+    "120 rows of which 40 to 59 lack the right knee."
+    points = moving(120)
+    points[40:60, KNEE] = points[39, KNEE] if value == 'held' else value
+    return points
+
+
+@pytest.mark.parametrize('value, lost, said', [
+    (np.nan, range(40, 60), None),
+    (0., range(40, 60), 'exactly 0, 0, 0'),              # csu-hmc/GaitAnalysisToolKit#69, pyomeca/ezc3d#128
+    ('held', range(39, 60), 'keeps its place'),          # perfanalytics/pose2sim#114: gaps are filled with the last place
+])
+@pytest.mark.parametrize('ending', ['.trc', '.npz'])
+def test_points_that_were_not_seen_are_no_labels(tmp_path, value, lost, said, ending):
+    points = gap(value)
+    if ending == '.trc': path = write_trc(tmp_path/'a.trc', points)
+    else: np.savez(path := tmp_path/'a.npz', points_mm=points, joints=np.array(list(STANDING)), hz=60.)
+    labels, whole = read_labels(path), read_labels(write_trc(tmp_path/'whole.trc', moving(120))).poses
+    assert np.flatnonzero(np.isnan(labels.poses).any((1, 2))).tolist() == list(lost)
+    is_left = np.isfinite(labels.poses).all((1, 2))
+    np.testing.assert_allclose(labels.poses[is_left], whole[is_left], atol=1e-2)
+    assert not labels.notes if said is None else said in labels.notes[0]
+
+
+def test_what_stands_still_is_no_gap(tmp_path):
+    "A foot on the floor, a body that rests, and the hip of poses around their hip."
+    points = moving(120)
+    for foot in ('RAnkle', 'LAnkle'): points[30:60, list(STANDING).index(foot)] = points[30, list(STANDING).index(foot)]
+    assert np.isfinite(read_labels(write_trc(tmp_path/'a.trc', points)).poses).all()
+    points[:] = points[0]
+    assert np.isfinite(read_labels(write_trc(tmp_path/'b.trc', points)).poses).all()
+    poses = read_labels(write_trc(tmp_path/'c.trc', moving(120))).poses
+    np.savez(tmp_path/'d.npz', poses_mm=poses - poses[:, :1], joints=np.array(JOINTS), hz=60.)
+    assert np.isfinite(read_labels(tmp_path/'d.npz').poses).all()
+
+
+def test_whole_numbers_are_numbers(tmp_path):
+    "Poses in whole mm, as tables of marker systems have them."
+    poses = read_labels(write_trc(tmp_path/'c.trc', moving(120))).poses
+    np.savez(tmp_path/'d.npz', poses_mm=poses.round().astype('int32'), joints=np.array(JOINTS), hz=60)
+    np.testing.assert_allclose(read_labels(tmp_path/'d.npz').poses, poses.round())
