@@ -8,6 +8,7 @@ from test_videos import QUICK, STANDING, box_table, moving, numbers, shoot, writ
 
 from mvssl.dataset import DatasetError
 from mvssl.skeleton import JOINTS
+from mvssl.sources.mocap import read_bvh, read_captures
 from mvssl.sources.videos import find_recordings, prepare, read_labels, read_manifest
 
 
@@ -145,3 +146,88 @@ def test_whole_numbers_are_numbers(tmp_path):
     poses = read_labels(write_trc(tmp_path/'c.trc', moving(120))).poses
     np.savez(tmp_path/'d.npz', poses_mm=poses.round().astype('int32'), joints=np.array(JOINTS), hz=60)
     np.testing.assert_allclose(read_labels(tmp_path/'d.npz').poses, poses.round())
+
+
+# ---- motion capture --------------------------------------------------------------------------------------------------
+
+def bones():
+    "A person in cm, name -> (parent, offset), and ends."
+    side = {'Left': 1, 'Right': -1}
+    tree = dict(Hips=(None, (0, 95, 0)), Spine=('Hips', (0, 25, 0)), Neck=('Spine', (0, 27, 0)), Head=('Neck', (0, 10, 1)))
+    for s, x in side.items():
+        tree |= {f'{s}Arm': ('Neck', (17*x, -4, 0)), f'{s}ForeArm': (f'{s}Arm', (28*x, 0, 0)), f'{s}Hand': (f'{s}ForeArm', (26*x, 0, 0)),
+                 f'{s}UpLeg': ('Hips', (10*x, -3, 0)), f'{s}Leg': (f'{s}UpLeg', (0, -43, 0)), f'{s}Foot': (f'{s}Leg', (0, -42, 0))}
+    return tree, dict(Head=(0, 18, 0), LeftHand=(9, 0, 0), RightHand=(-9, 0, 0), LeftFoot=(0, -5, 15), RightFoot=(0, -5, 15))
+
+
+def angle(name, time):
+    "Angle about x of a joint of somebody who walks, degrees."
+    swing = np.sin(2*np.pi*time)*(1 if name.startswith('Left') else -1)
+    return -25*swing if name.endswith('UpLeg') else 20 + 15*swing if name.endswith('Leg') else 20*swing if name.endswith('Arm') and 'Fore' not in name else 0
+
+
+def bvh(positions='', offsets=True, announced=None, n=60, hz=30, number='{:.4f}'):
+    "A file of rotations. Joints below the root have no position channels, or the places of the bones ('bones'), or 0 ('zero'), or small shifts ('shifts')."
+    tree, ends = bones()
+    lines, joints = ['HIERARCHY'], []
+
+    def write(name, pad=''):
+        parent, offset = tree[name]
+        joints.append(name)
+        channels = ('Xposition Yposition Zposition ' if positions or not parent else '') + 'Zrotation Xrotation Yrotation'
+        lines.extend([f'{pad}{"JOINT" if parent else "ROOT"} {name}', pad + '{', f'{pad} OFFSET {"{} {} {}".format(*(offset if offsets or not parent else (0, 0, 0)))}', f'{pad} CHANNELS {len(channels.split())} {channels}'])
+        for child in [child for child, (above, _) in tree.items() if above == name]: write(child, pad + ' ')
+        if name in ends: lines.extend([pad + ' End Site', pad + ' {', f'{pad}  OFFSET {"{} {} {}".format(*ends[name])}', pad + ' }'])
+        lines.append(pad + '}')
+    write('Hips')
+    for i in range(n):
+        row = []
+        for name in joints:
+            parent, offset = tree[name]
+            if not parent: row += [0, 95, 100*i/hz]
+            elif positions: row += {'bones': offset, 'zero': (0, 0, 0), 'shifts': (.2, -.1, .1)}[positions]
+            row += [0, angle(name, i/hz), 0]
+        lines.append(' '.join(number.format(value) for value in row))
+    at = len(lines) - n
+    lines[at:at] = ['MOTION', f'Frames: {n if announced is None else announced}', f'Frame Time: {1/hz:.6f}']
+    return '\n'.join(lines) + '\n'
+
+
+def captured(home, text):
+    home.mkdir()
+    (home/'A1_01.bvh').write_text(text)
+    return read_captures(home, hz=10).takes[0].points
+
+
+@pytest.mark.parametrize('how, tolerance_mm', [
+    (dict(positions='bones'), .01),                     # Wasserwecken/bvhio#5, Anytop2025/Anytop#9: six channels at every joint
+    (dict(positions='bones', offsets=False), .01),      # DeepMotionEditing/deep-motion-editing#121: places in the channels, offsets of 0
+    (dict(positions='zero'), .01),                      # facebookresearch/AnimatedDrawings#173: channels of 0 beside the offsets
+    (dict(positions='shifts'), 15),                     # the same with small shifts
+    (dict(number='{:.7e}'), .01),                       # emilianavt/BVHTools#11, jbrd/usdBVHAnim#36: 1.25358e-05
+    (dict(announced=59), .01),                          # facebookresearch/AnimatedDrawings#140 and #144: one frame more than announced
+    (dict(announced=0), .01),
+])
+def test_the_same_walk_however_it_is_written(tmp_path, how, tolerance_mm):
+    plain, other = captured(tmp_path/'plain', bvh()), captured(tmp_path/'other', bvh(**how))
+    assert len(plain) == 20
+    np.testing.assert_allclose(other, plain, atol=tolerance_mm)
+
+
+def test_more_frames_than_announced_are_all_read(tmp_path):
+    (tmp_path/'a.bvh').write_text(bvh(announced=59))
+    assert len(read_bvh(tmp_path/'a.bvh')) == 60
+
+
+@pytest.mark.parametrize('change, said', [
+    (lambda t: t.replace('MOTION', t[len('HIERARCHY\n'):t.index('MOTION')] + 'MOTION'), ('a second skeleton, Hips', 'one person per file')),
+    (lambda t: t.replace(' 0.0000 0.0000 0.0000', ' 0.0000-0.0000 0.0000', 1), ("'0.0000-0.0000' is not a number",)),        # SlimeVR/SlimeVR-Server#995: a space is missing
+    (lambda t: t.replace('0.033333', '33.3333'), ('Frame Time 33.3333 s', 'in s')),
+    (lambda t: t.replace('0.033333', '0.000000'), ('Frame Time 0 s',)),
+    (lambda t: t[:int(.9*len(t))], ('cut off',)),
+    (lambda t: t.replace(' 0.0000 0.0000', ' nan 0.0000', 1), ("'nan' is not a number", 'joint')),
+])
+def test_motion_that_is_refused(tmp_path, change, said):
+    (tmp_path/'a.bvh').write_text(change(bvh()))
+    told = message(read_bvh, tmp_path/'a.bvh')
+    assert all(part in told for part in ('a.bvh, line', *said)), told

@@ -17,6 +17,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from zlib import crc32
 
@@ -48,6 +49,25 @@ class Bvh:
     def hz(self):
         "Frames per second; 120 where the file says .0083333 s."
         return round(1/self.frame_s) if abs(self.frame_s*round(1/self.frame_s) - 1) < 1e-4 else 1/self.frame_s
+
+    @cached_property
+    def shifts(self):
+        "Median position of each joint below the root that has position channels, by joint, (3,)."
+        starts, found = np.cumsum([0, *map(len, self.channels)]), {}
+        for joint, channels in enumerate(self.channels):
+            columns = {'xyz'.index(c[0]): start for start, c in enumerate(channels, starts[joint]) if c.endswith('position')}
+            if columns and self.parents[joint] >= 0: found[joint] = np.array([np.median(self.values[:, columns[i]]) if i in columns else self.offsets[joint, i] for i in range(3)])
+        return found
+
+    @property
+    def is_added(self):
+        "Positions below the root are added to OFFSETs, as some programs write them: in their place bones would be next to nothing."
+        return sum(map(np.linalg.norm, self.shifts.values())) < .25*sum(np.linalg.norm(self.offsets[joint]) for joint in self.shifts)
+
+    @cached_property
+    def rest(self):
+        "From the parent with all angles 0, (J, 3): OFFSET, or the position where that is 0."
+        return np.array([self.shifts.get(joint, offset) if not offset.any() else offset for joint, offset in enumerate(self.offsets)])
 
 CHANNELS = tuple(axis + kind for kind in ('position', 'rotation') for axis in 'xyz')
 _EXPORT = 'Export the file again, or take it out of the folder'
@@ -127,7 +147,9 @@ def _tree(header):
 
 def _timing(header):
     "Announced number of frames and s between them."
-    if (words := header.words('MOTION'))[0].upper() != 'MOTION': header.fail(f'{" ".join(words)[:40]!r} where MOTION should be')
+    words = header.words('MOTION')
+    if words[0].upper() == 'ROOT': header.fail(f'a second skeleton, {" ".join(words[1:])}', 'Give one person per file')
+    if words[0].upper() != 'MOTION': header.fail(f'{" ".join(words)[:40]!r} where MOTION should be')
     found = []
     for pattern, due in ((r'frames\s*:?\s*(\S+)$', 'Frames: N'), (r'frame\s*time\s*:?\s*(\S+)$', 'Frame Time: SECONDS')):
         line = ' '.join(header.words(due))
@@ -159,7 +181,8 @@ def _numbers(header, body, announced):
     if values.shape[1] != sum(map(len, header.channels)) or not np.isfinite(values).all():
         _blame(header, body)
         header.fail('no frame follows', 'The file was cut off: copy or export it again')
-    if len(values) != announced: _fail(header.path, f'line {header.timing}', f'{announced} frames were announced, {len(values)} follow', 'The file was cut off or edited: copy or export it again, or correct the line Frames:')
+    if len(values) < announced: _fail(      # more than announced are all read: some recorders never correct that line
+        header.path, f'line {header.timing}', f'{announced} frames were announced, {len(values)} follow', 'The file was cut off or edited: copy or export it again, or correct the line Frames:')
     return values
 
 def _with_points(head, body):
@@ -201,21 +224,22 @@ def forward_kinematics(
     joints,                     # numbers of joints, (K,)
     frames=slice(None),         # which; None: the pose at rest, all angles 0, as one frame
 ):                              # positions (T, K, 3), the file's unit and axes; rotations of the joints (T, K, 3, 3)
-    "Where joints are and how they are turned. Position channels stand in for the offset. Ours: not in the paper."
+    "Where joints are and how they are turned. Position channels stand in for the offset, or are added to it. Ours: not in the paper."
     values = np.zeros((sum(map(len, bvh.channels)), 1)) if frames is None else np.ascontiguousarray(bvh.values[frames].T)
+    at_rest, keeps = bvh.rest if frames is None else bvh.offsets, bvh.is_added
     starts = np.cumsum([0, *map(len, bvh.channels)])
     wanted = set()
     for joint in joints:
         while joint >= 0 and joint not in wanted: wanted, joint = wanted | {joint}, bvh.parents[joint]
     at, turns = {}, {}
     for joint in sorted(wanted):
-        parent, offset = bvh.parents[joint], np.repeat(bvh.offsets[joint][:, None], values.shape[1], axis=1)
+        parent, offset = bvh.parents[joint], np.repeat(at_rest[joint][:, None], values.shape[1], axis=1)
         R = turns[parent] if parent >= 0 else np.repeat(np.eye(3)[:, :, None], values.shape[1], axis=2)
         here = R
         for channel, curve in zip(bvh.channels[joint], values[starts[joint]:starts[joint + 1]]):
             axis = 'xyz'.index(channel[0])
             if channel.endswith('rotation'): R = _turned(R, axis, curve)
-            elif frames is not None: offset[axis] = curve
+            elif frames is not None: offset[axis] = curve + offset[axis]*(keeps and parent >= 0)
         at[joint] = (here*offset).sum(axis=1) + (at[parent] if parent >= 0 else 0)
         turns[joint] = R
     return np.stack([at[j].T for j in joints], axis=1), np.stack([np.moveaxis(turns[j], -1, 0) for j in joints], axis=1)
@@ -248,7 +272,7 @@ def _chain(bvh, joint):
 
 def _children(bvh, joint): return [child for child, parent in enumerate(bvh.parents) if parent == joint]
 
-def _length(bvh, joint): return np.linalg.norm(bvh.offsets[joint])
+def _length(bvh, joint): return np.linalg.norm(bvh.rest[joint])
 
 # %% ../../nbs/sources/14_mocap.ipynb #2b610ca0
 SPINE_AT = .48      # of the way from hips to thorax, as in Human3.6M
