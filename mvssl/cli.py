@@ -15,6 +15,7 @@ import signal
 import sys
 import warnings
 from contextlib import contextmanager
+from csv import reader as csv_rows
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ import numpy as np
 import typer
 
 from .dataset import DatasetError, MultiviewDataset, Problem, find_problems
-from .refusal import Refusal
+from .refusal import Refusal, check_writable, make_folder, reading
 
 # %% ../nbs/42_cli.ipynb #c90a1376
 _PLAIN = dict(no_args_is_help=True, rich_markup_mode=None)  # help as text, the same in every terminal and in a log
@@ -88,6 +89,14 @@ def describe(
         '', 'images by subject and view', images.rename_axis(None).to_string(), ''])
 
 # %% ../nbs/42_cli.ipynb #4e388303
+def _check_sheet(path):
+    "Kind of the picture, by the ending of its name; refused before anything is drawn if it cannot be written there."
+    path = Path(path)
+    if path.suffix.lower() not in ('.png', '.pdf', '.jpg', '.jpeg', '.svg'): raise Refusal(f'--sheet must end in .png, .pdf or .jpg, got {path}')
+    if not path.absolute().parent.is_dir(): raise Refusal(f'--sheet must be a file in a folder that exists, there is no folder {path.parent}')
+    check_writable(path)
+    return path.suffix[1:].lower()
+
 def draw_sheet(
     ds:MultiviewDataset,    # a store or a part of it
     path,                   # of the picture; its ending says the format
@@ -96,12 +105,13 @@ def draw_sheet(
     "Writes a contact sheet of a store: instants x views. Ours: not in the paper."
     from matplotlib.pyplot import close
     from mvssl.plots import contact_sheet
+    from mvssl.runs import write_whole
     chosen = np.linspace(0, len(ds) - 1, min(rows, len(ds))).round().astype(int)
     labels = [f'{r.subject} {r.sequence}\n{r.time_s:.1f} s' for r in ds.table.iloc[chosen].itertuples()]
-    fig = contact_sheet(np.stack([ds.frames[int(i)] for i in chosen]), rows=labels, columns=ds.views)
-    try: fig.savefig(path, dpi=120)
-    except (OSError, ValueError) as error: raise DatasetError(Problem(str(path), '--sheet', f'cannot be written ({error})', 'Name a file that ends in .png, .pdf or .jpg in a folder that exists')) from None
-    finally: close(fig)
+    fig, data = contact_sheet(np.stack([ds.frames[int(i)] for i in chosen]), rows=labels, columns=ds.views), io.BytesIO()
+    fig.savefig(data, format=_check_sheet(path), dpi=120)
+    close(fig)
+    write_whole(path, data.getvalue())
 
 # %% ../nbs/42_cli.ipynb #6d170a3a
 _COMPLETE = {'Human3.6M': 'human36m', 'MPI-INF-3DHP': 'mpi_inf_3dhp'}      # extra['dataset'] of a store: module of mvssl.sources
@@ -133,20 +143,47 @@ def check(
     cut are listed. Two frames more or less are nothing. Such a store is sound: --complete makes a script stop there too.
     """
     with plain_errors():
+        if sheet: _check_sheet(sheet)
         try: typer.echo(describe(MultiviewDataset.open(path)))
         except DatasetError: pass  # the reason is among what is found next
         problems = find_problems(path, checksums, progress=_watch())
         if problems: raise DatasetError(*problems)
         if sheet: draw_sheet(MultiviewDataset.open(path), sheet)
+        missing = lacks(MultiviewDataset.open(path))
     typer.echo(f"sound: files, shapes, table, poses{', every byte' if checksums else ' (checksums not compared)'}")
-    missing = lacks(MultiviewDataset.open(path))
     if missing is None: return
     for sentence in missing: typer.echo(f'lacks: {sentence}')
     typer.echo(f"{'incomplete' if missing else 'complete'}: compared with a whole copy of the dataset")
     if missing and complete: raise typer.Exit(1)
 
 # %% ../nbs/42_cli.ipynb #efc24a44
-def _names(text): return tuple(name for name in text.replace(',', ' ').split()) if text else None
+_Names = Annotated[list[str] | None, typer.Option(help='Names, separated by commas; a name with a space in quotes; can be repeated.  [default: all]', show_default=False)]
+
+def _names(texts):
+    "Names from options that were given once or several times, None if none was; a name with a comma stands in quotes of its own."
+    texts = [texts] if isinstance(texts, str) else texts or ()
+    return tuple(name.strip() for text in texts for row in csv_rows(text.splitlines(), skipinitialspace=True) for name in row if name.strip()) or None
+
+def _device(text):
+    "The device that was asked for, or the best there is."
+    import torch
+    n = torch.cuda.device_count()
+    text = text or ('cuda' if n else 'cpu')
+    kind, _, number = text.partition(':')
+    if text == 'cpu' or kind == 'cuda' and n and (text == 'cuda' or number.isdecimal() and int(number) < n): return torch.device(text)
+    raise Refusal(f"--device must be cpu{f', cuda or cuda:0 ... cuda:{n - 1}' if n else ': there is no GPU that torch can use here'}, got {text}")
+
+def _check_out(option, path, *endings):
+    "Refuses a file that cannot be written, or that nobody could write as its name says."
+    if path is None: return
+    if path.suffix not in endings: raise Refusal(f"{option} must end in {' or '.join(endings) if len(endings) < 3 else ', '.join(endings)}, got {path}")
+    check_writable(path)
+
+def _is_store(option, place):
+    "Whether a folder is a store; else it may be one of pictures."
+    with reading(place):
+        if not place.is_dir(): raise Refusal(f'{option} must be a store or a folder of pictures, there is no folder {place}')
+        return (place/'dataset.json').exists()
 
 @data.command()
 def make(
@@ -154,7 +191,7 @@ def make(
     rig: Annotated[str, typer.Option(help='studio: 4 views at chest height, like Human3.6M. stage: 8 views at mixed heights, like MPI-INF-3DHP.')] = 'studio',
     side: Annotated[int, typer.Option(help='Side of the crops, px.')] = 64,
     instants: Annotated[int | None, typer.Option(help='Instants of the whole store, shared out evenly.  [default: 600 a subject]', show_default=False)] = None,
-    subjects: Annotated[str | None, typer.Option(help='Names, separated by commas.  [default: all of the rig]', show_default=False)] = None,
+    subjects: _Names = None,
     unlabelled: Annotated[int, typer.Option(help='More people, U01, U02, ..., seen but without poses.')] = 0,
     labels: Annotated[str, typer.Option(help="'all' stores the poses of U01, U02, ... too, for measurements that need the truth.")] = 'named',
     seed: Annotated[int, typer.Option(help='Of people, room and motion: the same seed gives the same bytes.')] = 0,
@@ -177,7 +214,7 @@ def make(
         from mvssl.sources.synthetic import make_dataset, with_unlabelled
         chosen = _names(subjects)
         if unlabelled: chosen = (*(chosen or with_unlabelled(rig, 0)), *with_unlabelled(rig, unlabelled)[-unlabelled:])
-        ds = make_dataset(out, rig=rig, subjects=chosen, instants=instants, side=side, seed=seed, perspective=perspective, clutter=clutter, labels=labels, device=device, workers=workers, overwrite=overwrite,
+        ds = make_dataset(out, rig=rig, subjects=chosen, instants=instants, side=side, seed=seed, perspective=perspective, clutter=clutter, labels=labels, device=device and _device(device), workers=workers, overwrite=overwrite,
                           progress=_watch(is_log=True))
         typer.echo(describe(ds))
     typer.echo(f'made: {out}')
@@ -185,7 +222,7 @@ def make(
 # %% ../nbs/42_cli.ipynb #e468350f
 def _looks(text, subjects):
     "6,49=1 as a number for each subject."
-    pairs = [word.rpartition('=') for word in _names(text)]
+    pairs = [word.rpartition('=') for word in _names(text) or ()]
     if wrong := [number for _, _, number in pairs if not number.isdigit()]: raise Refusal(f'--looks must be numbers, or NAME=NUMBER, got {wrong[0]!r}')
     for_all = [int(number) for name, _, number in pairs if not name]
     return dict.fromkeys(subjects, for_all[-1] if for_all else 1) | {name: int(number) for name, _, number in pairs if name}
@@ -197,7 +234,7 @@ def mocap(
     rig: Annotated[str, typer.Option(help='studio: 4 views at chest height, like Human3.6M. stage: 8 views at mixed heights, like MPI-INF-3DHP.')] = 'studio',
     side: Annotated[int, typer.Option(help='Side of the crops, px.')] = 64,
     hz: Annotated[float, typer.Option(help='Instants per second.')] = 10,
-    subjects: Annotated[str | None, typer.Option(help='Names, separated by commas.  [default: all in the folder]', show_default=False)] = None,
+    subjects: _Names = None,
     instants: Annotated[int | None, typer.Option(help='At most as many in the whole store, shared out evenly.  [default: all]', show_default=False)] = None,
     index: Annotated[Path | None, typer.Option(help='CSV with the columns sequence (or file), subject, and description (or action).  [default: index.csv in FOLDER, if there]', show_default=False)] = None,
     unit_mm: Annotated[float | None, typer.Option(help='Length of the unit of the files, mm.  [default: found from the length of a leg]', show_default=False)] = None,
@@ -227,7 +264,7 @@ def mocap(
         chosen = _names(subjects)
         captures = read_captures(folder, hz=hz, subjects=chosen, index=index, unit_mm=unit_mm, up=up, names=read_names(names) if names else None, skip=skip)
         if looks: captures = with_looks(captures, _looks(looks, captures.subjects), seed)
-        ds = make_dataset(out, rig=rig, subjects=None if looks else chosen, instants=instants, side=side, seed=seed, motion=captures, perspective=perspective, clutter=clutter, device=device, workers=workers, overwrite=overwrite,
+        ds = make_dataset(out, rig=rig, subjects=None if looks else chosen, instants=instants, side=side, seed=seed, motion=captures, perspective=perspective, clutter=clutter, device=device and _device(device), workers=workers, overwrite=overwrite,
                           progress=_watch(is_log=True))
         typer.echo(describe(ds))
         for sentence in ds.extra['left_out']: typer.echo(f'left out: {sentence}')
@@ -246,7 +283,7 @@ def human36m(
     padding: Annotated[float, typer.Option(help='Side of a crop, over the longer side of the body.')] = 1.2,
     s9_shifted: Annotated[str, typer.Option(help='Greeting 2, SittingDown 2 and Waiting 1 of S9, whose poses are 200 mm off: correct, drop or keep.')] = 'correct',
     s11_directions: Annotated[str, typer.Option(help='Directions 2 of S11, whose video 54138969 was broken: drop-view, drop (the sequence) or keep.')] = 'drop-view',
-    subjects: Annotated[str | None, typer.Option(help='Names, separated by commas.  [default: all that are there]', show_default=False)] = None,
+    subjects: _Names = None,
     incomplete: Annotated[bool, typer.Option('--incomplete', help='Leave out what is missing, damaged or cut, instead of refusing.')] = False,
     allow_pickle: Annotated[bool, typer.Option('--allow-pickle', help='Open pickles (H36M-Toolbox, VideoPose3D). A pickle can run any program; these are read so that only arrays, numbers and texts are made of them. Say so only if you know where they come from.')] = False,
     workers: Annotated[int | None, typer.Option(help='Videos decoded at the same time.  [default: one per core]', show_default=False)] = None,
@@ -306,7 +343,7 @@ def mpi_inf_3dhp(
     perspective: Annotated[bool, typer.Option('--perspective', help='Crops by a camera turned to the person instead of plain ones.')] = False,
     padding: Annotated[float, typer.Option(help='Side of a crop, over the longer side of the body.')] = 1.1,
     take: Annotated[float, typer.Option(help='About how long the sequences of the store are, s: the sixteen of four minutes are cut into such.')] = 30.,
-    subjects: Annotated[str | None, typer.Option(help='Names, separated by commas.  [default: all that are there]', show_default=False)] = None,
+    subjects: _Names = None,
     incomplete: Annotated[bool, typer.Option('--incomplete', help='Leave out videos and frames that are missing, instead of refusing: those views count as not seen.')] = False,
     workers: Annotated[int | None, typer.Option(help='Videos decoded at the same time.  [default: one per core]', show_default=False)] = None,
     sheet: Annotated[Path | None, typer.Option(help='Picture of crops with the labels drawn over them.  [default: OUT-joints.png]', show_default=False)] = None,
@@ -420,8 +457,8 @@ def videos(
 # %% ../nbs/42_cli.ipynb #544c89dd
 def _value(text, old):
     "A field's text as the type of its default."
-    if isinstance(old, tuple): return () if text == 'none' else _names(text)
-    if text == 'none': return None
+    if text in ('none', ['none']): return () if isinstance(old, tuple) else None
+    if isinstance(old, tuple) or isinstance(text, list): return _names(text)
     if isinstance(old, bool):
         if text not in ('true', 'false'): raise Refusal(f'must be true or false, got {text!r}')
         return text == 'true'
@@ -432,7 +469,7 @@ def _config(given, more):
     from mvssl.training import TrainConfig
     defaults = dict(vars(TrainConfig()))
     changes = dict(vars(defaults.pop('augmentation')))
-    texts = {name: str(value) for name, value in given.items() if value is not None}
+    texts = {name: value if isinstance(value, list) else str(value) for name, value in given.items() if value not in (None, [])}
     for text in more:
         name, equals, value = text.partition('=')
         if not equals or name not in defaults | changes: raise Refusal(f"--set must be NAME=VALUE with one of {', '.join(defaults | changes)}, got {text!r}")
@@ -440,7 +477,7 @@ def _config(given, more):
     values = {}
     for name, text in texts.items():
         try: values[name] = _value(text, (defaults | changes)[name])
-        except ValueError: raise Refusal(f'{name} must be {type((defaults | changes)[name]).__name__}, got {text!r}') from None
+        except (ValueError, OverflowError): raise Refusal(f'{name} must be {type((defaults | changes)[name]).__name__}, got {text!r}') from None
     changes |= {name: values.pop(name) for name in changes if name in values}
     return TrainConfig(**values, augmentation=changes)
 
@@ -483,11 +520,11 @@ def train(
     arm: Annotated[str | None, typer.Option(help='supervised: labels alone. joint: labels and pairs of views. metric: pairs alone, no label needed. control: pairs seen without a loss on them.  [default: joint]', show_default=False)] = None,
     steps: Annotated[int | None, typer.Option(help='Of the optimiser.  [default: 1200]', show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help='Of weights, batches and augmentation.  [default: 0]', show_default=False)] = None,
-    labelled: Annotated[str | None, typer.Option(help='Subjects whose labels are used.  [default: S1]', show_default=False)] = None,
+    labelled: Annotated[list[str] | None, typer.Option(help='Subjects whose labels are used, separated by commas; a name with a space in quotes; can be repeated, like the next three.  [default: S1]', show_default=False)] = None,
     label_fraction: Annotated[float | None, typer.Option('--fraction', help='Share of their instants.  [default: 1]', show_default=False)] = None,
-    unlabelled: Annotated[str | None, typer.Option(help='Subjects that give pairs of views.  [default: all that are not held out]', show_default=False)] = None,
-    validation: Annotated[str | None, typer.Option(help="Subjects held out and looked at while training, or 'none'.  [default: S8]", show_default=False)] = None,
-    test: Annotated[str | None, typer.Option(help="Subjects held out and never looked at here, or 'none'.  [default: S9,S11]", show_default=False)] = None,
+    unlabelled: Annotated[list[str] | None, typer.Option(help='Subjects that give pairs of views.  [default: all that are not held out]', show_default=False)] = None,
+    validation: Annotated[list[str] | None, typer.Option(help="Subjects held out and looked at while training, or 'none'.  [default: S8]", show_default=False)] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Subjects held out and never looked at here, or 'none'.  [default: S9,S11]", show_default=False)] = None,
     width: Annotated[int | None, typer.Option(help='Channels of the first stage; 64 is ResNet-18.  [default: 16]', show_default=False)] = None,
     n_pairs: Annotated[int | None, typer.Option('--pairs', help='Pairs of views in a batch.  [default: 32]', show_default=False)] = None,
     n_labelled: Annotated[int | None, typer.Option('--labelled-images', help='Labelled images in a batch.  [default: 64]', show_default=False)] = None,
@@ -528,7 +565,7 @@ def train(
                               n_labelled=n_labelled, margin=margin, beta=beta, alpha=alpha, lr=lr, start=start), more or [])
         ds, others = _store_for_training(data), pool and MultiviewDataset.open(pool)
         from mvssl import training
-        with _plain_warnings(): metrics = training.train(config, ds, run, pool=others, resume=resume, device=device, progress=_watch(is_log=True))
+        with _plain_warnings(): metrics = training.train(config, ds, run, pool=others, resume=resume, device=device and _device(device), progress=_watch(is_log=True))
         if _leads(): typer.echo(_summary(metrics, run))
 
 # %% ../nbs/42_cli.ipynb #b5c94024
@@ -553,17 +590,15 @@ def embed(
     to the side that the network was trained at; crop to the person first.
     """
     with plain_errors():
-        if out.suffix not in ('.npz', '.safetensors'): raise Refusal(f"--out must end in .npz or .safetensors, got {out}")
-        import torch
+        _check_out('--out', out, '.npz', '.safetensors')
         from mvssl.encoder import load_network, read_header
         from mvssl.search import PICTURES, embed_pictures, origin, pictures_in, weights_of, write_embeddings
         from mvssl.training import embed as embed_store
         file = weights_of(run)
-        if not data.is_dir(): raise Refusal(f'--data must be a store or a folder of pictures, there is no folder {data}')
-        is_store = (data/'dataset.json').exists()
+        is_store = _is_store('--data', data)
         paths = [] if is_store else pictures_in(data)
         if not is_store and not paths: raise Refusal(f"--data must be a store or a folder of pictures, {data} has neither dataset.json nor any {', '.join(PICTURES)}")
-        network, side = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), read_header(file)['notes'].get('side', 64)
+        network, side = load_network(file).to(_device(device)), read_header(file)['notes'].get('side', 64)
         if is_store:
             ds = MultiviewDataset.open(data)
             if ds.side != side: typer.echo(f'note: the network was trained on {side} px, this store has {ds.side} px', err=True)
@@ -574,7 +609,7 @@ def embed(
         else:
             z, pose = embed_pictures(network, paths, side, progress=_watch())
             arrays, columns = dict(z=z.numpy(), pose=pose.numpy()), dict(picture=[path.relative_to(data).as_posix() for path in paths])
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         write_embeddings(out, arrays, columns, origin(file, ds if is_store else data))
         typer.echo(f"{len(arrays['z'])} images, z {arrays['z'].shape[1]}-d, {_size(out.stat().st_size)}\nmade: {out}")
 
@@ -584,7 +619,7 @@ def score(
     run: Annotated[Path, typer.Option(help='Finished run, or a file of weights.', show_default=False)],
     data: Annotated[Path, typer.Option(help='Store with poses.', show_default=False)],
     by: Annotated[str, typer.Option(help='A row for each subject, action, sequence or view.')] = 'action',
-    subjects: Annotated[str | None, typer.Option(help='Names, separated by commas.  [default: all]', show_default=False)] = None,
+    subjects: _Names = None,
     out: Annotated[Path | None, typer.Option(help='CSV to write, a row per picture.', show_default=False)] = None,
     device: Annotated[str | None, typer.Option(help='cpu or cuda.  [default: a GPU if there is one]', show_default=False)] = None,
 ):
@@ -599,15 +634,15 @@ def score(
       mvssl score --run runs/joint --data data/h36m --subjects S9,S11
     """
     with plain_errors():
-        import torch
         from mvssl.encoder import load_network, read_header
+        from mvssl.runs import write_whole
         from mvssl.scores import mean_scores, score_store
         from mvssl.search import weights_of
         file = weights_of(run)
-        if out is not None and out.suffix != '.csv': raise Refusal(f'--out must end in .csv, got {out}')
+        _check_out('--out', out, '.csv')
         notes = read_header(file)['notes']
         if notes.get('train', {}).get('arm') == 'metric': raise Refusal(f'--run must have learned poses; {run} was trained by pairs alone (arm metric)')
-        network, side = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), notes.get('side')
+        network, side = load_network(file).to(_device(device)), notes.get('side')
         ds = MultiviewDataset.open(data)
         if subjects: ds = ds.where(subject=_names(subjects))
         if side not in (None, ds.side): typer.echo(f'note: the network was trained on {side} px, this store has {ds.side} px', err=True)
@@ -618,8 +653,8 @@ def score(
         if without: typer.echo(f'{without} of {ds.seen.sum()} images left out: no pose, or hips above each other and so no heading')
         if 'dataset' in ds.extra: typer.echo(f"labels: {ds.extra['labels']}")
         if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            scores.to_csv(out, index=False)
+            make_folder(out.parent)
+            write_whole(out, scores.to_csv(index=False, lineterminator='\n').encode())
             typer.echo(f'made: {out}')
 
 # %% ../nbs/42_cli.ipynb #c3356424
@@ -634,7 +669,7 @@ def _write_results(out, *found):
     from mvssl.runs import write_whole
     from mvssl.search import results_figure, results_page
     *what, about = found
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     if out.suffix in ('.html', '.htm'): write_whole(out, results_page(*what, about).encode())
     else:
         from matplotlib.pyplot import close
@@ -680,16 +715,15 @@ def find_nearest(
     Without options the answers may be trivial: neighbours in time look alike. --apart 1 leaves out the second around the query.
     """
     with plain_errors():
-        for option, path, endings in (('--out', out, ('.html', '.htm', '.png', '.pdf')), ('--csv', csv, ('.csv',))):
-            if path and path.suffix not in endings: raise Refusal(f"{option} must end in {', '.join(endings)}, got {path}")
-        if not database.is_dir(): raise Refusal(f'--database must be a store or a folder of pictures, there is no folder {database}')
-        import torch
+        _check_out('--out', out, '.html', '.htm', '.png', '.pdf')
+        _check_out('--csv', csv, '.csv')
+        is_store = _is_store('--database', database)
         from mvssl.encoder import load_network, read_header
         from mvssl.search import check_search, database_gallery, pictures_in, query_gallery, read_query, search, weights_of
         file, asked = weights_of(run), [read_query(text) for text in query]
-        store = MultiviewDataset.open(database) if (database/'dataset.json').exists() else None
+        store = MultiviewDataset.open(database) if is_store else None
         if not store and not pictures_in(database): raise Refusal(f'--database must be a store or a folder of pictures, {database} is neither')
-        network, side = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), read_header(file)['notes'].get('side', 64)
+        network, side = load_network(file).to(_device(device)), read_header(file)['notes'].get('side', 64)
         queries = query_gallery(network, asked, store, side)
         check_search(queries.labels, int(store.seen.sum()) if store else len(pictures_in(database)), store is not None, k, views, subjects, apart)
         gallery = database_gallery(network, file, store or database, side, embeddings, progress=_watch())
@@ -700,7 +734,7 @@ def find_nearest(
         if out: _write_results(out, queries, gallery, found, about)
         if csv:
             from mvssl.runs import write_whole
-            csv.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(csv.parent)
             write_whole(csv, found.drop(columns='row').assign(query=[names[q] for q in found['query']]).to_csv(index=False, lineterminator='\n').encode())
         for path in (out, csv):
             if path: typer.echo(f'made: {path}')
@@ -726,7 +760,7 @@ def make_atlas(
     run: Annotated[Path, typer.Argument(help='Finished run, or a file of weights.', show_default=False)],
     out: Annotated[Path, typer.Option(help='Page to write, .html.', show_default=False)],
     data: Annotated[Path | None, typer.Option(help='Store to show.  [default: the one the run was trained on, from data/ in this folder or beside the run]', show_default=False)] = None,
-    subjects: Annotated[str | None, typer.Option(help='Only these, separated by commas.  [default: all]', show_default=False)] = None,
+    subjects: _Names = None,
     max_images: Annotated[int, typer.Option(help='Images in the page: the larger, the slower it opens; 2000 of 64 px take about 5 MB.')] = 2000,
     k: Annotated[int, typer.Option('-k', help='Neighbours in each list.')] = 6,
     title: Annotated[str | None, typer.Option(help="Of the page.  [default: with the store's name]", show_default=False)] = None,
@@ -746,9 +780,8 @@ def make_atlas(
     A large store is sampled: whole instants with all their views, evenly from every subject, the same ones every time.
     """
     with plain_errors():
-        if out.suffix not in ('.html', '.htm'): raise Refusal(f'--out must end in .html, got {out}')
+        _check_out('--out', out, '.html', '.htm')
         if k < 1: raise Refusal(f'-k must be at least 1, got {k}')
-        import torch
         from mvssl import __version__
         from mvssl.atlas import spread_instants, write_atlas
         from mvssl.encoder import load_network, read_header
@@ -759,7 +792,7 @@ def make_atlas(
         ds = _store_of(run, header, data)
         if subjects: ds = ds.where(subject=_names(subjects))
         rows = spread_instants(ds, max_images)
-        network = load_network(file).to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        network = load_network(file).to(_device(device))
         found = embed_store(network, ds, rows, progress=_watch())
         trained = header['notes'].get('dataset')
         facts = {'network': f"{run.resolve().name}, {sum(p.numel() for p in network.parameters())/1e6:.1f} million parameters", 'trained': f"{header['notes'].get('step', '?')} steps, " + (
@@ -783,9 +816,9 @@ def reproduce(
     out: Annotated[str | None, _OUT] = None,
     only: Annotated[list[str] | None, typer.Option(help='Only this and what it needs: stores, report, an analysis (2_margin_ablation), a group of trainings (joint-100) or one of them (joint-100-s0); can be repeated.', show_default=False)] = None,
     jobs: Annotated[int | None, _JOBS] = None,
-    labelled: Annotated[str | None, typer.Option(help='Subjects whose labels are used, in a store of your own.  [default: S1]', show_default=False)] = None,
-    validation: Annotated[str | None, typer.Option(help='Subjects held out and looked at while training, in a store of your own.  [default: S8]', show_default=False)] = None,
-    test: Annotated[str | None, typer.Option(help='Subjects held out and never looked at, in a store of your own.  [default: S9,S11]', show_default=False)] = None,
+    labelled: Annotated[list[str] | None, typer.Option(help='Subjects whose labels are used, in a store of your own, separated by commas; a name with a space in quotes; can be repeated, like the next two.  [default: S1]', show_default=False)] = None,
+    validation: Annotated[list[str] | None, typer.Option(help='Subjects held out and looked at while training, in a store of your own.  [default: S8]', show_default=False)] = None,
+    test: Annotated[list[str] | None, typer.Option(help='Subjects held out and never looked at, in a store of your own.  [default: S9,S11]', show_default=False)] = None,
 ):
     """Make every table and figure of the supplementary, and a page that sets them beside the paper's.
 

@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import zlib
-from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from .progress import Progress
-from .refusal import DatasetError, Problem, Refusal, fail, refuse_if
+from .refusal import DatasetError, Problem, Refusal, check_writable, fail, reading, refuse_if, writing
 from .skeleton import JOINTS
 
 try: import fcntl
@@ -155,12 +154,8 @@ def _write(file, data):
     data = memoryview(data)
     while len(data): data = data[file.write(data):]
 
-@contextmanager
-def _disk_errors(path):
-    "A full disk and its kin as one message."
-    try: yield
-    except OSError as error:
-        fail(path.name, 'disk', f'{error.strerror or error}', f'Make room or mend the disk of {path.parent}, then run the same again: it continues where it stopped')
+def _disk_errors(path): return writing(path, DatasetError, resumes=True, name=path.name)    # a full disk and its kin as one message
+def _read_errors(path): return reading(path, DatasetError, name=path.name)
 
 # %% ../nbs/02_dataset.ipynb #e54139dd
 class GrowingFile:
@@ -241,9 +236,8 @@ class GrowingFolder:
     "Files that grow together, record by record: a kill loses the record being written, nothing else. Ours: not in the paper."
     def __init__(self, path, settings, header):
         self.path, self.header, self.files = path, header, {}  # header: from a file name to its bytes
-        with _disk_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
-            self.journal = Journal(path/'journal.jsonl')
+        with writing(path, DatasetError): path.mkdir(parents=True, exist_ok=True)
+        with _disk_errors(path/'journal.jsonl'): self.journal = Journal(path/'journal.jsonl')
         try:
             if not self.journal.records: self.journal.append(settings)
             self._compare(settings, self.journal.records[0])
@@ -295,6 +289,7 @@ class GrowingFolder:
 # %% ../nbs/02_dataset.ipynb #cae13d06
 def _check_place(path):
     "Refuses a path where no finished store can be."
+    with reading(path, DatasetError): path.exists()      # refused where it may not even be looked at
     unfinished = path if path.suffix == '.partial' else Path(f'{path}.partial')
     if unfinished.is_dir() and (path == unfinished or not path.exists()):
         fail('dataset.json', 'path', f'{unfinished} is not finished', 'Run the command that was writing it again: it continues, and renames the folder at the end')
@@ -302,8 +297,10 @@ def _check_place(path):
 
 def _read_facts(path):
     "dataset.json, complete and understood."
-    try: facts = json.loads((path/'dataset.json').read_text(encoding='utf-8'))
-    except FileNotFoundError: fail('dataset.json', 'file', f'missing in {path}', 'Give the folder of a prepared dataset, or make it again')
+    with reading(path, DatasetError): is_there = (path/'dataset.json').exists()
+    if not is_there: fail('dataset.json', 'file', f'missing in {path}', 'Give the folder of a prepared dataset, or make it again')
+    with _read_errors(path/'dataset.json'): data = (path/'dataset.json').read_bytes()
+    try: facts = json.loads(data.decode())
     except ValueError as error: fail('dataset.json', 'file', f'not JSON ({error})', _AGAIN)
     if not isinstance(facts, dict): fail('dataset.json', 'file', 'not a JSON object', 'Make the store again')
     refuse_if(_fact_problems(facts, FIELDS, 'Undo the edit, or make the store again'))
@@ -311,7 +308,9 @@ def _read_facts(path):
 
 # %% ../nbs/02_dataset.ipynb #42541bee
 def _must_exist(path):
-    if not path.is_file(): fail(path.name, 'file', 'missing', _AGAIN)
+    with _read_errors(path):
+        if not path.is_file(): fail(path.name, 'file', 'missing', _AGAIN)
+        with open(path, 'rb'): pass     # refused here if it may not be read
 
 def _open_array(path, dtype, shape):
     "The array in a .npy file, memory-mapped; its header and size are checked first."
@@ -616,8 +615,10 @@ class DatasetWriter:
         self.folder.close()
 
     def _check_target(self, overwrite):
-        if (self.path/'dataset.json').exists():
-            (self.path/'journal.jsonl').unlink(missing_ok=True)  # left by a kill right after the renaming
+        with reading(self.path, DatasetError): is_store = (self.path/'dataset.json').exists()
+        check_writable(Path(f'{self.path}.partial'), folder=True)
+        if is_store:
+            with _disk_errors(self.path/'journal.jsonl'): (self.path/'journal.jsonl').unlink(missing_ok=True)  # left by a kill right after the renaming
             if not overwrite: fail('dataset.json', 'path', f'{self.path} is a finished store', 'Use it, write elsewhere, or ask to overwrite it')
         elif self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
             fail('dataset.json', 'path', f'{self.path} exists and is no store', 'Write elsewhere, or delete it')

@@ -71,12 +71,12 @@ _READ = {
     errno.ENAMETOOLONG: ('has a name that is too long for its disk, so it cannot be there', 'Name another'),
 }
 
-def _told(error, path, known, otherwise):
-    "What the system found at a path, as a `Problem`."
+def _told(error, name, known, otherwise):
+    "What the system found at a place, as a `Problem`."
     said = error.strerror or str(error)
-    if error.errno not in known: return Problem(str(path), 'disk', said, otherwise)
+    if error.errno not in known: return Problem(str(name), 'disk', said, otherwise)
     what, remedy = known[error.errno]
-    return Problem(str(path), 'file', f'{what} ({said})', remedy)
+    return Problem(str(name), 'file', f'{what} ({said})', remedy)
 
 # %% ../nbs/00_refusal.ipynb #99f203f1
 @contextmanager
@@ -84,21 +84,23 @@ def writing(
     path,                   # that is written in the block: a file, or a folder that is made
     kind:type=Refusal,      # of what is raised
     resumes:bool=False,     # whether the same again goes on where it stopped
+    name:str='',            # by which it is called; '': its path
 ):
     "Says of a block that writes a file what the system refused: a full disk, a place that may not be written, ... Ours: not in the paper."
     try: yield
     except OSError as error:
         room = f"Make room on the disk of {Path(path).parent}, or mend it, then run the same again{': it continues where it stopped'*resumes}"
-        raise kind(_told(error, path, _WRITE, room)) from None
+        raise kind(_told(error, name or path, _WRITE, room)) from None
 
 @contextmanager
 def reading(
     path,                   # that is read in the block
     kind:type=Refusal,      # of what is raised
+    name:str='',            # by which it is called; '': its path
 ):
     "Says of a block that reads a file what the system refused. Ours: not in the paper."
     try: yield
-    except OSError as error: raise kind(_told(error, path, _READ, 'Look at that disk, or copy the file from elsewhere')) from None
+    except OSError as error: raise kind(_told(error, name or path, _READ, 'Look at that disk, or copy the file from elsewhere')) from None
 
 def make_folder(
     path,       # of the folder; those above it are made too

@@ -34,10 +34,11 @@ import mvssl
 from .dataset import DatasetError, MultiviewDataset
 from .encoder import load_network
 from .evaluation import mpjpe, n_mpjpe, pa_mpjpe
-from .refusal import Refusal
+from .refusal import Refusal, make_folder, writing
 from .runs import Run, as_json, hold, is_held, is_whole, open_run, provenance, write_json
 from .skeleton import canonicalise
 from .study.paper import PAPER
+from .texts import read_json
 from .training import TrainConfig, embed, evenly, split
 
 # %% ../nbs/41_reproduce.ipynb #66cbd890
@@ -174,9 +175,14 @@ def _module(name):
     path = _HOME.joinpath(*name.split('.')).with_suffix('.py')
     return path.read_text(encoding='utf-8') if path.is_file() else None
 
+def _cells_of(path):
+    "Cells of a notebook."
+    try: return read_json(path)['cells']
+    except (KeyError, TypeError): raise Refusal(f'{path} is no notebook: it has no cells. Take it from version control again') from None
+
 def _code_of(path):
     "Code of a notebook but for its parameters, whose values stand in the configuration."
-    cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
+    cells = _cells_of(path)
     texts = [''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code' and 'parameters' not in cell['metadata'].get('tags', ())]
     return re.sub(r'^[%!].*$', '', '\n'.join(texts), flags=re.M)
 
@@ -203,6 +209,8 @@ def key(
     return hashlib.sha256(json.dumps(as_json([config, inputs, code]), sort_keys=True).encode()).hexdigest()[:8]
 
 # %% ../nbs/41_reproduce.ipynb #0fe0895f
+_OF_THE_BATCH = ('profile', 'data', 'second_data', 'out')   # parameters of every experiment that say which batch it belongs to
+
 def _checkout(): return _HOME.parent if (_HOME.parent/'nbs'/'experiments').is_dir() else None
 
 def root_of(
@@ -220,15 +228,19 @@ def notebook_named(
     if not folder.is_dir(): raise Refusal(f'there are no experiment notebooks in {folder}: run from a checkout of mvssl, or name their folder by the environment variable MVSSL_NOTEBOOKS')
     return folder/f'{name}.ipynb'
 
+def _parameters_cell(notebook):
+    "Text of the cell that papermill puts parameters behind."
+    texts = [''.join(cell['source']) for cell in _cells_of(notebook) if 'parameters' in cell['metadata'].get('tags', ())]
+    if not texts: raise Refusal(f"{notebook} has no cell tagged parameters, so that nothing can be asked of it: its tag was removed, give it to the cell that sets {', '.join(_OF_THE_BATCH)} again")
+    if len(texts) > 1: raise Refusal(f'{notebook} must have one cell tagged parameters, got {len(texts)}')
+    return texts[0]
+
 def parameters_of(
     notebook,       # its path
 ) -> dict:          # name -> default
     "The literals in the parameters cell of a notebook. Ours: not in the paper."
-    cells = json.loads(Path(notebook).read_text(encoding='utf-8'))['cells']
-    texts = [''.join(cell['source']) for cell in cells if 'parameters' in cell['metadata'].get('tags', ())]
-    if len(texts) != 1: raise Refusal(f'{Path(notebook).name} must have one cell tagged parameters, got {len(texts)}')
     found = {}
-    for node in ast.parse(texts[0]).body:
+    for node in ast.parse(_parameters_cell(notebook)).body:
         target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
         try: found[target.id] = ast.literal_eval(node.value)
         except (AttributeError, ValueError): raise Refusal(f'{Path(notebook).name}: the parameters cell must hold literals only, got {ast.unparse(node)!r}') from None
@@ -331,7 +343,6 @@ class Job:
     def is_running(self): return is_held(self.folder)
 
 _OWN = ('arm', 'margin', 'beta', 'seed')                    # fields of TrainConfig that are parameters of experiments/train
-_OF_THE_BATCH = ('profile', 'data', 'second_data', 'out')   # parameters of every experiment that say which batch it belongs to
 
 class Batch:
     "A profile on a store: its data, its trainings, its folders. Ours: not in the paper."
@@ -356,7 +367,7 @@ class Batch:
     def _open(self, path, by=''):
         try: return MultiviewDataset.open(path)
         except DatasetError as error:
-            if not self.is_synthetic: raise
+            if not self.is_synthetic or error.problems[0].field != 'path': raise
             raise Refusal(f'there is no finished store {path}: make it by  {self.command} --only stores') from error
 
     @property
@@ -396,7 +407,7 @@ class Batch:
     @property
     def _told(self):
         path = self.runs/'roles.json'
-        return json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+        return read_json(path, 'Delete it, and name the subjects again') if path.exists() else {}
 
     def _roles(self, told):
         there = list(self.dataset.table['subject'].unique())
@@ -414,7 +425,7 @@ class Batch:
         if self.is_synthetic: raise Refusal(f"--{next(iter(named))} is for stores of your own: with synthetic data the profile says who is who")
         told = self._told | named
         self._roles(told)
-        self.runs.mkdir(parents=True, exist_ok=True)
+        make_folder(self.runs)
         write_json(self.runs/'roles.json', told)
         for name in ('roles', 'groups'): self.__dict__.pop(name, None)
 
@@ -586,6 +597,7 @@ def check_parameters(
     parameters,     # names that it is to be given
 ):
     "Refuses parameters that a notebook has not: papermill would run it without them. Ours: not in the paper."
+    _parameters_cell(notebook)
     known = _import('papermill', 'notebooks').inspect_notebook(notebook)
     for name in parameters:
         if name not in known:
@@ -621,7 +633,7 @@ def run_job(
     _die_with(parent)
     began, error = time.perf_counter(), ''
     papermill = _import('papermill', 'notebooks')
-    job.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(job.folder)
     (job.folder/'outcome.json').unlink(missing_ok=True)
     while job.is_running and time.perf_counter() < began + patience_s: time.sleep(.2)
     try:
@@ -632,7 +644,8 @@ def run_job(
     except papermill.PapermillExecutionError as found: error = _cell(found)
     except Exception as found: error = f'{type(found).__name__}: {found}'   # the kernel died, the disk is full, ...: nothing may stop the others
     outcome = Outcome(job.name, time.perf_counter() - began, error)
-    write_json(job.folder/'outcome.json', asdict(outcome))
+    try: write_json(job.folder/'outcome.json', asdict(outcome))
+    except Refusal as found: outcome = replace(outcome, error=error or str(found))
     return outcome
 
 # %% ../nbs/41_reproduce.ipynb #907e305e
@@ -677,9 +690,10 @@ def make_stores(
         path, began = batch.stores[rig], time.perf_counter()
         if batch.second_data and rig == 'stage': continue
         is_new = not (path/'dataset.json').exists()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try: make_dataset(path, rig=rig, subjects=list(who), instants=dict(who), side=batch.profile.side, seed=batch.profile.store_seed, labels='all', workers=cores(), progress=progress)
         except DatasetError as error:
+            if {'disk', 'file', 'lock'} & {problem.field for problem in error.problems}: raise
             raise Refusal(f'{path} is a store of other settings than profile {batch.profile.name} has now: move it away or name another --out ({error})') from None
         if is_new: say(f'store {rig}: {sum(who.values())} instants of {len(who)} people made in {_time(time.perf_counter() - began)}')
 
@@ -775,10 +789,10 @@ def reproduce(
     batch = Batch(profile, data, second_data, out)
     _check_before(batch)
     batch.tell_roles(**roles or {})
-    batch.runs.mkdir(parents=True, exist_ok=True)
+    make_folder(batch.runs)
     lock = hold(batch.runs, 'a batch that another process is running')
     def tell(text):
-        with open(batch.runs/'log.txt', 'a', encoding='utf-8') as log: log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        with writing(batch.runs/'log.txt'), open(batch.runs/'log.txt', 'a', encoding='utf-8') as log: log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
         say(text)
     with lock:
         summary = Summary(batch.name)
@@ -813,12 +827,11 @@ def _run_notebooks(batch, only, scheduler, jobs, say, summary):
 
 def _write_report(batch, summary):
     if not batch.figures.is_dir(): return    # no artefact yet
-    try: from mvssl.report import write_report
-    except ImportError: return
+    from mvssl.report import write_report
     in_one_go = 'trainings' in summary.seconds and not (summary.reused or summary.failed or summary.stopped)
     took = dict(seconds=dict(summary.seconds), trainings=sum(name not in NEEDS for name in summary.done), at_a_time=summary.at_a_time, device=provenance()['device']) if in_one_go else None
     try: summary.report = str(write_report(batch.figures, took=took))
-    except Exception as error: summary.failed['report'] = f'{type(error).__name__}: {error}'
+    except Refusal as error: summary.failed['report'] = str(error)
 
 # %% ../nbs/41_reproduce.ipynb #d1baf3ca
 def state_of(
@@ -832,7 +845,7 @@ def state_of(
 
 def _outcome(job):
     path = job.folder/'outcome.json'
-    return json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+    return read_json(path, 'Delete it') if path.exists() else {}
 
 def _progress(job, state):
     "Share of a training that is behind it; the error of what failed."
@@ -874,7 +887,7 @@ def status(
     columns = ['kind', 'name', 'state', 'progress', 'seconds', 'folder']
     try: todo = [job for wave in jobs_of(batch) for job in wave]
     except DatasetError: raise
-    except ValueError as error: return Status(batch.name, pd.DataFrame(columns=columns), is_held(batch.runs), float('nan'), str(error))
+    except Refusal as error: return Status(batch.name, pd.DataFrame(columns=columns), is_held(batch.runs), float('nan'), str(error))
     rows = [('training' if job.is_training else 'analysis', job.name, state := state_of(job), _progress(job, state), _outcome(job).get('seconds', float('nan')), job.folder.name) for job in todo]
     table = pd.DataFrame(rows, columns=columns).assign(images=[job.images for job in todo])
     left = sum(_left(table[table['kind'] == kind]) for kind in ('training', 'analysis')) / (jobs or batch.profile.jobs or cores())
