@@ -236,9 +236,9 @@ def mocap(
     hz: Annotated[float, typer.Option(help='Instants per second.')] = 10,
     subjects: _Names = None,
     instants: Annotated[int | None, typer.Option(help='At most as many in the whole store, shared out evenly.  [default: all]', show_default=False)] = None,
-    index: Annotated[Path | None, typer.Option(help='CSV with the columns sequence (or file), subject, and description (or action).  [default: index.csv in FOLDER, if there]', show_default=False)] = None,
-    unit_mm: Annotated[float | None, typer.Option(help='Length of the unit of the files, mm.  [default: found from the length of a leg]', show_default=False)] = None,
-    up: Annotated[str | None, typer.Option(help='Vertical axis of the files: x, y, z, -x, -y, -z.  [default: found from head and feet]', show_default=False)] = None,
+    index: Annotated[Path | None, typer.Option(help='CSV with the columns sequence (or file), subject, and perhaps description (or action), up and unit_mm of single files.  [default: index.csv in FOLDER, if there]', show_default=False)] = None,
+    unit_mm: Annotated[float | None, typer.Option(help='Length of the unit of the files, mm: 1, 10 (cm), 1000 (m), 25.4 (inches), 56.44 (CMU), ...  [default: found from the length of a leg, asked for where several fit]', show_default=False)] = None,
+    up: Annotated[str | None, typer.Option(help='Vertical axis of the files: x, y, z, -x, -y, -z.  [default: found from skeletons, floors and poses of all takes, asked for where they disagree]', show_default=False)] = None,
     names: Annotated[Path | None, typer.Option(help='Which joint is which, for a skeleton of your own: JSON {"LHip": "name in the file", ...}, or CSV with the columns point, joint.', show_default=False)] = None,
     looks: Annotated[str | None, typer.Option(help='How many people of different looks and sizes do the takes of each subject; they are called 7, 7b, 7c, ...  A number for all, NAME=NUMBER for one: 6,49=1.  [default: 1]', show_default=False)] = None,
     skip: Annotated[int | None, typer.Option(help='Frames to drop at the start of every file.  [default: a T-pose, known by the jump after it]', show_default=False)] = None,
@@ -251,18 +251,32 @@ def mocap(
 ):
     """Make a multi-view dataset of real motion: captured people, dressed and filmed by a synthetic rig.
 
-    Skeletons are known by their joints' names (CMU, Mixamo, Xsens, Rokoko, LAFAN1, SMPL, Bandai and what resembles them), units and the
-    vertical axis by the body's size and stance. Stopped or killed, the same command goes on where it was. For instance the CMU database:
+    Skeletons are known by their joints' names (CMU, Mixamo, Xsens, Rokoko, LAFAN1, SMPL, Bandai and what resembles them). For others, and
+    for a skeleton whose base of the neck is not found, say with --names which joint is LHip, LKnee, ..., Thorax (the base of the neck).
+
+    What was understood is printed before anything is filmed: the unit and the stature of every skeleton, and what says where up is.
+    Millimetres, centimetres and metres are known by the length of a leg. Where another unit gives a person too (a child in centimetres
+    is a giant in inches), --unit-mm is asked for. The vertical axis is what the skeleton stands along at rest, if any take agrees, or
+    what steps and poses say; people may lie, kneel, hang or stand on their hands. Where that is not clear, --up is asked for, with what
+    each answer means. Both may differ between files: columns up and unit_mm of the index.
+
+    Hidden files and what systems leave in folders (._walk.bvh, Thumbs.db) are not read. Stopped or killed, the same command goes on where
+    it was. For instance the CMU database:
 
       mvssl data mocap cmu/bvh --index cmu/index.csv --out data/cmu --side 48
 
       mvssl data check data/cmu --sheet cmu.png
+
+    or one's own, in which somebody lies on the floor in every take:
+
+      mvssl data mocap takes --up y --out data/takes
     """
     with plain_errors(lambda told: _kept(out)):
         from mvssl.sources.mocap import read_captures, read_names
         from mvssl.sources.synthetic import make_dataset, with_looks
         chosen = _names(subjects)
         captures = read_captures(folder, hz=hz, subjects=chosen, index=index, unit_mm=unit_mm, up=up, names=read_names(names) if names else None, skip=skip)
+        for line in captures.told(): typer.echo(line)
         if looks: captures = with_looks(captures, _looks(looks, captures.subjects), seed)
         ds = make_dataset(out, rig=rig, subjects=None if looks else chosen, instants=instants, side=side, seed=seed, motion=captures, perspective=perspective, clutter=clutter, device=device and _device(device), workers=workers, overwrite=overwrite,
                           progress=_watch(is_log=True))

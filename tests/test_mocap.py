@@ -13,7 +13,7 @@ from mvssl.dataset import DatasetError
 from mvssl.skeleton import JOINTS
 from mvssl.sources import mocap
 from mvssl.sources.bodies import rest_points
-from mvssl.sources.mocap import (NEEDED, UNITS_MM, body_points, find_unit_mm, find_up, forward_kinematics, match_joints, read_bvh, read_captures, read_index, read_names, resample, to_z_up, write_bvh)
+from mvssl.sources.mocap import (AXES, NEEDED, UNITS_MM, body_points, find_unit_mm, find_up, forward_kinematics, hear, match_joints, read_bvh, read_captures, read_index, read_names, resample, to_z_up, write_bvh)
 from mvssl.sources.motion import POINTS, REFERENCE, generate, make_style
 from mvssl.sources.synthetic import RIGS, Studio, in_all_views, make_dataset, set_down
 
@@ -179,7 +179,8 @@ DAMAGE = {      # how a file is damaged: what it becomes, and what the message m
     'no time': lambda t: (re.sub('Frame Time.*', 'Frame Time: 0', t), rf'line {line_of(t, "Frame Time")}: Frame Time 0 s is no capture'),
     'time in ms': lambda t: (re.sub('Frame Time.*', 'Frame Time: 8.333', t), r'Frame Time 8.333 s is no capture'),
     'not BVH': lambda t: ('solid cube\nfacet normal 0 0 0\n', r'line 1: .*not a BVH file'),
-    'binary': lambda t: (bytes(range(256))*40, r'not a BVH file'),
+    'binary': lambda t: (bytes(range(256))*40, r'file: holds zero bytes: it is no text'),
+    'letters': lambda t: (bytes(range(1, 256))*40, r'line 1: .*not a BVH file'),
     'empty': lambda t: ('', r'file: empty'),
     'blank': lambda t: (' \n\n', r'file: empty'),
     'hip missing': lambda t: (t.replace('LeftUpLeg', 'Stick'), r'joint LHip: not found among Hips, .*Stick.*Say which joints they are'),
@@ -241,14 +242,18 @@ def turned_file(bvh, up):
     return dataclasses.replace(bvh, offsets=bvh.offsets[:, axes]*sign, channels=channels, values=bvh.values*signs)
 
 
-@pytest.mark.parametrize('up', ['x', 'y', 'z', '-x', '-y', '-z'])
+@pytest.mark.parametrize('up', AXES)
 @pytest.mark.parametrize('unit', UNITS_MM)
 def test_axes_and_units_are_found(tmp_path, up, unit):
+    "Units in everyday use are found, others asked for with the right one in the list; axes are found from the skeleton at rest."
     write_bvh(tmp_path/'a.bvh', walk(20), unit_mm=UNITS_MM[unit])
     bvh = read_bvh(tmp_path/'a.bvh')
     other = turned_file(bvh, up)
     joints = match_joints(other)
-    assert find_up(other, joints) == up and find_unit_mm(other, joints) == UNITS_MM[unit]
+    assert find_up(other, joints) == up and find_unit_mm(other, joints, UNITS_MM[unit]) == UNITS_MM[unit]
+    if unit in ('mm', 'cm', 'm'): assert find_unit_mm(other, joints) == UNITS_MM[unit]
+    else:
+        with pytest.raises(DatasetError, match=rf'a.bvh, unit: legs measure .* 1.7\d m in {unit} \(unit_mm {UNITS_MM[unit]:.4g}\).*--unit-mm'): find_unit_mm(other, joints)
     a, b = body_points(bvh, joints, UNITS_MM[unit], 'y'), body_points(other, joints, UNITS_MM[unit], up)
     np.testing.assert_allclose(a[..., 2], b[..., 2], atol=1e-6)             # heights
     distances = [np.linalg.norm(p[:, :, None] - p[:, None], axis=-1) for p in (a, b)]
@@ -262,12 +267,411 @@ def test_axes_keep_hands():
     with pytest.raises(ValueError, match="up must be x, y, z, -x, -y or -z, got 'w'"): to_z_up(np.eye(3), 'w')
 
 
-def test_lying_down_asks_for_the_axis(tmp_path):
-    points = walk(20)
+# ---- units ------------------------------------------------------------------------------------------------------------
+
+CM, M, INCH = UNITS_MM['cm'], UNITS_MM['m'], UNITS_MM['inch']
+
+
+def sized(folder, **people):
+    "A folder of walkers: name=(stature in m, unit in mm)."
+    for name, (stature, unit) in people.items(): write_bvh(folder/f'{name}.bvh', walk(60)*(stature/1.75), unit_mm=unit)
+    return folder
+
+
+@pytest.mark.parametrize('stature, unit, also', [(.875, CM, '2.2. m in inch'), (.75, CM, '1.9. m in inch'), (.5, CM, '1.2. m in inch'), (1.1, INCH, '2.4. m in CMU'), (1.8, INCH, '0.71 m in cm'), (2.45, M, '0.75 m in foot'),
+                                                 (1.75, 100, '0.99 m in CMU'), (1.75, 304.8, None), (.5, 100, '1.5. m in foot'), (.45, CM, '1.1. m in inch')],
+                         ids=['child', 'small child', 'of the size of a dog', 'child in inches', 'adult in inches', 'giant in metres', 'decimetres', 'feet', 'dog in decimetres', 'doll'])
+def test_a_unit_that_is_not_plain_is_asked_for(tmp_path, stature, unit, also):
+    "Each is told with what the units that fit would mean, and read right with what the message offers."
+    sized(tmp_path, K1_walk=(stature, unit))
+    with pytest.raises(DatasetError) as refusal: read_captures(tmp_path)
+    message = str(refusal.value)
+    assert message.startswith('K1_walk.bvh, unit: legs measure ') and f'(unit_mm {unit:.4g})' in message and '--unit-mm' in message and (also is None or re.search(also, message)), message
+    captures = read_captures(tmp_path, unit_mm=unit)
+    assert abs(captures.skeletons[0]['stature_mm']/1000 - stature) < .03*stature and captures.settings['unit_mm'] == unit
+    assert abs(np.median(captures.takes[0].points[:, POINTS.index('Head'), 2])/1000 - stature) < .06*stature
+
+
+@pytest.mark.parametrize('stature', [1., 1.2, 1.5, 1.75, 2., 2.25])
+@pytest.mark.parametrize('unit', ['mm', 'cm', 'm'])
+def test_a_plain_unit_is_taken_told_and_stored(tmp_path, stature, unit):
+    captures = read_captures(sized(tmp_path, A1_walk=(stature, UNITS_MM[unit])))
+    (one,) = captures.skeletons
+    assert captures.settings['unit_mm'] == one['unit_mm'] == UNITS_MM[unit] and abs(one['stature_mm']/1000 - stature) < .02*stature
+    assert list(captures.told()) == [f'A1: 1 take, unit {UNITS_MM[unit]:g} mm ({unit}), {one["stature_mm"]/1000:.2f} m tall, up is y', 'vertical axis y: the skeleton at rest and 1 of 1 takes']
+
+
+def test_a_child_beside_adults_has_their_unit(tmp_path):
+    sized(tmp_path, K1_walk=(.875, CM), A1_walk=(1.75, CM))
+    captures = read_captures(tmp_path)
+    assert [take.subject for take in captures.takes] == ['A1', 'K1'] and captures.settings['unit_mm'] == CM
+    for take, stature in zip(captures.takes, (1750, 875)): assert abs(np.median(take.points[:, POINTS.index('Head'), 2]) - stature) < .06*stature
+    assert read_captures(tmp_path, subjects=['K1']).skeletons == captures.skeletons[1:]        # adults speak for children that are asked for alone
+
+
+def test_takes_of_one_skeleton_that_disagree_are_refused(tmp_path):
+    sized(tmp_path, A1_walk=(1.75, CM), A2_walk=(1.75, M))
+    with pytest.raises(DatasetError, match=r'A2_walk.bvh, unit: legs measure 0.8\d*, those of A1_walk.bvh 8\d.*, which are cm: takes of one skeleton disagree. Say .* column unit_mm of an index'): read_captures(tmp_path)
+    (tmp_path/'index.csv').write_text('file,subject,unit_mm\nA1_walk,A1,\nA2_walk,A2,1000\n')
+    captures = read_captures(tmp_path)
+    assert [one['unit_mm'] for one in captures.skeletons] == [CM, M] and captures.settings['unit_mm'] is None
+    for take in captures.takes: assert abs(np.median(take.points[:, POINTS.index('Head'), 2]) - 1700) < 60
+    sized(tmp_path, A2_walk=(40, CM))
+    (tmp_path/'index.csv').unlink()
+    with pytest.raises(DatasetError, match='A2_walk.bvh, unit: .*disagree'): read_captures(tmp_path)
+
+
+def test_cmus_own_skeleton_has_cmus_unit(tmp_path):
+    write_bvh(tmp_path/'7_01.bvh', walk(60), unit_mm=UNITS_MM['CMU'])
+    text = (tmp_path/'7_01.bvh').read_text()
+    with pytest.raises(DatasetError, match='0.7. m in inch .* 1.7. m in CMU'): read_captures(tmp_path)
+    for side in 'LR': text = re.sub(rf'(JOINT {dict(L="Left", R="Right")[side]}HandMiddle1\n)', rf'JOINT {side}Thumb\n{{\nOFFSET 0 0 0\nCHANNELS 0\nEnd Site\n{{\nOFFSET 0 0 0\n}}\n}}\nJOINT {side}HipJoint\n{{\nOFFSET 0 0 0\nCHANNELS 0\nEnd Site\n{{\nOFFSET 0 0 0\n}}\n}}\n\1', text)
+    assert read_captures(written(tmp_path, text, '7_01.bvh').parent).settings['unit_mm'] == UNITS_MM['CMU']
+
+
+# ---- the vertical axis ------------------------------------------------------------------------------------------------
+
+TURNS = dict(back=Rotation.from_euler('x', -90, degrees=True), front=Rotation.from_euler('x', 90, degrees=True), side=Rotation.from_euler('y', 90, degrees=True), other_side=Rotation.from_euler('y', -90, degrees=True),
+             head_down=Rotation.from_euler('x', 180, degrees=True))      # of somebody who faces -y
+
+
+def in_place(n=60, seed=0, action='Walking'):
+    "A walker who does not get anywhere and faces -y, mm."
+    points = walk(n, seed, action=action).astype(float)
+    points -= points[:, :1]*[1, 1, 0]
+    angle = np.arctan2(*(points[:, POINTS.index('LHip'), [1, 0]] - points[:, POINTS.index('RHip'), [1, 0]]).T)
+    return Rotation.from_euler('z', -np.repeat(angle, len(POINTS))[:, None]).apply(points.reshape(-1, 3)).reshape(points.shape)
+
+
+def lying(how, n=60, height=150):
+    "Somebody who moves as a walker does, but lies on something, head where the floor has no axis, or is upside down; hips at a height."
+    points = in_place(n)
+    points = TURNS[how].apply((points - points[:, :1]).reshape(-1, 3)).reshape(points.shape)
+    return points + [700, 400, height if how != 'head_down' else 1000]
+
+
+def of_the_first_frame(path):
+    "The same file with the first frame's positions as offsets, as programs write it that know no pose at rest."
+    bvh = read_bvh(path)
+    first, lines, at = bvh.values[0], path.read_text().splitlines(), 0
+    joints = [i for i, line in enumerate(lines) if line.strip().startswith('OFFSET') and 'CHANNELS' in lines[i + 1]]
+    for i, channels in zip(joints, [c for c in bvh.channels if c]):
+        lines[i] = 'OFFSET ' + ' '.join(f'{v:.4f}' for v in first[at:at + 3])
+        at += len(channels)
+    path.write_text('\n'.join(lines) + '\n')
+
+
+def in_turns(path):
+    "The same file with three angles of the root instead of one: it says nothing about a heading."
+    bvh, text = read_bvh(path), path.read_text()
+    head, body = text[:text.index('Frame Time')], text[text.index('Frame Time'):].splitlines()
+    rows = [' '.join([*line.split()[:4], '0', '0', *line.split()[4:]]) for line in body[1:]]
+    path.write_text(head.replace('CHANNELS 4 Xposition Yposition Zposition Yrotation', 'CHANNELS 6 Xposition Yposition Zposition Yrotation Xrotation Zrotation') + '\n'.join([body[0], *rows]) + '\n')
+    assert len(read_bvh(path)) == len(bvh)
+
+
+def head_mm(take): return np.median(take.points[:, POINTS.index('Neck/Nose'), 2])
+
+
+AS_WRITTEN = dict(skeleton=lambda path: None, heading=of_the_first_frame, pose=lambda path: (of_the_first_frame(path), in_turns(path)))      # what there is to hear
+
+
+@pytest.mark.parametrize('says', AS_WRITTEN)
+@pytest.mark.parametrize('how', TURNS)
+def test_who_lies_in_the_only_take_is_asked_for_and_not_stood_up(tmp_path, how, says):
+    path = tmp_path/'A1_floor.bvh'
+    write_bvh(path, lying(how))
+    AS_WRITTEN[says](path)
+    with pytest.raises(DatasetError, match='vertical axis') as refusal: read_captures(tmp_path)
+    message = str(refusal.value)
+    assert message.startswith('A1_floor.bvh, vertical axis: ') and '--up' in message
+    told = {axis: float(mm)*1000 for axis, mm in re.findall(r'(-?[xyz]): head (\S+) m', message)}
+    captures = read_captures(tmp_path, up='y')
+    (take,) = captures.takes
+    lowest = take.points[:, :, 2].min()
+    assert abs(told['y'] - head_mm(take)) < 150 and -30 < lowest < 120, (told, head_mm(take), lowest)       # what the message promised
+    assert head_mm(take) < 700 and captures.vertical == 'y: as given'
+
+
+@pytest.mark.parametrize('says', AS_WRITTEN)
+@pytest.mark.parametrize('how', TURNS)
+def test_an_upright_take_speaks_for_one_who_lies(tmp_path, how, says):
+    "Of the same person, or of another: heads of those who lie stay low."
+    for name, points in dict(A1_floor=lying(how), A1_walk=walk(100), B2_floor=lying(how)).items():
+        write_bvh(tmp_path/f'{name}.bvh', points)
+        AS_WRITTEN[says](tmp_path/f'{name}.bvh')
+    captures = read_captures(tmp_path)
+    assert captures.settings['up'] == 'y' and [one['up'] for one in captures.skeletons] == ['y']*len(captures.skeletons) and captures.vertical.startswith('y: ')
+    assert [round(head_mm(take), -2) for take in captures.takes[1:2]] == [1500] and all(head_mm(take) < 700 for take in captures.takes[::2])
+    for take in captures.takes: assert -90 < take.points[:, :, 2].min() < 120
+    (alone,) = read_captures(tmp_path, subjects=['B2']).takes
+    np.testing.assert_allclose(alone.points, captures.takes[2].points, atol=1e-3)
+
+
+@pytest.mark.parametrize('up', AXES)
+def test_steps_tell_the_floor_where_the_skeleton_says_nothing(tmp_path, up):
+    "A file of any axis whose offsets are a frame: a walker's pose and floor agree; one who stands still is asked for."
+    for name, points in dict(A1_walk=walk(150), A1_still=np.repeat(walk(1), 30, axis=0) + np.random.default_rng(0).normal(0, 1, (30, 1, 3))).items():
+        path = tmp_path/f'{name}.bvh'
+        write_bvh(path, points)
+        AS_WRITTEN['pose'](path)
+        bvh = turned_file(read_bvh(path), up)
+        witness = hear(bvh, match_joints(bvh))
+        assert witness.rest == witness.turns == '' and witness.pose == up and witness.steps == (up if name == 'A1_walk' else '')
+        if name == 'A1_walk': assert find_up(bvh, match_joints(bvh)) == up
+        else:
+            with pytest.raises(DatasetError, match=f'A1_still.bvh, vertical axis: the skeleton does not say it, from feet to head it is {up}.*--up x: head'): find_up(bvh, match_joints(bvh))
+
+
+def goes(supports, n=120, stride=500, hz=50):
+    "How far each support of a walk has got, mm: it lies still, then catches up."
+    phase = np.arange(n)[:, None]/hz*1.2 + np.linspace(0, 1, supports, endpoint=False)
+    return stride*(np.floor(phase) + (np.clip(phase % 1, .6, 1) - .6)/.4), phase % 1 > .6
+
+
+def on_hands(n=120):
+    "Somebody who walks on the hands: a still body upside down, whose hands take turns on the floor."
+    points = np.repeat(rest_points()[None].astype(float), n, axis=0)*[1, -1, -1]
+    points += [0, 0, 250 - points[0, :, 2].min()]
+    at, lifted = goes(2, n)
+    points[..., 0] += at.mean(axis=1)[:, None]
+    for i, side in enumerate('LR'):
+        for name, z in (('Hand', 0), ('Wrist', 80)): points[:, POINTS.index(side + name)] = np.stack([at[:, i], np.full(n, (-150, 150)[i]), z + 120*lifted[:, i]], axis=1)
+        points[:, POINTS.index(side + 'Elbow')] = (points[:, POINTS.index(side + 'Wrist')] + points[:, POINTS.index(side + 'Shoulder')])/2
+    return points
+
+
+def on_all_fours(n=200):
+    "Somebody who crawls along x: trunk level, hands and knees take turns on the floor."
+    at, lifted = goes(4, n, stride=300)
+    body = dict(Hip=(0, 0, 480), LHip=(0, 130, 480), RHip=(0, -130, 480), Spine=(240, 0, 500), Thorax=(490, 0, 520), Head=(720, 0, 560), LShoulder=(480, 150, 510), RShoulder=(480, -150, 510)) | {'Neck/Nose': (620, 0, 510)}
+    points = np.zeros((n, len(POINTS), 3))
+    for name, place in body.items(): points[:, POINTS.index(name)] = np.array(place) + at.mean(axis=1)[:, None]*[1, 0, 0]
+    for i, (side, y) in enumerate((('L', 140), ('R', -140))):
+        hand, knee = at[:, i] + 450, at[:, 2 + i] - 30
+        for name, x, z in (('Wrist', hand - 60, 30), ('Hand', hand, 10), ('Knee', knee, 55), ('Foot', knee - 430, 70), ('Toe', knee - 560, 20)):
+            points[:, POINTS.index(side + name)] = np.stack([x, np.full(n, y), z + 60*lifted[:, i if name in ('Wrist', 'Hand') else 2 + i]], axis=1)
+        points[:, POINTS.index(side + 'Elbow')] = (points[:, POINTS.index(side + 'Wrist')] + points[:, POINTS.index(side + 'Shoulder')])/2
+    return points
+
+
+@pytest.mark.parametrize('move, pose, head', [(on_hands, '-y', (300, 500)), (on_all_fours, None, (380, 700))])
+def test_a_floor_that_is_stepped_on_backs_the_skeleton_against_the_pose(tmp_path, move, pose, head):
+    "On the hands, on all fours: feet are not lowest, and no take stands; up is found all the same, and the hands are on the floor."
+    write_bvh(tmp_path/'A1_move.bvh', move())
+    bvh = read_bvh(tmp_path/'A1_move.bvh')
+    witness = hear(bvh, match_joints(bvh))
+    assert witness.rest == witness.steps == 'y' and witness.pose != 'y' and pose in (None, witness.pose)
+    (take,) = read_captures(tmp_path).takes
+    assert head[0] < head_mm(take) < head[1] and -30 < np.quantile(take.points[:, :, 2].min(axis=1), .1) < 40
+
+
+def test_a_world_that_is_not_the_skeletons_is_asked_for(tmp_path):
+    "Rest along y, steps and poses along z, as conversions from other programs have it: two answers, both listed, each as it says."
+    write_bvh(tmp_path/'A1_walk.bvh', walk(150))
+    bvh = read_bvh(tmp_path/'A1_walk.bvh')
+    other = dataclasses.replace(turned_file(bvh, 'z'), offsets=bvh.offsets)
+    with pytest.raises(DatasetError, match=r'the skeleton stands along y at rest, from feet to head it is z, it steps on a floor whose up is z. A1_walk.bvh with --up y: head .*, z: head 1.5\d m') : find_up(other, match_joints(other), 10)
+
+
+def test_files_that_disagree_are_named_and_told_apart_by_an_index(tmp_path):
+    write_bvh(tmp_path/'A1_walk.bvh', walk(100))
+    path = tmp_path/'B2_walk.bvh'
+    write_bvh(path, walk(100))
+    lines = path.read_text().splitlines()
+    text = '\n'.join(lines)
+    n = text.index('Frame Time')
+    swapped = re.sub(r'OFFSET (\S+) (\S+) (\S+)', r'OFFSET \3 \1 \2', text[:n]).replace('Xposition Yposition Zposition', 'Yposition Zposition Xposition').replace('Yrotation', 'Zrotation') + text[n:]
+    path.write_text(swapped)                                       # the same in a file with z up
+    with pytest.raises(DatasetError, match=r'A1_walk.bvh, vertical axis: the skeleton stands along y at rest, from feet to head it is y; B2_walk.bvh: the skeleton stands along z at rest, from feet to head it is z.* column up of an index'): read_captures(tmp_path)
+    (tmp_path/'index.csv').write_text('file;subject;up\nA1_walk;A1;\nB2_walk;B2;z\n')
+    captures = read_captures(tmp_path)
+    np.testing.assert_allclose(captures.takes[0].points[..., 2], captures.takes[1].points[..., 2], atol=.1)
+    assert captures.settings['up'] is None and captures.vertical == 'y: the skeleton at rest and 1 of 1 takes; z: as given'
+
+
+def test_a_leaning_pose_is_no_axis(tmp_path):
+    "Where the skeleton says y, and no pose contradicts it, y it is; where it says nothing, the axis is asked for."
+    points = walk(60)
     points = np.stack([points[..., 0] + points[..., 2], points[..., 1], points[..., 2]], axis=-1)*[.7, 1, .7]        # leaning by 45 degrees
     write_bvh(tmp_path/'A1_01.bvh', points)
-    with pytest.raises(DatasetError, match='no axis stands out. Say which axis is vertical'): read_captures(tmp_path, unit_mm=10)
+    assert read_captures(tmp_path, unit_mm=10).settings['up'] == 'y'
+    AS_WRITTEN['pose'](tmp_path/'A1_01.bvh')
+    with pytest.raises(DatasetError, match='from feet to head no axis stands out.* Say which axis is vertical'): read_captures(tmp_path, unit_mm=10)
     assert read_captures(tmp_path, unit_mm=10, up='y', hz=50).takes
+
+
+@pytest.mark.parametrize('how', TURNS)
+def test_what_is_said_of_the_vertical_is_what_the_store_takes(tmp_path, how):
+    "Nothing is refused after the filming: a store of people who only lie is made, sound, and says why it may."
+    write_bvh(tmp_path/'A1_floor.bvh', lying(how))
+    with pytest.raises(DatasetError, match='vertical axis'): make_dataset(tmp_path/'s', motion=tmp_path, side=32, progress=False)
+    assert not (tmp_path/'s').exists() and not (tmp_path/'s.partial').exists()
+    ds = make_dataset(tmp_path/'s', motion=read_captures(tmp_path, up='y'), side=32, progress=False)
+    ds.validate()
+    assert ds.extra['vertical'] == 'y: as given' and ds.extra['capture']['unit_mm'] == 10 and ds.extra['skeletons'][0]['stature_mm'] > 1500
+    assert np.median(ds.poses[:, JOINTS.index('Head'), 2]) < 700
+    assert make_dataset(tmp_path/'s', motion=read_captures(tmp_path, up='y'), side=32, progress=False).checksum == ds.checksum
+
+
+# ---- the floor --------------------------------------------------------------------------------------------------------
+
+def hanging(height, n=60, sway=120):
+    "Somebody who hangs by the hands, feet at a height, swaying."
+    points = np.repeat(rest_points()[None].astype(float), n, axis=0)
+    points += [0, 0, -points[0, :, 2].min()]
+    grip = points[0, POINTS.index('Head'), 2] + 400
+    for i, side in enumerate('LR'):
+        for name, z in (('Elbow', -250), ('Wrist', 0), ('Hand', 80)): points[:, POINTS.index(side + name)] = [(250, -250)[i], 0, grip + z]
+    swing = sway*np.sin(np.arange(n)/50*2*np.pi*.7)
+    points[..., 1] += swing[:, None]*((grip - points[..., 2])/grip).clip(0)
+    return points + [0, 0, height]
+
+
+def stands_still(n=60): return np.repeat(rest_points()[None].astype(float), n, axis=0) + np.random.default_rng(0).normal(0, 1, (n, 1, 3))
+
+
+def kneels(n=60):
+    points = stands_still(n)
+    points[..., 2] -= points[0, POINTS.index('LKnee'), 2] - 55
+    for side in 'LR':
+        knee = points[:, POINTS.index(side + 'Knee')]
+        for name, back, z in (('Foot', 420, 65), ('Toe', 560, 15)): points[:, POINTS.index(side + name)] = np.stack([knee[:, 0], knee[:, 1] + back, np.full(n, z)], axis=1)
+    return points
+
+
+def feet_on_a_chair(n=60):
+    "On the back, shanks on a seat: feet are the highest part of the body."
+    points = lying('back', n, 90)
+    points = np.repeat(points[:1], n, axis=0) + np.random.default_rng(0).normal(0, 1, (n, 1, 3))
+    for side in 'LR':
+        hip = points[:, POINTS.index(side + 'Hip')]
+        for name, y, z in (('Knee', -60, 430), ('Foot', -480, 450), ('Toe', -500, 600)): points[:, POINTS.index(side + name)] = np.stack([hip[:, 0], hip[:, 1] + y, np.full(n, z)], axis=1)
+    return points
+
+
+@pytest.mark.parametrize('move, lowest', [(on_hands, ('LHand', 'RHand')), (on_all_fours, ('LToe', 'RToe', 'LHand', 'RHand', 'LKnee', 'RKnee')), (kneels, ('LToe', 'RToe', 'LKnee', 'RKnee')),
+                                          (feet_on_a_chair, ('Hip', 'LHip', 'RHip', 'LShoulder', 'RShoulder', 'Thorax', 'Spine', 'Head', 'Neck/Nose', 'LElbow', 'RElbow', 'LWrist', 'RWrist', 'LHand', 'RHand')), (stands_still, ('LToe', 'RToe'))])
+@pytest.mark.parametrize('offset', [0, 777, -640])
+def test_everybody_rests_on_what_is_lowest(tmp_path, move, lowest, offset):
+    "Whatever a body rests on is within its flesh of the floor, and nothing is below it, wherever the file's zero lies."
+    write_bvh(tmp_path/'A1_01.bvh', move() + [0, 0, offset])
+    (take,) = read_captures(tmp_path, up='y', hz=50).takes
+    low = take.points[:, :, 2].min(axis=1)
+    assert {POINTS[i] for i in take.points[:, :, 2].argmin(axis=1)} <= set(lowest)
+    assert -25 < np.median(low) < 95 and low.min() > -45, (np.median(low), low.min())
+
+
+def test_who_hangs_is_over_the_floor_of_the_others(tmp_path):
+    "Of the same person, of the folder, or of the file; where takes have no floor in common, each has its own."
+    def feet(names, offsets=(0, 0)):
+        folder = tmp_path/'_'.join(names)
+        folder.mkdir(exist_ok=True)
+        for name, offset in zip(names, offsets): write_bvh(folder/f'{name}.bvh', (hanging(600) if 'hang' in name else walk(100)) + [0, 0, offset])
+        captures = read_captures(folder, up='y')
+        return {take.sequence: float(np.quantile(take.points[:, [POINTS.index('LToe'), POINTS.index('RToe')], 2].min(axis=1), .1)) for take in captures.takes}, captures.left_out
+    for names, offsets in ((('A1_hang', 'A1_walk'), (300, 300)), (('A1_hang', 'B2_walk'), (-200, -200)), (('C3_hang',), (0,))):
+        low, told = feet(names, offsets)
+        assert abs(low[names[0]] - 600) < 60 and any('rests on nothing, its lowest point is 0.' in sentence for sentence in told), (names, low, told)
+        assert all(abs(low[name]) < 60 for name in names[1:])
+    folder = tmp_path/'no_floor_in_common'
+    folder.mkdir()
+    for name, points in dict(A1_hang=hanging(600), A1_walk=walk(100), A1_more=walk(100, 1) + [0, 0, 900]).items(): write_bvh(folder/f'{name}.bvh', points)
+    assert all(abs(np.quantile(take.points[:, [POINTS.index('LToe'), POINTS.index('RToe')], 2].min(axis=1), .1)) < 60 for take in read_captures(folder, up='y').takes)
+
+
+def test_a_foot_is_not_bent_where_nobody_stands_on_it(tmp_path):
+    "Toes of somebody who only lies point where they were captured; with an upright take, by that one's angle."
+    for others in ((), ('A1_walk',)):
+        write_bvh(tmp_path/'A1_floor.bvh', lying('back'))
+        for name in others: write_bvh(tmp_path/f'{name}.bvh', walk(100))
+        take = read_captures(tmp_path, up='y', hz=50).takes[0]
+        def toes(points): return np.stack([points[:, POINTS.index(s + 'Toe')] - points[:, POINTS.index(s + 'Foot')] for s in 'LR'])
+        a, b = toes(take.points.astype(float)), toes(lying('back'))
+        a, b = (Rotation.from_euler('z', -np.arctan2(*(p[0, POINTS.index('Head'), [1, 0]] - p[0, 0, [1, 0]]))).apply(v.reshape(-1, 3)) for v, p in ((a, take.points), (b, lying('back'))))
+        angle = np.degrees(np.arccos(((a*b).sum(-1)/np.linalg.norm(a, axis=-1)/np.linalg.norm(b, axis=-1)).clip(-1, 1)))
+        assert np.median(angle) < 15, (others, np.median(angle))
+
+
+# ---- skeletons without a neck ------------------------------------------------------------------------------------------
+
+def without_neck(text, collars=False):
+    "The same take of a skeleton whose head and arms hang on the spine, perhaps over collar joints at the base of the neck."
+    lines, head = text.splitlines(), text.index('MOTION')
+    bvh_lines = lines[:text[:head].count('\n')]
+    names = re.findall(r'(?:ROOT|JOINT) (\w+)', text[:head])
+    rows = [np.array(line.split(), float) for line in lines[len(bvh_lines) + 3:]]
+    starts = {name: (0 if i == 0 else 4 + 3*(i - 1)) for i, name in enumerate(names)}
+    def at(row, name): return row[starts[name]:starts[name] + 3]
+    i = next(n for n, line in enumerate(bvh_lines) if line.strip() == 'JOINT Neck')
+    neck = np.array(bvh_lines[i + 2].split()[1:], float)
+    out = []
+    for n, line in enumerate(bvh_lines):
+        if n in (i, i + 1, i + 2, i + 3): continue            # Neck, its brace, offset, channels
+        out.append(line)
+    # the brace that closed Neck: the first that closes one too many
+    open_ = 0
+    for n, line in enumerate(out[i:], i):
+        open_ += line.count('{') - line.count('}')
+        if open_ < 0:
+            del out[n]
+            break
+    moved = ('Head', 'LeftArm', 'RightArm')
+    for n, line in enumerate(out):
+        if any(line.strip() == f'JOINT {name}' for name in moved):
+            old = np.array(out[n + 2].split()[1:], float)
+            out[n + 2] = 'OFFSET ' + ' '.join(f'{v:.4f}' for v in old + neck)
+    new = []
+    for row in rows:
+        row = row.copy()
+        for name in moved: row[starts[name]:starts[name] + 3] += at(row, 'Neck')
+        new.append(' '.join(f'{v:.4f}' for v in np.delete(row, np.arange(starts['Neck'], starts['Neck'] + 3))))
+    return '\n'.join([*out, *lines[len(bvh_lines):len(bvh_lines) + 3], *new]) + '\n'
+
+
+def with_collars(text):
+    "Collar joints between the spine and the arms, 40 mm beside the base of the neck, that do not move."
+    for side, x in (('Left', 4.), ('Right', -4.)):
+        place = f'{x:.4f} 23.0000 0.0000'
+        lines = text.splitlines()
+        i = next(n for n, line in enumerate(lines) if line.strip() == f'JOINT {side}Arm')
+        end, depth = i + 1, 0
+        while True:
+            depth += lines[end].count('{') - lines[end].count('}')
+            end += 1
+            if depth == 0: break
+        arm = lines[i:end]
+        offset = np.array(arm[2].split()[1:], float) - [x, 23, 0]
+        arm[2] = 'OFFSET ' + ' '.join(f'{v:.4f}' for v in offset)
+        names = [name for name in re.findall(r'(?:ROOT|JOINT) (\w+)', text[:text.index('MOTION')]) if not name.endswith('Shoulder')]      # those have no channels
+        at = 4 + 3*(names.index(f'{side}Arm') - 1)
+        first = next(n for n, line in enumerate(lines) if line.startswith('Frame Time')) + 1
+        for n in range(first, len(lines)):
+            row = np.array(lines[n].split(), float)
+            row[at:at + 3] -= [x, 23, 0]
+            lines[n] = ' '.join(f'{v:.4f}' for v in row)
+        text = '\n'.join(lines[:i] + [f'JOINT {side}Shoulder', '{', f'OFFSET {place}', 'CHANNELS 0', *arm, '}'] + lines[end:]) + '\n'
+    return text
+
+
+@pytest.mark.parametrize('collars', [False, True], ids=['arms on the spine', 'collars'])
+def test_a_skeleton_without_a_neck(tmp_path, text, collars):
+    "The base of the neck is between the collar joints, or over the middle of the shoulders: as a skeleton with a neck has it."
+    bare = without_neck(text)
+    path = written(tmp_path, with_collars(bare) if collars else bare)
+    joints = match_joints(read_bvh(path))
+    assert 'Thorax' not in joints and ('LCollar' in joints) == collars
+    (take,) = read_captures(tmp_path, hz=50).takes
+    (whole,) = read_captures(written(tmp_path, text).parent, hz=50).takes
+    off = np.linalg.norm(take.points - whole.points, axis=-1).max(axis=0)
+    assert off[POINTS.index('Thorax')] < 60 and np.delete(off, [POINTS.index('Thorax'), POINTS.index('Spine')]).max() < 1, dict(zip(POINTS, off.round()))
+    assert abs(take.proportions.neck - whole.proportions.neck) < 45
+
+
+def test_a_neck_that_nobody_has_leads_to_the_name_of_the_joint(tmp_path, text):
+    written(tmp_path, text)
+    with pytest.raises(DatasetError, match=r'nobody has .*neck \d+ mm.*Thorax is the base of the neck'): read_captures(tmp_path, names=dict(Thorax='Spine'))
+    assert read_captures(tmp_path, names=dict(Thorax='Neck')).takes
 
 
 def test_a_face_follows_the_head_where_the_pose_at_rest_says_nothing(tmp_path):

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ..cameras import Camera, crop_camera, project, ring, square_box, virtual_camera
-from ..dataset import DatasetWriter, MultiviewDataset, check_side
+from ..dataset import DatasetWriter, MultiviewDataset, check_poses, check_side
 from ..progress import Progress
 from ..refusal import Refusal
 from ..skeleton import FLESH_MM, JOINTS, turn
@@ -220,7 +220,7 @@ def _procedural(rig, subjects, instants):
     "Takes of made-up motion, the facts that identify them, and what the store says of itself."
     subjects = rig.subjects if subjects is None else tuple(subjects)
     takes = plan(subjects, 600*len(subjects) if instants is None else instants)
-    return takes, dict(subjects=list(subjects), instants=instants if isinstance(instants, dict) else sum(t.instants for t in takes), motion='procedural'), dict(
+    return takes, dict(subjects=list(subjects), instants=instants if isinstance(instants, dict) else sum(t.instants for t in takes), motion='procedural', vertical='z, as it was made'), dict(
         name=f'{rig.name} (synthetic)', source=f'mvssl.sources.synthetic, rig {rig.name}, procedural motion', licence=LICENCE, hz=HZ, stride=STRIDE)
 
 def _limited(takes, most):
@@ -240,8 +240,9 @@ def _captured(rig, captures, subjects, instants, seed):
     if unseen := sum(t.instants for t in captures.takes if t.subject in subjects) - sum(t.instants for t in takes): left_out.append(f'{unseen} instants in which some camera of {rig.name} does not see the whole body')
     left_out += [f'{take.sequence}: {take.instants} instants in view, fewer than {SHORTEST}' for take in takes if take.instants < SHORTEST]
     takes = _limited(takes, most)
+    for take in takes: check_poses(take.points[:, :len(JOINTS)])        # what the store would refuse is refused before anybody is filmed
     if missing := [subject for subject in subjects if subject not in {take.subject for take in takes}]: raise Refusal(f'nothing is left of subjects {", ".join(missing)}: {"; ".join(left_out)}')
-    return takes, dict(subjects=list(subjects), instants=sum(t.instants for t in takes), motion='motion capture', synthetic='synthetic views of real motion', files=captures.files, capture=captures.settings, left_out=left_out), dict(
+    return takes, dict(subjects=list(subjects), instants=sum(t.instants for t in takes), motion='motion capture', synthetic='synthetic views of real motion', files=captures.files, capture=captures.settings, skeletons=list(captures.skeletons), vertical=captures.vertical or 'z, as captured', left_out=left_out), dict(
         name=f'{rig.name} (synthetic views of real motion)', source=f'motion capture of {captures.folder}, filmed by mvssl.sources.synthetic, rig {rig.name}', licence=captures.licence, hz=captures.hz, stride=captures.stride)
 
 def make_dataset(
