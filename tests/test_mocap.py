@@ -474,6 +474,21 @@ def test_a_world_that_is_not_the_skeletons_is_asked_for(tmp_path):
     with pytest.raises(DatasetError, match=r'the skeleton stands along y at rest, from feet to head it is z, it steps on a floor whose up is z. A1_walk.bvh with --up y: head .*, z: head 1.5\d m') : find_up(other, match_joints(other), 10)
 
 
+@pytest.mark.parametrize('says', AS_WRITTEN)
+def test_steps_on_a_ceiling_are_asked_for(tmp_path, says):
+    "A walker turned upside down, whose file has its zero under the head: nobody is taken to walk under a floor, and up is no -y without a word."
+    write_bvh(tmp_path/'A1_walk.bvh', walk(150)*[1, -1, -1] + [0, 0, 1800])
+    AS_WRITTEN[says](tmp_path/'A1_walk.bvh')
+    with pytest.raises(DatasetError, match=r'A1_walk.bvh, vertical axis: .*from feet to head it is -y, it steps on a floor whose up is -y.* y: head 0.1\d m .*-y: head 1.5\d m'): read_captures(tmp_path)
+
+
+def test_answers_hold_the_right_one_where_nothing_is_known(tmp_path):
+    for name, how in dict(A1_a='back', A1_b='side').items():
+        write_bvh(tmp_path/f'{name}.bvh', lying(how))
+        AS_WRITTEN['pose'](tmp_path/f'{name}.bvh')
+    with pytest.raises(DatasetError, match=', '.join(rf'{axis}: head \S+ m over the lowest point' for axis in AXES)): read_captures(tmp_path)
+
+
 def test_files_that_disagree_are_named_and_told_apart_by_an_index(tmp_path):
     write_bvh(tmp_path/'A1_walk.bvh', walk(100))
     path = tmp_path/'B2_walk.bvh'
@@ -809,6 +824,18 @@ def test_wrong_indices(tmp_path, text, wrong, message):
     with pytest.raises(DatasetError, match='none.csv, file'): read_index(tmp_path/'none.csv')
 
 
+@pytest.mark.parametrize('name', ['A1_walk .bvh', 'A1_walk\t1.bvh', 'A1_ wal\u200bk.bvh', '(((/walk.bvh', '( )/A1_b.bvh'])
+def test_names_that_a_store_would_not_take_are_mended_or_refused_before_the_work(tmp_path, text, name):
+    (tmp_path/name).parent.mkdir(exist_ok=True)
+    written(tmp_path, text, name)
+    if name == '(((/walk.bvh':
+        with pytest.raises(DatasetError, match='walk.bvh, name: does not say who it is'): read_captures(tmp_path)
+        return
+    (take,) = read_captures(tmp_path).takes
+    assert take.subject == 'A1' and all(value == value.strip() != '' and value.isprintable() for value in (take.subject, take.action, take.sequence))
+    assert len(make_dataset(tmp_path/'s', motion=tmp_path, side=32, progress=False)) == take.instants
+
+
 def test_the_same_take_twice(tmp_path, text):
     for place in ('a', 'b'):
         (tmp_path/place).mkdir()
@@ -958,6 +985,46 @@ def test_cmu_against_an_independent_derivation():
                 assert np.median(mm) < 80
                 head = np.linalg.norm(points[:, JOINTS.index('Head')] - to_z_up(forward_kinematics(bvh, [joints['Neck/Nose']])[0][3::2, 0]*10, 'y')[:len(true)], axis=-1)
                 np.testing.assert_allclose(head, 170, atol=1e-6)
+
+
+def laid_down(path, out, turn_by, place):
+    "A real capture whose root is turned and kept at a place, in the file's unit: the same movements of somebody who lies."
+    bvh, text = read_bvh(path), path.read_text()
+    head, values, channels = text[:text.index('\n', text.index('Frame Time')) + 1], bvh.values.copy(), bvh.channels[0]
+    turns = [i for i, channel in enumerate(channels) if channel.endswith('rotation')]
+    order = ''.join(channels[i][0] for i in turns).upper()
+    values[:, turns] = (turn_by*Rotation.from_euler(order, values[:, turns], degrees=True)).as_euler(order, degrees=True)
+    values[:, [channels.index(axis + 'position') for axis in 'xyz']] = place
+    out.write_text(head + '\n'.join(' '.join(f'{v:.5f}' for v in row) for row in values) + '\n')
+
+
+@needs_cmu
+@pytest.mark.parametrize('turn_by', [('x', -90), ('x', 90), ('z', 90), ('z', -90), ('x', 180)], ids=str)
+def test_cmus_people_laid_down(tmp_path, turn_by):
+    "A skeleton that turns: alone it is asked for, beside a take that walks, of whomever, it lies, and not deeper than the floor."
+    walks = [path for path in (CMU/'bvh').glob('*.bvh') if path.stem in ('02_01', '07_01')]
+    laid_down(CMU/'bvh'/'02_01.bvh', tmp_path/'02_99.bvh', Rotation.from_euler(*turn_by, degrees=True), [0, 15 if turn_by[1] == 180 else 2.5, 0])
+    with pytest.raises(DatasetError, match=r'02_99.bvh, vertical axis: the skeleton stands along y at rest, from feet to head it is -?[xyz].*--up '): read_captures(tmp_path)
+    (told,) = read_captures(tmp_path, up='y').takes
+    assert head_mm(told) < 600 and -60 < np.quantile(told.points[:, :, 2].min(axis=1), .05) < 100
+    for path in walks:
+        shutil.copy(path, tmp_path)
+        takes = {take.sequence: take for take in read_captures(tmp_path).takes}
+        (tmp_path/path.name).unlink()
+        assert head_mm(takes['02_99']) < 600 and head_mm(takes[path.stem]) > 1300
+    assert read_bvh(tmp_path/'02_99.bvh').crc != read_bvh(walks[0]).crc
+
+
+@needs_cmu
+def test_what_is_told_of_cmu():
+    "Every subject's unit and axis, in one folder of two units: CMU's, and centimetres of its Daz release."
+    captures = read_captures(CMU/'bvh', index=CMU/'index.csv')
+    rigs = dict(__import__('pandas').read_csv(CMU/'index.csv', dtype=str)[['sequence', 'rig']].values)
+    daz = {sequence.split('_')[0].lstrip('0') for sequence, rig in rigs.items() if rig == 'daz'}
+    units = {(one['subject'], one['unit_mm']) for one in captures.skeletons}
+    assert {subject for subject, unit in units if unit == 10} == daz and {unit for _, unit in units} == {10, UNITS_MM['CMU']}
+    assert all(1400 < one['stature_mm'] < 1900 and one['up'] == 'y' for one in captures.skeletons) and captures.settings['unit_mm'] is None and captures.settings['up'] == 'y'
+    assert captures.vertical == 'y: the skeleton at rest and 56 of 56 takes' and len(captures.left_out) == 1
 
 
 @needs_cmu

@@ -555,17 +555,16 @@ def _agreed(witnesses):
     allowed, poses = set.intersection(*(w.allows for w in witnesses)), {w.pose for w in witnesses if w.pose}
     sure = {w.pose for w in witnesses if w.pose and w.pose == w.steps}
     if len(allowed) == 1: backed = bool(not poses or allowed & (poses | {w.steps for w in witnesses})) and sure <= allowed
-    elif sure: allowed, backed = allowed & sure, len(sure) == 1
-    else:       # a skeleton that turns about y alone leaves y and -y: people are over the zero of their file
-        turns, allowed = len(allowed) == 2, allowed & poses
-        backed = turns and all(w.lowest[axis] > -.2*w.leg for axis in allowed for w in witnesses if w.pose == axis)
+    else:       # a skeleton that turns about y alone leaves y and -y: people are over the zero of their file, and not upside down
+        backed, allowed = len(sure) == 1 or not sure and len(allowed) == 2, allowed & (sure or poses)
+        backed &= all(w.lowest[axis] > -.2*w.leg for axis in allowed if not sure or axis[0] == '-' for w in witnesses if w.pose == axis)
     return allowed.pop() if backed and len(allowed) == 1 else ''
 
 def _ask_up(witnesses, units):
     "Names the files that disagree, and what each answer would mean."
     differing = {str(w): (w, unit) for w, unit in reversed([*zip(witnesses, units)])}
     (w, unit), *others = reversed(differing.values())
-    likely = [axis for axis in AXES if len(w.allows) <= 2 and axis in w.allows or any(axis in (o.pose, o.steps, o.rest) for o in witnesses)] if len(w.allows) < 6 or others else AXES
+    likely = [axis for axis in AXES if any(len(o.allows) == 6 or axis in (*o.allows, o.pose, o.steps) for o in witnesses)]
     means = ', '.join(f'{axis}: head {w.heads[axis]*unit/1000:.2f} m over the lowest point' for axis in likely)
     _fail(w.path, 'vertical axis', '; '.join([str(w), *(f'{o.path.name}: {o}' for o, _ in others[:3])]) + f'. {w.path.name} with --up {means}', 'Say which axis is vertical: up, or --up; of some files alone: column up of an index')
 
@@ -879,13 +878,13 @@ def read_index(
 # %% ../../nbs/sources/14_mocap.ipynb #aae3f642
 def _who(path, folder, index):
     "Subject, action and sequence of a file; None where an index does not name it."
-    stem, inside = path.stem, path.parent.relative_to(folder).parts
+    stem, inside = ' '.join(''.join(c if c.isprintable() else ' ' for c in path.stem).split()), path.parent.relative_to(folder).parts     # a store takes no other names
     if index is not None:
         said = index.get(_key(path.name))
         return said and (said.subject, said.action or stem, stem)
     if match := re.fullmatch(r'(.+?)[_-](subject\d+)', stem, re.IGNORECASE): return match[2], _text(match[1]), stem
     if match := re.fullmatch(r'([A-Za-z]*\d+)_(.+)', stem): return match[1], _text(match[2]), stem
-    if inside: return _text(inside[0]), _text(stem), stem
+    if inside and (subject := _text(inside[0])): return subject, _text(stem) or stem, stem
     _fail(path, 'name', 'does not say who it is', 'Name files SUBJECT_TRIAL.bvh, put each subject in a folder of its own, or give an index: a CSV with the columns sequence, subject, action')
 
 def _t_pose(points, hz):
