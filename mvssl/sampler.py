@@ -7,6 +7,7 @@ __all__ = ['find_chunks', 'draw_views', 'deal', 'EpochSampler', 'PairBatch', 'Im
 
 # %% ../nbs/20_sampler.ipynb #1ec0520d
 import hashlib
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -142,6 +143,15 @@ def _checked_seen(seen, n=None):
         raise Refusal(f"seen must be bool of shape ({'T' if n is None else n}, V), got {seen.dtype} {seen.shape}")
     return seen
 
+def _check_table(table):
+    "Refuses rows that say not who, in what, or when: they would be left out without a word."
+    if missing := [column for column in ('subject', 'sequence', 'index') if column not in table]:
+        raise Refusal(f'table must have the columns subject, sequence, index, {missing[0]!r} is not there')
+    for column in ('subject', 'sequence', 'index'):
+        if (empty := np.flatnonzero(pd.isna(table[column]))).size: raise Refusal(f'table must say the {column} of every row, it is missing in {len(empty)}, first in row {empty[0]}')
+    index = table['index'].to_numpy()
+    if index.dtype.kind not in 'iuf' or (index % 1 != 0).any(): raise Refusal(f"table's index must be whole numbers, got {index.dtype}, such as {index[0] if index.dtype.kind not in 'iuf' else index[index % 1 != 0][0]!r}")
+
 def _index_type(*arrays): return [np.ascontiguousarray(array, dtype=np.int64) for array in arrays]
 
 # %% ../nbs/20_sampler.ipynb #1bd5e133
@@ -162,10 +172,10 @@ class ChunkPairSampler(EpochSampler):
         rank:int=0,                  # which share of each batch this process gets; all need equal generators
         world_size:int=1,            # processes that share a batch
     ):
-        if missing := [column for column in ('subject', 'sequence', 'index') if column not in table]:
-            raise Refusal(f'table must have the columns subject, sequence, index, {missing[0]!r} is not there')
+        _check_table(table)
         seen = _checked_seen(seen, len(table))
         for name, value in dict(n_pairs=n_pairs, chunk=chunk, stride=stride, subjects=1 if subjects is None else subjects).items():
+            if not isinstance(value, Integral): raise Refusal(f'{name} must be a whole number, got {value!r}')
             if value < 1: raise Refusal(f'{name} must be at least 1, got {value}')
         counted, usable = table['index'].to_numpy() % stride == 0, seen.sum(1) >= 2
         self.n_left_out = int((counted & ~usable).sum())

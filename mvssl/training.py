@@ -19,7 +19,8 @@ import pickle
 import time
 import warnings
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,6 +95,7 @@ class TrainConfig:
     keep_every: int = 0                 # steps after which the weights are kept, to look back on; 0: only the best and the last ones
 
     def __post_init__(self):
+        self._check_kinds()
         for name in ('labelled', 'unlabelled', 'validation', 'test'):
             value = getattr(self, name)
             _refuse_unless(not isinstance(value, str), name, "be a tuple of names, as in ('S1',)", value)
@@ -119,6 +121,15 @@ class TrainConfig:
         for name in ('validation', 'test'):
             both = sorted(train & set(getattr(self, name)))
             _refuse_unless(not both, name, f'have no subject in common with labelled and unlabelled, {both} is in both', getattr(self, name))
+
+    def _check_kinds(self):
+        "Numbers may come as texts, from a shell or a table: '0,6' is none."
+        kinds = {f.name: type(f.default) for f in fields(self)} | dict(lr=float, cached=int)
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if kind not in (bool, int, float) or (value is None and name in ('lr', 'cached')): continue
+            right, must = {bool: (bool, 'be True or False'), int: (Integral, 'be a whole number'), float: (Real, 'be a number, with a decimal point')}[kind]
+            _refuse_unless(isinstance(value, (right, np.bool_) if kind is bool else right) and (kind is bool or not isinstance(value, bool)), name, must, value)
 
     @property
     def uses_labels(self): return self.arm != 'metric'

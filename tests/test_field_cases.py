@@ -3,13 +3,17 @@ import shutil
 import unicodedata
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_videos import QUICK, STANDING, box_table, moving, numbers, shoot, write_trc
 
 from mvssl.dataset import DatasetError
+from mvssl.refusal import Refusal
+from mvssl.sampler import ChunkPairSampler
 from mvssl.skeleton import JOINTS
 from mvssl.sources.mocap import read_bvh, read_captures
 from mvssl.sources.videos import find_recordings, prepare, read_labels, read_manifest
+from mvssl.training import TrainConfig
 
 
 def touched(home, *names):
@@ -231,3 +235,65 @@ def test_motion_that_is_refused(tmp_path, change, said):
     (tmp_path/'a.bvh').write_text(change(bvh()))
     told = message(read_bvh, tmp_path/'a.bvh')
     assert all(part in told for part in ('a.bvh, line', *said)), told
+
+
+# ---- tables of a sampler, parameters from a shell --------------------------------------------------------------------
+
+def instants(n=40, **columns): return pd.DataFrame(dict(subject='S1', action='walk', sequence='a', index=np.arange(n)) | columns)
+
+
+@pytest.mark.parametrize('change', [
+    lambda t: t.set_index(np.arange(len(t))[::-1]*3),                                   # rows have labels of their own, as after a filter
+    lambda t: t.sample(frac=1, random_state=0),                                         # in any order
+    lambda t: t.assign(subject=pd.Categorical(t['subject'], categories=['S0', 'S1'])),  # with a class that nobody has
+    lambda t: t.assign(subject=7, index=t['index'].astype(float)),
+    lambda t: pd.concat([t.iloc[:36], t.iloc[:4]]),                                     # the same instants twice
+    lambda t: t[t['index'] % 3 == 0],                                                   # most left out
+])
+def test_pairs_of_any_table(change):
+    "KevinMusgrave/pytorch-metric-learning#611 and #124: a batch holds no class twice, whatever the labels are."
+    table = change(instants())
+    seen = np.random.default_rng(0).random((len(table), 4)) < .6
+    sampler = ChunkPairSampler(table, seen, 3)
+    chunk, index = 4, table['index'].to_numpy()
+    visited = []
+    for batch in sampler:
+        rows, anchor, positive = (values.numpy() for values in batch)
+        chunks = index[rows] // chunk
+        assert len(set(chunks)) == len(chunks)
+        assert seen[rows, anchor].all() and seen[rows, positive].all() and (anchor != positive).all()
+        visited += chunks.tolist()
+    assert sorted(visited) == sorted(set(index[seen.sum(1) >= 2] // chunk))
+
+
+@pytest.mark.parametrize('change, options, said', [
+    (lambda t: t.assign(subject=[None]*20 + ['S1']*20), {}, 'subject of every row, it is missing in 20, first in row 0'),      # KevinMusgrave/pytorch-metric-learning#611: errors of other libraries
+    (lambda t: t.assign(sequence=['a']*39 + [np.nan]), {}, 'sequence of every row, it is missing in 1, first in row 39'),
+    (lambda t: t.assign(index=t['index'].where(t['index'] != 3)), {}, 'index of every row, it is missing in 1, first in row 3'),
+    (lambda t: t.assign(index=t['index'].astype(str)), {}, "index must be whole numbers, got object, such as '0'"),
+    (lambda t: t.assign(index=t['index'] + .5), {}, 'index must be whole numbers'),
+    (lambda t: t, dict(n_pairs='4'), "n_pairs must be a whole number, got '4'"),
+    (lambda t: t, dict(n_pairs=4.), 'n_pairs must be a whole number'),
+    (lambda t: t, dict(n_pairs=64), 'n_pairs must be at most 10, the number of chunks'),
+])
+def test_tables_that_say_too_little(change, options, said):
+    with pytest.raises(Refusal, match=said): ChunkPairSampler(change(instants()), np.ones((40, 4), bool), **dict(n_pairs=4) | options)
+
+
+@pytest.mark.parametrize('values, said', [
+    (dict(margin='0,6'), "margin must be a number, with a decimal point, got '0,6'"),       # nteract/papermill#724 and #264: values that come as texts
+    (dict(margin='0.6'), 'margin must be a number'),
+    (dict(margin=[.6, .5]), 'margin must be a number'),
+    (dict(beta=None), 'beta must be a number'),
+    (dict(seed=True), 'seed must be a whole number, got True'),
+    (dict(steps=600.), 'steps must be a whole number, got 600.0'),
+    (dict(compile='no'), "compile must be True or False, got 'no'"),
+    (dict(lr='1e-3'), 'lr must be a number'),
+])
+def test_parameters_of_the_wrong_kind(values, said):
+    with pytest.raises(Refusal, match=said): TrainConfig(**values)
+
+
+def test_numbers_of_any_library_are_parameters():
+    config = TrainConfig(margin=np.float32(.5), steps=np.int64(100), standardise=np.bool_(True), lr=1, beta=0, ema=0)
+    assert (config.margin, config.steps, config.lr) == (.5, 100, 1)
