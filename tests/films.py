@@ -20,6 +20,7 @@ from mvssl.sources.rendering import Backdrop, Room, make_room, photograph
 
 LEVELS = 6                                              # of red, green and blue: 216 frames can be told apart
 CODES = LEVELS**3
+AT_A_TIME = 16                                          # pictures that are drawn together
 MARKS = {'Head': (255, 0, 255), 'LWrist': (0, 255, 255), 'RFoot': (255, 255, 0)}       # colours that no background has: its channels lie in 20..170
 
 
@@ -93,14 +94,25 @@ class _Lens:
         style = make_room(np.random.default_rng(seed), camera.centre[None].numpy()) if room else Room()
         self.backdrop = Backdrop(style, square.reshape(1), scale=1. if room else .05, margin=.3)
 
-    def picture(self, skin, points, code):
-        "(H, W, 3) uint8 of one instant."
-        cameras = self.crop.reshape(1, 1)
-        seen, share = photograph(skin, torch.as_tensor(points)[None].float(), cameras, self.backdrop, self.side, coverage=True)
-        seen = seen[0, 0].float()
-        if code is not None: seen = seen*share[0, 0][..., None] + torch.tensor(code).float()*(1 - share[0, 0][..., None])
-        bent = F.grid_sample(seen.permute(2, 0, 1)[None], self.grid, align_corners=False, padding_mode='border')
-        return bent[0].permute(1, 2, 0).add(.5).clamp(0, 255).to(torch.uint8).numpy()
+    def pictures(self, skin, points, codes):
+        "(n, H, W, 3) uint8 of N instants; CODES are the colours of the backgrounds, None leaves the room."
+        cameras = self.crop.reshape(1)[torch.zeros(len(points), 1, dtype=torch.long)]
+        seen, share = photograph(skin, torch.as_tensor(points).float(), cameras, self.backdrop, self.side, coverage=True)
+        seen = seen[:, 0].float()
+        if codes is not None: seen = seen*share[:, 0, ..., None] + torch.tensor(np.array(codes)).float()[:, None, None]*(1 - share[:, 0, ..., None])
+        bent = F.grid_sample(seen.permute(0, 3, 1, 2), self.grid.expand(len(points), -1, -1, -1), align_corners=False, padding_mode='border')
+        return bent.permute(0, 2, 3, 1).add(.5).clamp(0, 255).to(torch.uint8).numpy()
+
+
+_LENSES = {}
+
+
+def _lens(camera, room, seed):
+    "The same one for the same camera in the same room: making it takes longer than ten pictures."
+    parts = camera.K, camera.R, camera.t, camera.size, camera.distortion
+    key = room, seed, *(part if part is None else part.numpy().tobytes() for part in parts)
+    if key not in _LENSES: _LENSES[key] = _Lens(camera, room, seed)
+    return _LENSES[key]
 
 
 def pictures(points, camera, room=False, marks=None, radius=None, seed=0, first=0, every=1):
@@ -110,15 +122,16 @@ def pictures(points, camera, room=False, marks=None, radius=None, seed=0, first=
     number, counted from FIRST. The person is drawn in every EVERY-th picture only, which saves time where others are not
     looked at (with a ROOM they repeat the last one). MARKS are discs of RADIUS px (default: a 60th of the picture) on joints, name: colour (see `MARKS`).
     """
-    lens = _Lens(camera, room, seed)
+    lens = _lens(camera, room, seed)
     radius = radius or max(2., float(camera.size.max())/60)
     pixels = project(torch.as_tensor(points[:, :len(JOINTS)]).double(), camera).numpy()
+    drawn, made = [i for i in range(len(points)) if (first + i) % every == 0 or (room and i == 0)], {}
     for i in range(len(points)):
-        code = None if room else code_colour(first + i)
-        is_drawn = (first + i) % every == 0 or (room and i == 0)
-        if is_drawn: last = lens.picture(skin(seed), points[i], code)
-        if is_drawn or room: picture = last.copy()
-        else: picture = np.full((*camera.size.tolist()[::-1], 3), code, np.uint8)
+        if i in drawn and i not in made:        # several at a time, which costs half
+            some = drawn[drawn.index(i):][:AT_A_TIME]
+            made = dict(zip(some, lens.pictures(skin(seed), points[some], None if room else [code_colour(first + j) for j in some])))
+        if i in drawn or room: picture = made[max(j for j in made if j <= i)].copy()
+        else: picture = np.full((*camera.size.tolist()[::-1], 3), code_colour(first + i), np.uint8)
         _draw_marks(picture, pixels[i], marks or {}, radius)
         yield picture
 

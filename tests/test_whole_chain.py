@@ -17,7 +17,7 @@ CAMERAS = (0, 2)
 def stores(tmp_path_factory):
     "Both datasets, invented, filmed, written as they are downloaded, and prepared."
     root = tmp_path_factory.mktemp('official')
-    write_human36m(root/'h36m', SEQUENCES, n=80, masks=False)
+    write_human36m(root/'h36m', SEQUENCES, n=80, size=120, masks=False)
     for i, subject in enumerate(('S7', 'S8')): write_sequence(root/'3dhp'/subject/'Seq1', 60, CAMERAS, hz=25, seed=i)
     first = human36m.prepare(root/'h36m', root/'human36m', side=32, workers=1, incomplete=True, progress=False)
     second = mpi_inf_3dhp.prepare(root/'3dhp', root/'mpi-inf-3dhp', cameras=CAMERAS, side=32, workers=1, incomplete=True, progress=False)
