@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from mvssl import reproduce as module
 from mvssl.dataset import MultiviewDataset
 from mvssl.encoder import load_network
 from mvssl.report import took_of
-from mvssl.reproduce import GROUPS, NEEDS, PROFILES, Batch, code_key, groups, jobs_of, make_stores, reproduce, root_of, run_job, status
+from mvssl.reproduce import GROUPS, NEEDS, PROFILES, Batch, code_key, groups, jobs_of, reproduce, root_of, run_job, status
 from mvssl.runs import hold, is_held
 from mvssl.training import TrainConfig
 
@@ -42,19 +43,9 @@ def command(*words, **environment):
     return subprocess.run([MVSSL, *map(str, words)], capture_output=True, text=True, env=os.environ | environment)
 
 
-@pytest.fixture(scope='session')
-def stores(tmp_path_factory):
-    "The smoke profile's stores under a root of their own."
-    batch = Batch('smoke', out=tmp_path_factory.mktemp('stores'))
-    make_stores(batch, say=lambda text: None)
-    return batch.root
-
-
-@pytest.fixture
-def root(stores, tmp_path):
-    "A root in which only the stores are made."
-    shutil.copytree(stores / 'data', tmp_path / 'root' / 'data')
-    return tmp_path / 'root'
+def processor_seconds():
+    "Of all processes that were begun here and have ended: what others do on this machine is not in it."
+    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
 def edited(source, target, *cells, after):
@@ -252,10 +243,10 @@ def test_smoke_from_end_to_end(tmp_path):
     executed = list((out / 'runs').rglob('executed.ipynb'))
     assert len(executed) == sum(PROFILES['smoke'].seeds.values()) + len(NEEDS)
 
-    began = time.perf_counter()
+    before = processor_seconds()
     again = command('reproduce', '--profile', 'smoke', '--out', out)
     assert again.returncode == 0 and f': 0 run, {len(executed)} reused, 0 failed' in again.stdout, again.stdout + again.stderr
-    assert time.perf_counter() - began < 60
+    assert processor_seconds() - before < 60
     assert took_of(figures) == took, 'what a batch took is what it took when all of it was made'
     told = command('status', '--profile', 'smoke', '--out', out)
     assert told.returncode == 0 and f'{len(NEEDS)} of {len(NEEDS)} analyses done; not running' in told.stdout

@@ -135,3 +135,17 @@ def test_none_is_begun_after_the_time(monkeypatch, capsys, repository):
     main(['--workers', '1', '--seconds', '50'], repository)
     assert capsys.readouterr().out.splitlines()[-1] == ('Touched too, but farther away, and left to `make test`: '
         'tests/test_loss.py nbs/20_train.ipynb tests/test_train.py tests/test_batch.py')
+
+
+# ---- what tests share ------------------------------------------------------------------------------------------------
+
+def test_it_is_made_once_and_again_only_if_that_failed(once):
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        (folder/'x').write_text(str(len(made)))
+        if len(made) == 1: raise RuntimeError('stop')
+    with pytest.raises(RuntimeError, match='stop'): once('of this test', make)
+    assert once('of this test', make) == once('of this test', make) == made[1] and len(made) == 2
+    assert [path.name for path in made[1].iterdir()] == ['x'] and (made[1]/'x').read_text() == '2'

@@ -28,18 +28,18 @@ def test_own_cameras_on_real_videos(tmp_path):
     assert 'seen in training (S1)' in outputs(nb) and 'never seen' not in outputs(nb), 'nobody else is there to be held out'
 
 
-def test_real_footage_on_a_made_rig(tmp_path):
+def test_real_footage_on_a_made_rig(root, tmp_path):
     "Whole, at the smallest size: a take of one person and the networks of the smoke profile."
-    reproduce('smoke', out=tmp_path, only='joint-100', say=lambda text: None)
+    reproduce('smoke', out=root, only='joint-100', say=lambda text: None)
     whole = make_dataset(tmp_path / 'made', subjects=('U01',), instants=60, side=32, progress=False)
     with DatasetWriter(tmp_path / 'take', name='take', source='made', licence='free', hz=60, stride=1, side=32, views=whole.views) as writer:
         writer.add('man', 'balance', 'take', np.asarray(whole.frames))
-    asked = dict(data=str(tmp_path / 'take'), profile='smoke', out=str(tmp_path), steps=40, queries=whole.views[0], searched=whole.views[2])
+    asked = dict(data=str(tmp_path / 'take'), profile='smoke', out=str(root), steps=40, queries=whole.views[0], searched=whole.views[2])
     nb = papermill.execute_notebook(NBS / 'experiments' / 'real_footage.ipynb', tmp_path / 'out.ipynb', asked, kernel_name='python3', progress_bar=False)
-    table = (tmp_path / 'figures' / 'real-footage' / 'real_footage.md').read_text()
+    table = (root / 'figures' / 'real-footage' / 'real_footage.md').read_text()
     assert all(f'| {arm} ' in table for arm in ('untrained', 'synthetic', 'synthetic, statistics', 'synthetic + video, all negatives', 'video, hardest negative', 'chance'))
     assert 'Held-out frames:' in '\n'.join(str(output.get('data', '')) for cell in nb.cells for output in cell.get('outputs', ()))
-    assert (tmp_path / 'figures' / 'real-footage' / 'real_footage.png').exists()
+    assert (root / 'figures' / 'real-footage' / 'real_footage.png').exists()
 
     two = make_dataset(tmp_path / 'two', subjects=('U01', 'U02'), instants=16, side=32, progress=False)
     with pytest.raises(papermill.PapermillExecutionError, match='data must hold one take'):
