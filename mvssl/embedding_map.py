@@ -21,6 +21,8 @@ def tsne_map(
 ) -> np.ndarray:            # places, centred, the longer side of the map is 1, (N, 2)
     "A t-SNE map that comes out the same every time. Supplementary: Sec. 4; its settings are ours."
     z = np.asarray(z, dtype=np.float64)
+    if not perplexity >= 1: raise Refusal(f'perplexity must be at least 1, got {perplexity}')
+    if z.ndim == 2 and z.shape[1] < 2: raise Refusal(f'z must have at least 2 dimensions to be laid out in 2, got {z.shape}')
     if z.ndim != 2 or not len(z) > 3*perplexity: raise Refusal(f"z must have shape (N, D) with N > 3 perplexity = {3*perplexity:g}, got {z.shape}")
     if not np.isfinite(z).all(): raise Refusal(f"z must be finite, it is not in row {int(np.argmin(np.isfinite(z).all(1)))}")
     library = library or ('openTSNE' if _has_open_tsne() else 'scikit-learn')

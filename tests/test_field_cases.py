@@ -8,6 +8,7 @@ import pytest
 from test_videos import QUICK, STANDING, box_table, moving, numbers, shoot, write_trc
 
 from mvssl.dataset import DatasetError
+from mvssl.embedding_map import tsne_map
 from mvssl.refusal import Refusal
 from mvssl.sampler import ChunkPairSampler
 from mvssl.skeleton import JOINTS
@@ -297,3 +298,12 @@ def test_parameters_of_the_wrong_kind(values, said):
 def test_numbers_of_any_library_are_parameters():
     config = TrainConfig(margin=np.float32(.5), steps=np.int64(100), standardise=np.bool_(True), lr=1, beta=0, ema=0)
     assert (config.margin, config.steps, config.lr) == (.5, 100, 1)
+
+
+@pytest.mark.parametrize('shape, perplexity, said', [
+    ((10, 8), 30, 'N > 3 perplexity = 90, got'),        # scikit-learn/scikit-learn#10805, satijalab/seurat#1424: too few points
+    ((60, 8), 0, 'perplexity must be at least 1, got 0'),
+    ((60, 1), 5, 'at least 2 dimensions'),
+])
+def test_maps_that_cannot_be_drawn(shape, perplexity, said):
+    with pytest.raises(Refusal, match=said): tsne_map(np.random.default_rng(0).normal(size=shape), perplexity)
