@@ -99,6 +99,12 @@ def test_openpose_folders(tmp_path, J, name):
     np.testing.assert_allclose(people[0], frames[0])
 
 
+def test_what_systems_leave_among_keypoints(tmp_path):
+    folder = openpose(tmp_path/'json', {1: [person(18, 1)], 2: [person(18, 2)]})
+    for name in ('._cam_000000000001_keypoints.json', '.hidden.json'): (folder/name).write_bytes(b'\0\5\x16\7')
+    assert len(read_keypoints(folder, 2, SIZE)) == 2
+
+
 def test_files_numbered_from_one(tmp_path):
     people = read_keypoints(openpose(tmp_path/'json', {1: [person(18, 1)], 2: [person(18, 2)]}), 2, SIZE)
     np.testing.assert_allclose(people[0][0], person(18, 1))

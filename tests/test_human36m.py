@@ -40,6 +40,17 @@ def raw(truth, tmp_path):
 def plain(truth): return prepare(truth.root, truth.root.parent/'plain', **QUICK)
 
 
+@pytest.mark.parametrize('left', ['._Directions.54138969.mp4', 'Thumbs.db', '__MACOSX/S1/Videos/Directions.54138969.mp4', '@eaDir/S1/Videos/x.mp4'])
+def test_what_systems_leave_in_a_copy(raw, left):
+    "Not read, not told of, not taken for a second copy."
+    before = human36m.look_into(raw)
+    place = raw/left if '/' in left else next(path.parent for path in sorted(raw.rglob('*.mp4')))/left
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b'\0\5\x16\7')
+    after = human36m.look_into(raw)
+    assert (before.files, before.unknown, before.archives, before.metadata) == (after.files, after.unknown, after.archives, after.metadata)
+
+
 def check_store(ds, truth, stride=5, camera_of=None):
     "Poses as invented, crops from the right frame of the right camera, marks where joints are: the worst distances."
     mm, px = 0., []

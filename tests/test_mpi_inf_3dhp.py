@@ -164,6 +164,13 @@ def test_reduced_pictures_bring_reduced_cameras(tmp_path, store):
 def test_a_folder_around_the_download_will_do(download, tmp_path):
     shutil.copytree(download[0], tmp_path/'around'/'mpi_inf_3dhp')
     assert len(m.find_folders(tmp_path/'around', 'S*/Seq*')) == 2
+    for left in ('__MACOSX', '.Trash'):          # sorted before it, and what a system leaves
+        (tmp_path/'around'/left/'S1'/'Seq1').mkdir(parents=True)
+        (tmp_path/'around'/left/'._S1.zip').touch()
+    assert {path.relative_to(tmp_path/'around').parts[0] for path in m.find_folders(tmp_path/'around', 'S*/Seq*')} == {'mpi_inf_3dhp'}
+    shutil.rmtree(tmp_path/'around'/'mpi_inf_3dhp')
+    (tmp_path/'around'/'._S1.zip').touch()
+    with pytest.raises(DatasetError, match='no S.*/Seq.* in it'): m.find_folders(tmp_path/'around', 'S*/Seq*')
 
 
 # ---- rates -----------------------------------------------------------------------------------------------------------

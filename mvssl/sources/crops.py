@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..dataset import DatasetError, Problem
+from ..dataset import DatasetError, Problem, files_in
 from ..refusal import Refusal
 
 # %% ../../nbs/sources/15_crops.ipynb #11810bab
@@ -99,7 +99,7 @@ def _number(text):
     return int(digits[-1]) if digits else None
 
 def _openpose(folder):
-    files = sorted(folder.glob('*.json'))
+    files = files_in(folder, ('.json',))
     if not files: _refuse(folder, 'files', 'no .json among them', "Give the folder that OpenPose's --write_json filled")
     numbers, found = [], []
     for file in files:

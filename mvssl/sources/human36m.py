@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..cameras import Camera, distort, human36m_camera, project, square_box, transform, virtual_camera
-from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, Problem, check_side
+from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, Problem, check_side, is_meant
 from ..progress import Progress
 from ..refusal import Refusal
 from ..skeleton import FLESH_MM
@@ -247,7 +247,7 @@ def look_into(
         place = Path(place)
         images = [name for name in folders if _IMAGES.fullmatch(name)]
         for name in images: _put(found.images, _image_key(name), place/name)
-        folders[:] = sorted(name for name in folders if name not in images and name != 'imageSequence' and not name.startswith('.') and not name.endswith('.partial')) if len(place.parts) - top < 6 else []
+        folders[:] = sorted(name for name in folders if name not in images and name != 'imageSequence' and is_meant(name) and not name.endswith('.partial')) if len(place.parts) - top < 6 else []
         words = [raw.resolve().name, *place.parts[top:]]
         subject = next((word.upper() for word in reversed(words) if re.fullmatch(r'[sS]\d{1,2}', word)), '')
         kind = next((_KINDS[word.lower()] for word in reversed(words) if word.lower() in _KINDS), '')
@@ -264,7 +264,7 @@ def _image_key(name):
 
 def _sort_in(found, path, subject, kind):
     name, ending = path.name, path.suffix.lower()
-    if name.startswith('.'): return
+    if not is_meant(name): return
     if ending in ('.tgz', '.tar', '.zip') or name.endswith('.tar.gz'): found.archives.append(path)
     elif name == 'metadata.xml' or re.search(r'camera.*\.json$', name): found.metadata.append(path)
     elif name == 'annot.h5' and subject: _put(found.annotations, (subject, *_fetch_name(path.parent.name)), path)

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, check_side
+from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, check_side, files_in, folders_in, natural
 from ..progress import Progress, watched
 from ..refusal import Refusal
 from ..skeleton import BONES, FLESH_MM, LEFT, RIGHT
@@ -413,17 +413,17 @@ _ARCHIVES = ('.zip', '.tar', '.tgz', '.tar.gz', '.tar.bz2', '.7z', '.rar')
 
 def _packed(*folders):
     "The first archive that lies in one of the folders."
-    return next((path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()) if path.name.lower().endswith(_ARCHIVES)), None)
+    return next((path for folder in folders if folder.is_dir() for path in files_in(folder) if path.name.lower().endswith(_ARCHIVES)), None)
 
 def find_folders(
     raw,            # folder with those of the subjects, or around it
     pattern:str,    # 'S*/Seq*' or 'TS*'
 ) -> list:          # of folders
     "Folders of sequences in a download. Ours: not in the paper."
-    raw, natural = Path(raw), lambda path: [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', str(path))]
+    raw = Path(raw)
     if not raw.is_dir(): fail(raw, 'folder', 'does not exist', 'Give the folder into which MPI-INF-3DHP was unpacked')
     exact = re.compile(r'S\d+/Seq\d+' if '/' in pattern else r'TS\d+')
-    for root in (raw, *sorted(path for path in raw.iterdir() if path.is_dir())):
+    for root in (raw, *folders_in(raw)):
         if found := sorted((path for path in root.glob(pattern) if path.is_dir() and exact.fullmatch(path.relative_to(root).as_posix())), key=natural): return found
     packed = _packed(raw, *raw.glob('S*'))
     if packed: fail(packed, 'archive', f'not unpacked, and no folder {pattern} beside it', f'Unpack it:  {_unpack(packed)}')
