@@ -16,14 +16,16 @@ import sys
 import warnings
 from contextlib import contextmanager
 from csv import reader as csv_rows
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from types import NoneType
+from typing import Annotated, get_args
 
 import numpy as np
 import typer
 
 from .dataset import DatasetError, MultiviewDataset, Problem, find_problems
-from .refusal import Refusal, check_writable, make_folder, reading
+from .refusal import Refusal, check_readable, check_writable, make_folder, reading, writing
 
 # %% ../nbs/42_cli.ipynb #c90a1376
 _PLAIN = dict(no_args_is_help=True, rich_markup_mode=None)  # help as text, the same in every terminal and in a log
@@ -157,7 +159,7 @@ def check(
     if missing and complete: raise typer.Exit(1)
 
 # %% ../nbs/42_cli.ipynb #efc24a44
-_Names = Annotated[list[str] | None, typer.Option(help='Names, separated by commas; a name with a space in quotes; can be repeated.  [default: all]', show_default=False)]
+_Names = Annotated[list[str] | None, typer.Option(metavar='<names>', help='Names, separated by commas; a name with a space in quotes; can be repeated.  [default: all]', show_default=False)]
 
 def _names(texts):
     "Names from options that were given once or several times, None if none was; a name with a comma stands in quotes of its own."
@@ -178,6 +180,17 @@ def _check_out(option, path, *endings):
     if path is None: return
     if path.suffix not in endings: raise Refusal(f"{option} must end in {' or '.join(endings) if len(endings) < 3 else ', '.join(endings)}, got {path}")
     check_writable(path)
+
+def _check_places(raw, out, hz=1, **least):
+    "Refuses what may not be read, a folder that cannot be made, no rate, and options below 0, or 1 for workers and stride, before anything is read."
+    if not 0 < hz < float('inf'): raise Refusal(f'hz must be positive, got {hz}')
+    if raw is not None and raw.exists(): check_readable(raw)
+    if out is not None:
+        with writing(out): is_there = (out/'dataset.json').exists()
+        if not is_there: check_writable(Path(f'{out}.partial'), folder=True)
+    for name, value in least.items():
+        low = name in ('workers', 'stride')
+        if value is not None and value < low: raise Refusal(f'--{name} must be at least {int(low)}, got {value}')
 
 def _is_store(option, place):
     "Whether a folder is a store; else it may be one of pictures."
@@ -212,9 +225,10 @@ def make(
     """
     with plain_errors(lambda told: _kept(out)):
         from mvssl.sources.synthetic import make_dataset, with_unlabelled
+        _check_places(None, out, workers=workers, unlabelled=unlabelled, clutter=clutter, seed=seed)
         chosen = _names(subjects)
         if unlabelled: chosen = (*(chosen or with_unlabelled(rig, 0)), *with_unlabelled(rig, unlabelled)[-unlabelled:])
-        ds = make_dataset(out, rig=rig, subjects=chosen, instants=instants, side=side, seed=seed, perspective=perspective, clutter=clutter, labels=labels, device=device and _device(device), workers=workers, overwrite=overwrite,
+        ds = make_dataset(out, rig=rig, subjects=chosen, instants=instants, side=side, seed=seed, perspective=perspective, clutter=clutter, labels=labels, device=device and str(_device(device)), workers=workers, overwrite=overwrite,
                           progress=_watch(is_log=True))
         typer.echo(describe(ds))
     typer.echo(f'made: {out}')
@@ -274,11 +288,12 @@ def mocap(
     with plain_errors(lambda told: _kept(out)):
         from mvssl.sources.mocap import read_captures, read_names
         from mvssl.sources.synthetic import make_dataset, with_looks
+        _check_places(folder, out, hz, workers=workers, clutter=clutter, seed=seed, skip=skip)
         chosen = _names(subjects)
         captures = read_captures(folder, hz=hz, subjects=chosen, index=index, unit_mm=unit_mm, up=up, names=read_names(names) if names else None, skip=skip)
         for line in captures.told(): typer.echo(line)
         if looks: captures = with_looks(captures, _looks(looks, captures.subjects), seed)
-        ds = make_dataset(out, rig=rig, subjects=None if looks else chosen, instants=instants, side=side, seed=seed, motion=captures, perspective=perspective, clutter=clutter, device=device and _device(device), workers=workers, overwrite=overwrite,
+        ds = make_dataset(out, rig=rig, subjects=None if looks else chosen, instants=instants, side=side, seed=seed, motion=captures, perspective=perspective, clutter=clutter, device=device and str(_device(device)), workers=workers, overwrite=overwrite,
                           progress=_watch(is_log=True))
         typer.echo(describe(ds))
         for sentence in ds.extra['left_out']: typer.echo(f'left out: {sentence}')
@@ -327,6 +342,7 @@ def human36m(
     """
     with plain_errors(lambda told: _kept(out)):
         from mvssl.sources.human36m import Wishes, make_plan, prepare, read_layout
+        _check_places(raw, out, workers=workers, stride=stride)
         wishes = dict(stride=stride, side=side, boxes=boxes, perspective=perspective, padding=padding, s9_shifted=s9_shifted, s11_directions=s11_directions, incomplete=incomplete, subjects=_names(subjects))
         if check:
             sequences, read, layout, notes = read_layout(raw, metadata, allow_pickle)
@@ -387,6 +403,7 @@ def mpi_inf_3dhp(
     """
     with plain_errors(lambda told: _kept(out)):
         from mvssl.sources.mpi_inf_3dhp import compare_with_complete, prepare, prepare_test_set, survey
+        _check_places(raw, out, hz, workers=workers)
         if check:
             table = survey(raw, cameras, progress=_watch(is_log=True))
             typer.echo(table.to_string(index=False, max_colwidth=90))
@@ -460,6 +477,7 @@ def videos(
     """
     with plain_errors(lambda told: _kept(out)):
         from mvssl.sources.videos import prepare
+        _check_places(folder, out, hz, workers=workers, stride=stride)
         ds = prepare(folder, out, hz=hz, stride=stride, side=side, boxes=boxes, keypoint_size=_pair(keypoint_size), padding=padding, poses=poses, unit=unit, up=up, poses_start_s=poses_start, resample=resample,
                      max_cut_s=max_cut, subject=subject, name=name, licence=licence, workers=workers, sheet=sheet or True, overwrite=overwrite, progress=_watch(is_log=True))
         typer.echo(describe(ds))
@@ -469,29 +487,36 @@ def videos(
     typer.echo(f"boxes {ds.extra['boxes']}, look at {sheet or f'{out}-boxes.png'}\nmade: {out}")
 
 # %% ../nbs/42_cli.ipynb #544c89dd
-def _value(text, old):
-    "A field's text as the type of its default."
-    if text in ('none', ['none']): return () if isinstance(old, tuple) else None
-    if isinstance(old, tuple) or isinstance(text, list): return _names(text)
-    if isinstance(old, bool):
-        if text not in ('true', 'false'): raise Refusal(f'must be true or false, got {text!r}')
-        return text == 'true'
-    return text if isinstance(old, str) else type(old)(text) if old is not None else int(text) if text.isdigit() else _names(text)
+def _kinds(config):
+    "Field of a dataclass -> type of its value, and whether it may be None."
+    found = {}
+    for field in fields(config):
+        kinds = get_args(field.type) or (field.type,)
+        found[field.name] = next(kind for kind in kinds if kind is not NoneType), NoneType in kinds
+    return found
+
+def _value(text, kind, may_be_none):
+    "A field's text as its type."
+    if text in ('none', ['none']) and (may_be_none or kind is tuple): return None if may_be_none else ()
+    if kind is tuple: return _names(text)
+    if kind is bool and text not in ('true', 'false'): raise Refusal(f'{text!r} is neither true nor false')
+    return text == 'true' if kind is bool else kind(text)
 
 def _config(given, more):
     "A TrainConfig from options and from NAME=VALUE, which reaches the fields of its augmentation too."
     from mvssl.training import TrainConfig
-    defaults = dict(vars(TrainConfig()))
-    changes = dict(vars(defaults.pop('augmentation')))
+    default = TrainConfig()
+    changes, kinds = dict(vars(default.augmentation)), _kinds(default) | _kinds(default.augmentation)
+    known = [name for name in kinds if name != 'augmentation']
     texts = {name: value if isinstance(value, list) else str(value) for name, value in given.items() if value not in (None, [])}
     for text in more:
         name, equals, value = text.partition('=')
-        if not equals or name not in defaults | changes: raise Refusal(f"--set must be NAME=VALUE with one of {', '.join(defaults | changes)}, got {text!r}")
+        if not equals or name not in known: raise Refusal(f"--set must be NAME=VALUE with one of {', '.join(known)}, got {text!r}")
         texts[name] = value
     values = {}
     for name, text in texts.items():
-        try: values[name] = _value(text, (defaults | changes)[name])
-        except (ValueError, OverflowError): raise Refusal(f'{name} must be {type((defaults | changes)[name]).__name__}, got {text!r}') from None
+        try: values[name] = _value(text, *kinds[name])
+        except (ValueError, OverflowError): raise Refusal(f'{name} must be {kinds[name][0].__name__}, got {text!r}') from None
     changes |= {name: values.pop(name) for name in changes if name in values}
     return TrainConfig(**values, augmentation=changes)
 
@@ -534,11 +559,11 @@ def train(
     arm: Annotated[str | None, typer.Option(help='supervised: labels alone. joint: labels and pairs of views. metric: pairs alone, no label needed. control: pairs seen without a loss on them.  [default: joint]', show_default=False)] = None,
     steps: Annotated[int | None, typer.Option(help='Of the optimiser.  [default: 1200]', show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help='Of weights, batches and augmentation.  [default: 0]', show_default=False)] = None,
-    labelled: Annotated[list[str] | None, typer.Option(help='Subjects whose labels are used, separated by commas; a name with a space in quotes; can be repeated, like the next three.  [default: S1]', show_default=False)] = None,
+    labelled: Annotated[list[str] | None, typer.Option(metavar='<names>', help='Subjects whose labels are used, separated by commas; a name with a space in quotes; can be repeated, like the next three.  [default: S1]', show_default=False)] = None,
     label_fraction: Annotated[float | None, typer.Option('--fraction', help='Share of their instants.  [default: 1]', show_default=False)] = None,
-    unlabelled: Annotated[list[str] | None, typer.Option(help='Subjects that give pairs of views.  [default: all that are not held out]', show_default=False)] = None,
-    validation: Annotated[list[str] | None, typer.Option(help="Subjects held out and looked at while training, or 'none'.  [default: S8]", show_default=False)] = None,
-    test: Annotated[list[str] | None, typer.Option(help="Subjects held out and never looked at here, or 'none'.  [default: S9,S11]", show_default=False)] = None,
+    unlabelled: Annotated[list[str] | None, typer.Option(metavar='<names>', help='Subjects that give pairs of views.  [default: all that are not held out]', show_default=False)] = None,
+    validation: Annotated[list[str] | None, typer.Option(metavar='<names>', help="Subjects held out and looked at while training, or 'none'.  [default: S8]", show_default=False)] = None,
+    test: Annotated[list[str] | None, typer.Option(metavar='<names>', help="Subjects held out and never looked at here, or 'none'.  [default: S9,S11]", show_default=False)] = None,
     width: Annotated[int | None, typer.Option(help='Channels of the first stage; 64 is ResNet-18.  [default: 16]', show_default=False)] = None,
     n_pairs: Annotated[int | None, typer.Option('--pairs', help='Pairs of views in a batch.  [default: 32]', show_default=False)] = None,
     n_labelled: Annotated[int | None, typer.Option('--labelled-images', help='Labelled images in a batch.  [default: 64]', show_default=False)] = None,
@@ -830,9 +855,9 @@ def reproduce(
     out: Annotated[str | None, _OUT] = None,
     only: Annotated[list[str] | None, typer.Option(help='Only this and what it needs: stores, report, an analysis (2_margin_ablation), a group of trainings (joint-100) or one of them (joint-100-s0); can be repeated.', show_default=False)] = None,
     jobs: Annotated[int | None, _JOBS] = None,
-    labelled: Annotated[list[str] | None, typer.Option(help='Subjects whose labels are used, in a store of your own, separated by commas; a name with a space in quotes; can be repeated, like the next two.  [default: S1]', show_default=False)] = None,
-    validation: Annotated[list[str] | None, typer.Option(help='Subjects held out and looked at while training, in a store of your own.  [default: S8]', show_default=False)] = None,
-    test: Annotated[list[str] | None, typer.Option(help='Subjects held out and never looked at, in a store of your own.  [default: S9,S11]', show_default=False)] = None,
+    labelled: Annotated[list[str] | None, typer.Option(metavar='<names>', help='Subjects whose labels are used, in a store of your own, separated by commas; a name with a space in quotes; can be repeated, like the next two.  [default: S1]', show_default=False)] = None,
+    validation: Annotated[list[str] | None, typer.Option(metavar='<names>', help='Subjects held out and looked at while training, in a store of your own.  [default: S8]', show_default=False)] = None,
+    test: Annotated[list[str] | None, typer.Option(metavar='<names>', help='Subjects held out and never looked at, in a store of your own.  [default: S9,S11]', show_default=False)] = None,
 ):
     """Make every table and figure of the supplementary, and a page that sets them beside the paper's.
 

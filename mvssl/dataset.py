@@ -426,7 +426,7 @@ def _check_counts(counts, *found):
 def _body(path, unit=1):
     "Bytes after the header, in blocks of whole units; a block is gone when the next is asked for."
     buffer = memoryview(bytearray(unit * max(1, BLOCK // unit)))
-    with open(path, 'rb') as file:
+    with _read_errors(path), open(path, 'rb') as file:
         if path.suffix == '.npy': np.lib.format.read_magic(file), np.lib.format.read_array_header_1_0(file)
         if path.suffix == '.csv': file.readline()
         while size := file.readinto(buffer): yield buffer[:size]
@@ -469,7 +469,7 @@ def _check_store(path, checksums, progress=False):
     def attempt(check, *args):
         if any(arg is None for arg in args): return  # the reason is listed already
         try: return check(*args)
-        except DatasetError as error: found.extend(error.problems)
+        except DatasetError as error: found.extend(problem for problem in error.problems if problem not in found)
     facts = attempt(_read_facts, path)
     refuse_if(found)
     attempt(_check_facts, facts)

@@ -364,10 +364,10 @@ class Batch:
         options = dict(profile=self.profile.name, data=self.data * (not self.is_synthetic), second_data=self.second_data, out=self.out)
         return ' '.join(['mvssl reproduce', *(f"--{name.replace('_', '-')} {value}" for name, value in options.items() if value)])
 
-    def _open(self, path, by=''):
+    def _open(self, path):
         try: return MultiviewDataset.open(path)
         except DatasetError as error:
-            if not self.is_synthetic or error.problems[0].field != 'path': raise
+            if path.parent != self.root/'data'/self.profile.name or error.problems[0].field != 'path': raise    # only what is made here
             raise Refusal(f'there is no finished store {path}: make it by  {self.command} --only stores') from error
 
     @property
@@ -787,7 +787,7 @@ def reproduce(
     only = (only,) if isinstance(only, str) else tuple(only)
     if jobs is not None and jobs < 1: raise Refusal(f'--jobs must be positive, got {jobs}')
     batch = Batch(profile, data, second_data, out)
-    _check_before(batch)
+    _check_before(batch, only)
     batch.tell_roles(**roles or {})
     make_folder(batch.runs)
     lock = hold(batch.runs, 'a batch that another process is running')
@@ -804,11 +804,14 @@ def reproduce(
         tell(str(summary))
     return summary
 
-def _check_before(batch):
+def _check_before(batch, only=()):
     "Refuses what would fail later, before anything is made."
+    if unknown := [name for name in only if not {name, name.rpartition('-s')[0]} & {'stores', 'report', *NEEDS, *GROUPS}]:
+        raise Refusal(f"--only must name stores, report, an analysis ({', '.join(NEEDS)}), a group of trainings ({', '.join(GROUPS)}) or one of them, got {unknown[0]!r}")
     for name in ('train', *NEEDS):
         if notebook_named(name).exists(): check_parameters(notebook_named(name), batch.parameters_for(name))
-    if not batch.is_synthetic: batch.dataset, batch.second     # opened, or refused
+    if not batch.is_synthetic: batch.dataset    # opened, or refused
+    if batch.second_data: batch.second
 
 def _run_notebooks(batch, only, scheduler, jobs, say, summary):
     summary.left_out = batch.left_out | analyses_of(batch)[1]

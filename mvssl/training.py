@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ARMS', 'N_LOOKED_AT', 'IDENTITIES', 'KEEP_EVERY_S', 'VALIDATED', 'STATISTICS', 'TrainConfig', 'Split', 'evenly',
            'split', 'rate', 'weight', 'features', 'gather', 'batch_loss', 'Embeddings', 'embed', 'view_scores',
-           'subject_probe', 'validate', 'TrainingWarning', 'Diverged', 'alarms', 'make_batches', 'joints_2d',
-           'pretrain_2d', 'start_network', 'Trainer', 'images_per_step', 'Window', 'processes', 'train']
+           'subject_probe', 'validate', 'TrainingWarning', 'Diverged', 'alarms', 'make_samplers', 'make_batches',
+           'joints_2d', 'pretrain_2d', 'start_network', 'Trainer', 'images_per_step', 'Window', 'processes', 'train']
 
 # %% ../nbs/24_training.ipynb #019cb83c
 import copy
@@ -105,10 +105,11 @@ class TrainConfig:
         for name, choices in dict(arm=ARMS, negatives=('same subject', 'any'), norm=('batch', 'group'), head_reads=('features', 'embedding'), loss=('hinge', 'all_negatives', 'info_nce'),
                                   pose_kind=('l1', 'l2', 'smooth'), optimizer=tuple(OPTIMIZERS), precision=PRECISIONS, memory_format=('auto', *MEMORY_FORMATS)).items():
             _refuse_unless(getattr(self, name) in choices, name, f"be one of {', '.join(choices)}", getattr(self, name))
-        for name in ('steps', 'n_labelled', 'subjects_per_batch', 'chunk', 'start_steps', 'log_every', 'validate_every', 'margin', 'grid'):
+        for name in ('margin', 'beta', 'alpha', 'weight_decay', 'lr', 'ema'): _refuse_unless(math.isfinite(getattr(self, name) or 0), name, 'be finite', getattr(self, name))
+        for name in ('steps', 'n_labelled', 'subjects_per_batch', 'chunk', 'width', 'dim', 'start_steps', 'log_every', 'validate_every', 'margin', 'grid'):
             _refuse_unless(getattr(self, name) > 0, name, 'be positive', getattr(self, name))
         _refuse_unless(self.lr is None or self.lr > 0, 'lr', 'be positive or None', self.lr)
-        for name in ('beta', 'alpha', 'weight_decay', 'new_takes', 'keep_every'): _refuse_unless(getattr(self, name) >= 0, name, 'not be negative', getattr(self, name))
+        for name in ('seed', 'beta', 'alpha', 'weight_decay', 'new_takes', 'keep_every'): _refuse_unless(getattr(self, name) >= 0, name, 'not be negative', getattr(self, name))
         for name in ('ramp', 'warmup'): _refuse_unless(0 <= getattr(self, name) <= 1, name, 'lie in [0, 1]', getattr(self, name))
         _refuse_unless(0 < self.label_fraction <= 1, 'label_fraction', 'lie in (0, 1]', self.label_fraction)
         _refuse_unless(0 <= self.ema < 1, 'ema', 'lie in [0, 1)', self.ema)
@@ -413,6 +414,24 @@ def _subjects(config, dataset, pairs):
     n = min(config.subjects_per_batch, dataset.table['subject'][pairs].nunique())
     return next(n for n in range(n, 0, -1) if config.n_pairs % n == 0)
 
+def make_samplers(
+    config:TrainConfig,
+    dataset,            # a store
+    labelled=None,      # instants whose labels are used, bool (T,); None: no labelled images
+    pairs=None,         # instants that give pairs, bool (T,); None: no pairs
+) -> dict:              # 'pairs' and 'labelled' as far as asked for: samplers of this process's share
+    "What each batch is made of; refuses batches that the store cannot fill. Ours: not in the paper."
+    world = dist.get_world_size() if _is_shared() else 1
+    shared = dict(rank=dist.get_rank() if _is_shared() else 0, world_size=world, drop_last=True)
+    _refuse_unless(config.n_pairs % world == config.n_labelled % world == 0, 'n_pairs and n_labelled', f'be multiples of {world}, the number of processes', (config.n_pairs, config.n_labelled))
+    seeded, found = lambda n: torch.Generator().manual_seed(4*config.seed + n), {}
+    if pairs is not None:
+        found['pairs'] = ChunkPairSampler(dataset.table, dataset.seen & pairs[:, None], config.n_pairs, config.chunk, seeded(0), subjects=_subjects(config, dataset, pairs), **shared)
+    if labelled is not None:
+        seen = dataset.seen & labelled[:, None]
+        found['labelled'] = ImageSampler(seen, min(config.n_labelled, int(seen.sum()) // world * world), seeded(2), **shared)
+    return found
+
 def make_batches(
     config:TrainConfig,
     dataset,            # a store
@@ -422,20 +441,9 @@ def make_batches(
     progress:bool=False,
 ) -> dict:              # 'pairs' and 'labelled' as far as asked for: `Batches`
     "Batches for ever, of this process's share, on its device. Ours: not in the paper."
-    frames = Frames(dataset, device, progress=progress)
-    world = dist.get_world_size() if _is_shared() else 1
-    shared = dict(rank=dist.get_rank() if _is_shared() else 0, world_size=world, drop_last=True)
-    _refuse_unless(config.n_pairs % world == config.n_labelled % world == 0, 'n_pairs and n_labelled', f'be multiples of {world}, the number of processes', (config.n_pairs, config.n_labelled))
+    samplers, frames = make_samplers(config, dataset, labelled, pairs), Frames(dataset, device, progress=progress)
     seeded = lambda n: torch.Generator().manual_seed(4*config.seed + n)
-    batches = {}
-    if pairs is not None:
-        sampler = ChunkPairSampler(dataset.table, dataset.seen & pairs[:, None], config.n_pairs, config.chunk, seeded(0), subjects=_subjects(config, dataset, pairs), **shared)
-        batches['pairs'] = Batches(frames, sampler, config.augmentation, seeded(1))
-    if labelled is not None:
-        seen = dataset.seen & labelled[:, None]
-        sampler = ImageSampler(seen, min(config.n_labelled, int(seen.sum()) // world * world), seeded(2), **shared)
-        batches['labelled'] = Batches(frames, sampler, config.augmentation, seeded(3))
-    return batches
+    return {name: Batches(frames, sampler, config.augmentation, seeded(dict(pairs=1, labelled=3)[name])) for name, sampler in samplers.items()}
 
 # %% ../nbs/24_training.ipynb #e7503e32
 def joints_2d(
@@ -711,6 +719,11 @@ def _shown(record):
     short = dict(images_per_s='{:.0f} images/s', mpjpe_mm='val {:.1f} mm', pose_loss='pose {:.3g}', pairs_loss='pairs {:.3g}', d_positive='d+ {:.2f}', d_negative='d- {:.2f}', recall='recall {:.0%}')
     return [text.format(record[name]) for name, text in short.items() if record.get(name) is not None]
 
+def _refuse_before(config, dataset, parts):
+    "What would be refused after a folder is made: batches that the store cannot fill, weights that do not fit."
+    make_samplers(config, dataset, parts.labelled if config.uses_labels else None, parts.pairs if config.uses_pairs else None)
+    if config.start != 'synthetic2d': start_network(config)
+
 def train(
     config:TrainConfig,
     dataset,             # a store
@@ -722,10 +735,12 @@ def train(
 ) -> dict:               # what metrics.json holds
     "Trains a network and leaves it in a run. Supplementary: Sec. 1 and 2; how it is trained is ours."
     inputs = _inputs(config, dataset, pool)
-    split(config, dataset)  # refuses names that the store lacks before a folder is made
+    parts = split(config, dataset)
     with processes(device) as device:
-        leads = not _is_shared() or dist.get_rank() == 0
         folder = run.path if isinstance(run, Run) else Path(run)
+        with reading(folder): is_finished = (folder/'metrics.json').exists()
+        if not is_finished: _refuse_before(config, dataset, parts)
+        leads = not _is_shared() or dist.get_rank() == 0
         if not isinstance(run, Run): run = _open(leads, folder, asdict(config), inputs, source='mvssl.training', resume=resume)
         if not leads: run = None
         with run or nullcontext():

@@ -20,7 +20,7 @@ from mvssl.batches import Augmentation
 from mvssl.cli import _config, app, data, describe
 from mvssl.dataset import DatasetWriter, MultiviewDataset
 from mvssl.sources.synthetic import make_dataset
-from mvssl.training import TrainConfig
+from mvssl.training import OPTIMIZERS, TrainConfig
 
 SETTINGS = dict(name='tiny', source='made up', licence='free', hz=10, stride=5, side=8, views=['left', 'right'])
 
@@ -234,11 +234,12 @@ def test_every_field_can_be_set():
 def test_help_of_train_tells_the_true_defaults():
     text, defaults = ' '.join(run('train', '--help').stdout.split()), TrainConfig()
     for option, name in {'arm': 'arm', 'steps': 'steps', 'seed': 'seed', 'labelled': 'labelled', 'fraction': 'label_fraction', 'validation': 'validation', 'test': 'test', 'width': 'width', 'pairs': 'n_pairs',
-                         'labelled-images': 'n_labelled', 'margin': 'margin', 'beta': 'beta', 'alpha': 'alpha', 'lr': 'lr', 'start': 'start'}.items():
+                         'labelled-images': 'n_labelled', 'margin': 'margin', 'beta': 'beta', 'alpha': 'alpha', 'start': 'start'}.items():
         value = getattr(defaults, name)
         shown = ','.join(value) if isinstance(value, tuple) else f'{value:g}' if isinstance(value, float) else str(value)
         after = text[text.index(f'--{option} <'):]
         assert after[after.index('[default: '):].startswith(f'[default: {shown}]'), option
+    assert '[default: ' + ', '.join(f'{rate:g} for {name}' for name, rate in OPTIMIZERS.items()) + ']' in text
 
 
 def test_warnings_are_lines(studio, tmp_path, monkeypatch):
