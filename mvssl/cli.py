@@ -427,11 +427,31 @@ def _pair(text):
     if len(numbers) != 2 or not all(number.isdigit() for number in numbers): raise Refusal(f'--keypoint-size must be WIDTHxHEIGHT as in 1920x1080, got {text}')
     return tuple(map(int, numbers))
 
+def _turns(texts):
+    "'cam_1=90' as {'cam_1': 90}."
+    found = {}
+    for text in texts or ():
+        view, _, degrees = text.rpartition('=')
+        if not view or not re.fullmatch(r'[+-]?\d+', degrees): raise Refusal(f'--turn must be CAMERA=DEGREES as in cam01=90, got {text}')
+        if found.setdefault(view, int(degrees)) != int(degrees): raise Refusal(f'--turn must say one thing of {view}, got {found[view]} and {degrees}')
+    return found
+
+def _unseen(ds):
+    "Of a store of videos: cameras that did not film a sequence, and instants that one lacks."
+    filmed = {(one['subject'], one['sequence']): {video['view'] for video in one['videos']} for one in ds.extra['sequences']}
+    away, lost = {}, {}
+    for (subject, sequence), own in ds.table.groupby(['subject', 'sequence'], sort=False):
+        for view, seen in zip(ds.views, ds.seen[own.index.to_numpy()].T):
+            if view not in filmed[subject, sequence]: away.setdefault(view, []).append(f'{subject} {sequence}')
+            elif not seen.all(): lost[view] = lost.get(view, 0) + int((~seen).sum())
+    yield from (f"{view} did not film {', '.join(names)}" for view, names in away.items())
+    if lost: yield 'without a crop, for want of a frame or a person: ' + ', '.join(f'{view} {n} of {len(ds)}' for view, n in lost.items())
+
 @data.command()
 def videos(
     folder: Annotated[Path, typer.Argument(help='Folder of videos, or a .csv that lists them.', show_default=False)],
     out: Annotated[Path, typer.Option(help='Folder to make.', show_default=False)],
-    hz: Annotated[float, typer.Option(help='Instants per second: every n-th frame is kept, with n rounded.')] = 10.,
+    hz: Annotated[float | None, typer.Option(help="Instants per second: every n-th frame is kept, with n rounded.  [default: 10, or the cameras' own rate where that is lower]", show_default=False)] = None,
     stride: Annotated[int | None, typer.Option(help='n itself, instead of --hz.', show_default=False)] = None,
     side: Annotated[int, typer.Option(help='Side of the crops, px.')] = 128,
     boxes: Annotated[Path | None, typer.Option(help='Folder of boxes or keypoints.  [default: whatever moves before a still background]', show_default=False)] = None,
@@ -441,6 +461,7 @@ def videos(
     unit: Annotated[str, typer.Option(help='Of the labels: mm, cm or m.  [default: what makes a person of them]', show_default=False)] = '',
     up: Annotated[str, typer.Option(help='Axis of the labels that points up: x y z -x -y -z.  [default: y in .trc, z in .npz files]', show_default=False)] = '',
     poses_start: Annotated[float | None, typer.Option(help='When the first row of the labels was taken, s.  [default: as the file says]', show_default=False)] = None,
+    turn: Annotated[list[str] | None, typer.Option(help='CAMERA=90, 180 or 270: degrees clockwise by which its picture must be turned to stand upright; CAMERA=0: it does. Can be repeated.', show_default=False)] = None,
     resample: Annotated[bool, typer.Option('--resample', help='Accept cameras of different frame rates: the nearest frame of each.')] = False,
     max_cut: Annotated[float, typer.Option(help='Cameras, and labels, may end so far apart, s; the rest is cut.')] = 1.,
     subject: Annotated[str, typer.Option(help='Who is filmed, where no folder says so.')] = 'S1',
@@ -461,7 +482,10 @@ def videos(
       a table             list.csv with columns file, subject, sequence, view
 
     The videos of a sequence must have begun together. If not, the table says in a column offset_s when each began, in seconds on a common
-    clock (later is larger), or in offset_frames; more columns: action, boxes, poses, poses_start_s.
+    clock (later is larger), or in offset_frames; more columns: action, turn, boxes, poses, poses_start_s.
+
+    What is found and what is not taken is listed before anything is decoded. Of a camera that seems to hang on its side it is asked how it
+    is to be turned; say so:  --turn cam02=90
 
     \b
       mvssl data videos walk --out data/walk
@@ -477,13 +501,11 @@ def videos(
     """
     with plain_errors(lambda told: _kept(out)):
         from mvssl.sources.videos import prepare
-        _check_places(folder, out, hz, workers=workers, stride=stride)
-        ds = prepare(folder, out, hz=hz, stride=stride, side=side, boxes=boxes, keypoint_size=_pair(keypoint_size), padding=padding, poses=poses, unit=unit, up=up, poses_start_s=poses_start, resample=resample,
-                     max_cut_s=max_cut, subject=subject, name=name, licence=licence, workers=workers, sheet=sheet or True, overwrite=overwrite, progress=_watch(is_log=True))
+        _check_places(folder, out, 1 if hz is None else hz, workers=workers, stride=stride)
+        ds = prepare(folder, out, hz=hz, stride=stride, side=side, boxes=boxes, keypoint_size=_pair(keypoint_size), padding=padding, poses=poses, unit=unit, up=up, poses_start_s=poses_start, turn=_turns(turn), resample=resample,
+                     max_cut_s=max_cut, subject=subject, name=name, licence=licence, workers=workers, sheet=sheet or True, overwrite=overwrite, progress=_watch(is_log=True), say=typer.echo)
         typer.echo(describe(ds))
-        for note in ds.extra['notes']: typer.echo(f'note: {note}')
-        unseen = {view: int(n) for view, n in zip(ds.views, (~ds.seen).sum(0)) if n}
-        if unseen: typer.echo('note: without a crop, for want of a frame or a person: ' + ', '.join(f'{view} {n} of {len(ds)}' for view, n in unseen.items()))
+        for note in _unseen(ds): typer.echo(f'note: {note}')
     typer.echo(f"boxes {ds.extra['boxes']}, look at {sheet or f'{out}-boxes.png'}\nmade: {out}")
 
 # %% ../nbs/42_cli.ipynb #544c89dd

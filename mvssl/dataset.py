@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SYSTEMS', 'SCHEMA', 'COLUMNS', 'CAMERA_SHAPES', 'SIDES', 'BLOCK', 'FIELDS', 'SETTINGS', 'is_meant', 'natural',
-           'folders_in', 'files_in', 'check_side', 'array_files', 'dataset_checksum', 'GrowingFile', 'Journal',
-           'GrowingFolder', 'check_poses', 'find_problems', 'DatasetWriter', 'Rows', 'MultiviewDataset']
+           'folders_in', 'check_links', 'files_in', 'check_side', 'array_files', 'dataset_checksum', 'GrowingFile',
+           'Journal', 'GrowingFolder', 'check_poses', 'find_problems', 'done_in', 'DatasetWriter', 'Rows',
+           'MultiviewDataset']
 
 # %% ../nbs/02_dataset.ipynb #3b257efe
 import csv
@@ -63,6 +64,13 @@ def folders_in(
 ) -> list:       # of Path
     "The folders directly in a folder that are meant, in natural order. Ours: not in the paper."
     return [path for path in _entries(Path(folder)) if path.is_dir()]
+
+def check_links(
+    paths,
+):
+    "Refuses links that lead nowhere: a disk that is not there, a file that was moved. Ours: not in the paper."
+    refuse_if([Problem(str(path), 'link', f'leads to {os.readlink(path)}, which is not there', 'Mend the link or bring back what it leads to; or delete it')
+               for path in map(Path, paths) if path.is_symlink() and not path.exists()])
 
 def files_in(
     folder,
@@ -203,6 +211,12 @@ def _lock(file, path):
     if not (path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))):
         fail(path.name, 'lock', f'another process has just finished {path.parent}', 'Open the finished store')
 
+def _whole(lines):
+    "Records of a journal up to the first line that is torn or damaged: what follows does not count."
+    for line in lines:
+        if not line.endswith(b'\n') or line[:9] != b'%08x ' % zlib.crc32(line[9:]): return
+        yield json.loads(line[9:])
+
 class Journal:
     "What is safely on disk: one line per record with its own checksum, held by one process. Ours: not in the paper."
     def __init__(self, path):
@@ -210,9 +224,8 @@ class Journal:
         _lock(self.file, path)
         self.file.seek(0)
         lines, self.records, self.ends = self.file.readall().splitlines(keepends=True), [], [0]
-        for line in lines:
-            if not line.endswith(b'\n') or line[:9] != b'%08x ' % zlib.crc32(line[9:]): break  # torn or damaged: what follows does not count
-            self.records.append(json.loads(line[9:]))
+        for line, record in zip(lines, _whole(lines)):
+            self.records.append(record)
             self.ends.append(self.ends[-1] + len(line))
         if len(lines) > 1 and not self.records:
             fail(path.name, 'first line', 'damaged, so that nobody knows what the other files hold', f'Delete {path.parent} and start again')
@@ -539,6 +552,14 @@ def _crc32(path):
     return crc
 
 # %% ../nbs/02_dataset.ipynb #fd4fcc9d
+def done_in(
+    path,        # folder that a writer was making
+) -> set:        # of (subject, sequence)
+    "What is safely on disk of a store that was begun, without going on with it. Ours: not in the paper."
+    journal = Path(f'{path}.partial')/'journal.jsonl'
+    if not journal.is_file(): return set()
+    return {(record['subject'], record['sequence']) for record in [*_whole(journal.read_bytes().splitlines(keepends=True))][1:]}
+
 class DatasetWriter:
     """Writes a store into NAME.partial beside it, sequence by sequence, and renames it when the `with` block ends without an error.
     After a kill at any moment the same calls continue it. Ours: not in the paper."""

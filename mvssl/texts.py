@@ -73,7 +73,7 @@ def as_number(
     text = text.strip()
     return float(text.replace(',', '.')) if _NUMBER.fullmatch(text) else None
 
-# %% ../nbs/00_texts.ipynb #88274c5f
+# %% ../nbs/00_texts.ipynb #d58b09e9
 def _separator(line):
     "What stands between the cells of a table whose first line this is."
     outside = re.sub(r'"[^"]*"', '', line)
@@ -88,8 +88,10 @@ def read_rows(
     lines = csv.reader(io.StringIO(text), delimiter=_separator(text.partition('\n')[0]), skipinitialspace=True, strict=True)
     try: rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(map(str.strip, row))]
     except csv.Error as error: fail(path, f'line {lines.line_num}', f'not readable as CSV ({error})', remedy)
-    names = rows.pop(0)[1] if rows else []
+    if not rows: fail(path, 'file', 'not a line in it', remedy)
+    names = rows.pop(0)[1]
     while names and not names[-1]: names.pop()          # a separator at the end of each line
+    if twice := [name for name in names if names.count(name) > 1]: fail(path, 'line 1', f'the column {twice[0]!r} is there twice', 'Keep one of them')
     for line, cells in rows:
         if len(cells) > len(names) and any(cells[len(names):]): fail(path, f'line {line}', f'{len(cells)} cells, {len(names)} columns have names', remedy)
     return names, [(line, (cells + ['']*len(names))[:len(names)]) for line, cells in rows]

@@ -10,7 +10,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from mvssl.cameras import Camera, crop_camera, intrinsics, look_at, project, square_box
-from mvssl.dataset import DatasetError
+from mvssl.refusal import Refusal
 from mvssl.sources.crops import (Background, box_sheet, cut, cut_planes, follow_person, median_background, moving_box, moving_pixels, read_box_csv,
                                  read_keypoints, reduced, steady_squares)
 
@@ -20,8 +20,8 @@ REAL = SHARED/'pose2sim_balancing'
 
 
 def refused(job, *words):
-    "The one problem of a DatasetError, which must name these words."
-    with pytest.raises(DatasetError) as caught: job()
+    "The one problem of a refusal, which must name these words."
+    with pytest.raises(Refusal) as caught: job()
     problem, = caught.value.problems
     assert all(word in str(problem) for word in words), str(problem)
     return problem
@@ -51,7 +51,10 @@ def test_frames_counted_from_one(tmp_path):
 
 
 @pytest.mark.parametrize('text, words', [
-    ('', ['file', 'CSV']),
+    ('', ['file', 'not a line', 'CSV']),
+    ('\n\n', ['file', 'not a line']),
+    ('frame,left,left,right,bottom\n', ['line 1', 'left', 'twice']),
+    ('frame,left,top,right,bottom\n\n0,10,20,30,60\n\n1,10,20,soon,60\n', ['line 5, right', 'soon']),
     ('frame,left,top,right\n0,1,2,3\n', ['bottom missing']),
     ('left,top,right,bottom\n0,1,2,3\n', ['frame missing']),
     ('frame,x,y,width\n0,1,2,3\n', ['height missing']),

@@ -3,6 +3,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,10 +18,11 @@ from typer.testing import CliRunner
 
 from mvssl.cameras import project, virtual_camera
 from mvssl.cli import app
-from mvssl.dataset import DatasetError, MultiviewDataset
+from mvssl.dataset import DatasetError, MultiviewDataset, done_in
 from mvssl.skeleton import JOINTS
 from mvssl.sources import human36m
-from mvssl.sources.human36m import ACTIONS, SUBJECTS, TOTALS, Metadata, Wishes, compare_with_complete, make_plan, needed_bytes, prepare, read_cdf, read_layout, read_masks, read_metadata, read_name, read_pickle, trials_of
+from mvssl.sources.human36m import ACTIONS, SUBJECTS, TOTALS, Metadata, Wishes, compare_with_complete, make_plan, prepare, read_cdf, read_layout, read_masks, read_metadata, read_name, read_pickle, trials_of
+from mvssl.sources.videos import needed_bytes
 
 QUICK = dict(workers=1, progress=False)
 
@@ -304,7 +307,7 @@ DAMAGES = {
     'missing camera': (lambda raw, truth: (raw/VIDEOS/f'TakingPhoto 1.{VIEWS[2]}.mp4').unlink(), f'S1 Photo 1, {VIEWS[2]}: no pictures of this camera', 'Extract the videos'),
     'missing sequence': (lambda raw, truth: [path.unlink() for path in raw.rglob('Greeting 1.*')], "S9 Greeting 1: neither poses nor videos of 'Greeting 1'", 'Extract the archives'),
     'missing metadata.xml': (lambda raw, truth: (raw/'metadata.xml').unlink(), 'metadata.xml, file: missing', 'Release-v1.2/metadata.xml'),
-    'damaged metadata.xml': (lambda raw, truth: truncate(raw/'metadata.xml'), 'metadata.xml, file: not readable as XML', 'Release-v1.2'),
+    'damaged metadata.xml': (lambda raw, truth: truncate(raw/'metadata.xml'), 'metadata.xml, line 2: not readable as XML', 'Release-v1.2'),
     'cameras of other files': (lambda raw, truth: exchanged(raw), 'exchanged', 'index2id'),
     'archives not extracted': (lambda raw, truth: only_archives(raw), 'archives: not extracted: Poses_D3_Positions_S1.tgz, Videos_S1.tgz', 'tar -xzf'),
     'a copy of a copy': (lambda raw, truth: shutil.copytree(raw/'S9', raw/'backup'/'S9'), 'there is also', 'one copy of each'),
@@ -457,13 +460,99 @@ def test_other_wishes_do_not_continue_what_was_begun(truth, tmp_path, monkeypatc
     with pytest.raises(DatasetError, match='side: 32 was asked for'): prepare(truth.root, tmp_path/'store', side=32, **QUICK)
 
 
+def test_who_goes_on_needs_room_for_the_rest_alone(truth, plain, tmp_path, monkeypatch):
+    "Stopped in the third sequence: two are in the store and need no room again."
+    real, filmed = human36m.film, []
+    def film(shot, tick=lambda n: None):
+        filmed.append(shot)
+        if len(filmed) == 10: raise KeyboardInterrupt
+        return real(shot, tick)
+    monkeypatch.setattr(human36m, 'film', film)
+    with pytest.raises(KeyboardInterrupt): prepare(truth.root, tmp_path/'store', **QUICK)
+    monkeypatch.setattr(human36m, 'film', real)
+    takes = [{(one['subject'], one['sequence']): one['instants']} for one in plain.extra['sequences']]
+    done = done_in(tmp_path/'store')
+    assert len(done) == 2
+    rest = needed_bytes(takes, 4, 128, 1, done)
+    assert rest < .8*needed_bytes(takes, 4, 128, 1)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda place: SimpleNamespace(free=rest//2))
+    with pytest.raises(DatasetError, match='then run the same again'): prepare(truth.root, tmp_path/'store', **QUICK)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda place: SimpleNamespace(free=rest))
+    assert prepare(truth.root, tmp_path/'store', **QUICK).checksum == plain.checksum
+
+
+def test_a_worker_films_without_torch(truth, tmp_path):
+    takes, _ = make_plan(*read_layout(truth.root)[:2])
+    shot = human36m._shot(takes[0], 0, VIEWS[0], Wishes(side=32), tmp_path/'0.frames', 4)
+    (tmp_path/'0.frames').write_bytes(bytes(len(takes[0].frames)*4*32*32*3))
+    (tmp_path/'shot').write_bytes(pickle.dumps(shot))
+    code = f'import pickle, sys\nfrom mvssl.sources.human36m import film\nsquares = film(pickle.load(open({str(tmp_path/"shot")!r}, "rb")))\nprint(len(squares), "torch" in sys.modules, "matplotlib" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split() == [str(len(takes[0].frames)), 'False', 'False']
+    assert any((tmp_path/'0.frames').read_bytes())
+
+
+# ---- texts, and what systems leave -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-16-le'])
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+def test_metadata_in_any_encoding(truth, tmp_path, encoding, end):
+    plain = read_metadata(truth.root/'metadata.xml')
+    (tmp_path/'metadata.xml').write_bytes((truth.root/'metadata.xml').read_text().replace('\n', end).encode(encoding))
+    found = read_metadata(tmp_path/'metadata.xml')
+    assert (found.views, found.trials, found.frames) == (plain.views, plain.trials, plain.frames)
+    for subject, cameras in plain.cameras.items(): torch.testing.assert_close(found.cameras[subject].K, cameras.K, rtol=0, atol=0)
+
+
+def test_a_number_in_the_metadata_that_is_none(truth, tmp_path):
+    text = (truth.root/'metadata.xml').read_text()
+    at = text.index('<w0>') + len('<w0>[')
+    (tmp_path/'metadata.xml').write_text(text[:at] + 'soon' + text[text.index(' ', at):])
+    with pytest.raises(DatasetError, match="metadata.xml, w0: 'soon' is not a number"): read_metadata(tmp_path/'metadata.xml')
+
+
+def test_cameras_as_json_in_any_encoding(tmp_path):
+    content = dict(intrinsics={view: dict(calibration_matrix=[[1000, 0, 500], [0, 1000, 500], [0, 0, 1]], distortion=[0]*5) for view in VIEWS},
+                   extrinsics={'S1': {view: dict(R=np.eye(3).tolist(), t=[[0], [0], [4000]]) for view in VIEWS}})
+    for encoding in ('utf-8', 'utf-8-sig', 'utf-16'):
+        (tmp_path/'cameras.json').write_bytes(json.dumps(content).encode(encoding))
+        assert read_metadata(tmp_path/'cameras.json').views == VIEWS
+    (tmp_path/'cameras.json').write_text('{"intrinsics":\n{]')
+    with pytest.raises(DatasetError, match='cameras.json, line 2: not readable as JSON'): read_metadata(tmp_path/'cameras.json')
+
+
+def test_what_systems_leave_is_not_taken(truth, raw):
+    "AppleDouble files, and a second copy in __MACOSX, as an archive made on a Mac has them; a link that leads back."
+    plain, notes = make_plan(*read_layout(truth.root)[:2])
+    for path in [*raw.rglob('*.mp4'), *raw.rglob('*.cdf')]: (path.parent/f'._{path.name}').write_bytes(b'Mac OS X')
+    shutil.copytree(raw/'S9', raw/'__MACOSX'/'S9')
+    (raw/'.Spotlight-V100').mkdir()
+    (raw/'S9'/'again').symlink_to(raw)
+    takes, told = make_plan(*read_layout(raw)[:2])
+    assert [(take.sequence.title, len(take.frames), take.lengths) for take in takes] == [(take.sequence.title, len(take.frames), take.lengths) for take in plain] and told == notes
+
+
+@pytest.mark.parametrize('link', ['S8', 'S9/Videos/Greeting 3.54138969.mp4', 'S1/MyPoseFeatures/D3_Positions/Eating.cdf'])
+def test_links_that_lead_nowhere(raw, tmp_path, link):
+    (raw/link).symlink_to('/nowhere/at all')
+    with pytest.raises(DatasetError, match=f'{link}, link: leads to /nowhere/at all, which is not there'): prepare(raw, tmp_path/'store', **QUICK)
+
+
+def test_a_folder_that_may_not_be_read(raw, tmp_path, monkeypatch):
+    scandir = os.scandir
+    def refuse(path='.'):
+        if str(path).endswith('S9/Videos'): raise PermissionError(13, 'Permission denied', str(path))
+        return scandir(path)
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(DatasetError, match='S9/Videos, folder: Permission denied'): prepare(raw, tmp_path/'store', **QUICK)
+
+
 # ---- full size --------------------------------------------------------------------------------------------------------------
 
 def test_room_for_the_whole_dataset():
     "About as much as its pictures, and little more for what is under way."
     lengths = [total//4//30//5 for total in TOTALS.values() for _ in range(30)]
     pictures = sum(lengths)*4*128*128*3
-    assert pictures < needed_bytes([SimpleNamespace(frames=np.empty(n)) for n in lengths], 4, 128) < 1.02*pictures + 1e8
+    assert pictures < needed_bytes([{('S', i): n} for i, n in enumerate(lengths)], 4, 128) < 1.02*pictures + 1e8
 
 
 # ---- command line --------------------------------------------------------------------------------------------------------------

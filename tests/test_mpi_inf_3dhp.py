@@ -1,4 +1,5 @@
 """MPI-INF-3DHP from official files to a store: round trips on invented people, every quirk of the format, and damage."""
+import pickle
 import shutil
 import signal
 import subprocess
@@ -16,10 +17,11 @@ from typer.testing import CliRunner
 from films import MARKS, find_mark, frame_number, write_film
 from invented_3dhp import LAYOUTS, SIDE, calibration_text, make_rig, shown, write_frames, write_mat, write_sequence, write_test_cameras, write_test_sequence
 from mvssl.cli import app
-from mvssl.dataset import DatasetError, MultiviewDataset, find_problems
+from mvssl.dataset import DatasetError, MultiviewDataset, done_in, find_problems
 from mvssl.evaluation import auc, pck
 from mvssl.skeleton import JOINTS
 from mvssl.sources import mpi_inf_3dhp as m
+from mvssl.sources.videos import needed_bytes
 
 torch.set_num_threads(1)
 prepare = partial(m.prepare, workers=1, sheet=None, progress=False)
@@ -171,6 +173,37 @@ def test_a_folder_around_the_download_will_do(download, tmp_path):
     shutil.rmtree(tmp_path/'around'/'mpi_inf_3dhp')
     (tmp_path/'around'/'._S1.zip').touch()
     with pytest.raises(DatasetError, match='no S.*/Seq.* in it'): m.find_folders(tmp_path/'around', 'S*/Seq*')
+
+
+@pytest.mark.parametrize('change', [
+    *(lambda text, encoding=encoding: text.encode(encoding) for encoding in ('utf-8-sig', 'utf-16', 'utf-16-le')), lambda text: text.replace('\n', '\r\n').encode(), lambda text: text.replace('\n', '\r').encode(),
+    lambda text: (text.partition('\n')[0] + '\n' + text.partition('\n')[2].replace('.', ',')).encode(), lambda text: ('\ufeff' + text.replace(' ', '\t')).replace('Skeletool\tCamera\tCalibration\tFile', 'Skeletool Camera Calibration File').encode()],
+    ids=['mark', 'utf-16', 'utf-16-le', 'windows', 'mac', 'commas', 'tabs'])
+def test_calibration_in_any_encoding(download, tmp_path, change):
+    plain = m.read_calibration(download[0]/'S1'/'Seq1'/'camera.calibration')
+    (tmp_path/'camera.calibration').write_bytes(change(plain.path.read_text()))
+    found = m.read_calibration(tmp_path/'camera.calibration')
+    assert found.numbers == plain.numbers
+    for name in ('K', 'R', 't', 'size'): np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+def test_what_systems_leave_is_not_taken(copy, download):
+    "AppleDouble files beside videos and frames, and __MACOSX before the folder that holds everything."
+    folder, raw = copy
+    found = m.find_pictures(folder)
+    for path in [*folder.rglob('*.*')]: (path.parent/f'._{path.name}').write_bytes(b'Mac OS X')
+    assert m.find_pictures(folder) == found
+    shutil.copytree(raw/'S1', raw.parent/'around'/'inner'/'S1')
+    (raw.parent/'around'/'__MACOSX'/'S1'/'Seq1').mkdir(parents=True)
+    assert m.find_folders(raw.parent/'around', m.TRAINING) == [raw.parent/'around'/'inner'/'S1'/'Seq1']
+
+
+@pytest.mark.parametrize('link', ['S2', 'S1/Seq2', 'S1/Seq1/imageSequence/video_7.avi'])
+def test_links_that_lead_nowhere(copy, tmp_path, link):
+    folder, raw = copy
+    (raw/link).unlink(missing_ok=True)
+    (raw/link).symlink_to('/nowhere/at all')
+    with pytest.raises(DatasetError, match=f'{link}, link: leads to /nowhere/at all, which is not there'): prepare(raw, tmp_path/'store', CAMERAS)
 
 
 # ---- rates -----------------------------------------------------------------------------------------------------------
@@ -422,6 +455,34 @@ def test_goes_on_behind_the_last_whole_take(download, tmp_path, monkeypatch):
         patch.setattr(m, 'DatasetWriter', Stops)
         with pytest.raises(KeyboardInterrupt): prepare(download[0], tmp_path/'store', CAMERAS, side=32, take_s=.5)
     assert prepare(download[0], tmp_path/'store', CAMERAS, side=32, take_s=.5).checksum == whole.checksum
+
+
+def test_who_goes_on_needs_room_for_the_rest_alone(download, tmp_path, store, monkeypatch):
+    filmed, film = [], m.film
+    def dies(shot, tick):
+        filmed.append(shot)
+        if len(filmed) == 5: raise KeyboardInterrupt
+        return film(shot, tick)
+    monkeypatch.setattr(m, 'film', dies)
+    with pytest.raises(KeyboardInterrupt): prepare(download[0], tmp_path/'store', CAMERAS)
+    monkeypatch.setattr(m, 'film', film)
+    takes = [{(one.subject, one.sequence): one.instants} for one in store.sequences.itertuples()]
+    done = done_in(tmp_path/'store')
+    assert len(done) == 1 < len(takes)
+    rest = needed_bytes(takes, len(CAMERAS), 128, 1, done)
+    assert rest < .7*needed_bytes(takes, len(CAMERAS), 128, 1)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10**9, 10**9, rest - 1))
+    with pytest.raises(DatasetError, match='then run the same again'): prepare(download[0], tmp_path/'store', CAMERAS)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10**9, 10**9, rest))
+    assert prepare(download[0], tmp_path/'store', CAMERAS).checksum == store.checksum
+
+
+def test_a_worker_films_without_torch(download, tmp_path):
+    take = m.plan_sequence(download[0]/'S1'/'Seq1', CAMERAS, 'annot3', 10., 1.1, False)
+    shot, *_ = m._shots([take], [False], 32, False, tmp_path)
+    (tmp_path/'shot').write_bytes(pickle.dumps(shot))
+    code = f'import pickle, sys\nfrom mvssl.sources.mpi_inf_3dhp import film\nseen = film(pickle.load(open({str(tmp_path/"shot")!r}, "rb")))\nprint(seen.sum(), "torch" in sys.modules, "mvssl.sources.rendering" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split() == [str(len(take.frames)), 'False', 'False']
 
 
 def test_workers_write_the_same_bytes(download, tmp_path, store):

@@ -1,6 +1,7 @@
 """Guards of the store made from videos: the right frame at the right instant whatever the file, nothing half written, every refusal names its file."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,9 @@ from typer.testing import CliRunner
 
 import mvssl.sources.videos as videos_module
 from mvssl.cli import app
-from mvssl.dataset import DatasetError, MultiviewDataset
+from mvssl.dataset import DatasetError, MultiviewDataset, done_in, find_problems
 from mvssl.skeleton import JOINTS
-from mvssl.sources.videos import decode, find_recordings, map_joints, nearest_frames, prepare, probe, read_labels, read_manifest
+from mvssl.sources.videos import decode, find_recordings, map_joints, nearest_frames, prepare, probe, quarter_turns, read_labels, read_manifest, stance, turn_boxes, turns_to_ask
 
 SHARED = Path(os.environ.get('MVSSL_SHARED_DATA', Path(__file__).parents[2]/'shared'/'data'))/'pose2sim_balancing'
 SIZE, RATE, N = (160, 120), 30, 60
@@ -35,25 +36,26 @@ def picture(moment, number, view, size=SIZE, moves=True):
     small = np.random.default_rng(view).integers(20, 120, (size[1]//8 + 1, size[0]//8 + 1, 3), 'uint8')
     image = small.repeat(8, 0).repeat(8, 1)[:size[1], :size[0]].copy()
     x, y, w, h = place(moment, size)
-    if moves: image[round(y - h/2):round(y + h/2), round(x - w/2):round(x + w/2)] = LIGHT + PER_FRAME*number
+    if moves: image[round(y - h/2):round(y + h/2), round(x - w/2):round(x + w/2)] = min(LIGHT + PER_FRAME*number, 250)
     return image
 
 
-def shoot(path, n=N, view=0, size=SIZE, rate=RATE, codec='libx264', pix_fmt='yuv420p', sound=False, turned=0, moves=True, times=None, options=None, first=0):
+def shoot(path, n=N, view=0, size=SIZE, rate=RATE, codec='libx264', pix_fmt='yuv420p', sound=False, turned=0, moves=True, times=None, options=None, first=0, lying=0):
     "Writes a video whose frames show when they were taken: number i is the one at i/RATE s, whatever the rate of the file."
     path.parent.mkdir(parents=True, exist_ok=True)
     times = np.arange(first, first + n)/rate if times is None else np.asarray(times)
     with av.open(str(path), 'w') as container:
         audio = container.add_stream('aac', rate=44100) if sound else None
         stream = container.add_stream(codec, rate=rate, options=options or ({'crf': '8'} if codec == 'libx264' else {}))
-        upright = np.rot90(picture(0, 0, view, size), -turned//90)
+        quarters = (lying - turned)//90         # stored turned anticlockwise by LYING degrees, of which the file says nothing, and by -TURNED, which it does say
+        upright = np.rot90(picture(0, 0, view, size), quarters)
         stream.height, stream.width = upright.shape[:2]
         stream.pix_fmt = pix_fmt
         if codec not in ('libx264', 'libx265'): stream.bit_rate = 4_000_000
         stream.time_base = stream.codec_context.time_base = Fraction(1, 90000) if path.suffix in ('.mp4', '.mov') else Fraction(1, rate)
         if turned: stream.set_display_rotation(turned)
         for moment in times:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture(moment, moment*RATE, view, size, moves), -turned//90)), 'rgb24')
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture(moment, moment*RATE, view, size, moves), quarters)), 'rgb24')
             frame.time_base = stream.time_base
             frame.pts = round((moment - times[0])/frame.time_base)
             container.mux(stream.encode(frame))
@@ -184,11 +186,33 @@ def test_instants_show_every_nth_frame(walk, tmp_path):
     np.testing.assert_allclose(middle[:, 0], [place(t)[:2] for t in ds.table['time_s']], atol=.05*SIZE[0])
 
 
-@pytest.mark.parametrize('hz, stride, kept', [(10, None, 3), (7, None, 4), (30, None, 1), (10, 5, 5)])
+@pytest.mark.parametrize('hz, stride, kept', [(None, None, 3), (10, None, 3), (7, None, 4), (30, None, 1), (10, 5, 5), (None, 5, 5)])
 def test_rates(walk, tmp_path, hz, stride, kept):
     ds = prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', hz=hz, stride=stride, **QUICK)
     assert ds.stride == kept and ds.hz == 30/kept
     np.testing.assert_allclose(numbers(ds.frames[:, 0]), np.arange(0, 60, kept), atol=.45)
+
+
+@pytest.mark.parametrize('rate, hz, stride, told', [
+    (Fraction(1), 1, 1, '1 instants per second, as the cameras took no more frames'), (Fraction(6), 6, 1, '6 instants per second, as the cameras took no more frames'),
+    (Fraction(15, 2), 7.5, 1, '7.5 instants per second, as the cameras took no more frames'), (Fraction(10000, 1001), 10000/1001, 1, ''), (Fraction(10), 10, 1, ''), (Fraction(12), 12, 1, ''), (Fraction(15), 7.5, 2, ''), (Fraction(25), 12.5, 2, '')],
+    ids=lambda value: str(value)[:6])
+def test_cameras_that_take_few_frames(tmp_path, rate, hz, stride, told):
+    "Their own rate is taken and said, unless somebody asks for more than there is."
+    for view in (0, 1): shoot(tmp_path/'walk'/f'cam{view}.mp4', view=view, rate=rate, times=np.arange(24)/float(rate))
+    said = []
+    ds = prepare(tmp_path/'walk', tmp_path/'out', **QUICK, padding=1.5, say=said.append)
+    ds.validate()
+    assert ds.hz == pytest.approx(hz, rel=1e-6) and ds.stride == stride and len(ds) == -(-24//stride)
+    np.testing.assert_allclose(ds.table['time_s'], np.arange(len(ds))/hz, atol=1e-3)
+    assert ds.seen[:].mean() > .9 and f'{len(ds)} instants, {hz:g} per second' in said[-1]
+    assert [note for note in ds.extra['notes'] if 'instants per second' in note] == [told]*bool(told) and told in said[-1]
+    middle = (ds.boxes[:, 0, :2] + ds.boxes[:, 0, 2:])/2
+    true = np.array([place(t)[:2] for t in ds.table['time_s']])
+    assert np.nanmedian(np.linalg.norm(middle - true, axis=1)) < .06*SIZE[0]
+    if rate < 9:
+        message = refused(tmp_path/'walk', out=tmp_path/'other', hz=10)
+        assert f'{hz:g} per second, 10 instants per second were asked for' in message and f'at most {hz:g} (--hz)' in message
 
 
 def rig(home, *cameras):
@@ -298,11 +322,159 @@ def test_layouts(tmp_path, layout, expected):
 @pytest.mark.parametrize('layout, said', [
     (['notes.txt'], 'no video'), (['a.mp4', 'walk/a.mp4'], 'both'), (['walk/a.mp4', 'walk/a.avi'], 'more than once')])
 def test_layouts_that_are_refused(tmp_path, layout, said):
-    for name in layout:
-        (tmp_path/'in'/name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path/'in'/name).touch()
+    lay(tmp_path/'in', layout)
     assert said in refused(tmp_path/'in', out=tmp_path/'out')
     assert 'does not exist' in refused(tmp_path/'nowhere', out=tmp_path/'out')
+
+
+def lay(folder, names):
+    "Empty files; a name that ends in / is an empty folder."
+    for name in names:
+        (folder/name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith('/'): (folder/name).mkdir(exist_ok=True)
+        else: (folder/name).touch()
+    return folder
+
+
+def cameras(*folders, names=('cam1.mp4', 'cam2.mp4')): return [f'{folder}/{name}' for folder in folders for name in names]
+
+
+@pytest.mark.parametrize('layout, said', [
+    (cameras('calibration', 'anna/walk', 'ben/walk'), ('both calibration and anna/walk, ben/walk hold videos, at different depths', '.csv')),
+    (cameras('anna/walk', 'anna/walk/more'), ('both anna/walk and anna/walk/more',)),
+    ([*cameras('anna/walk', 'ben/walk'), 'intro.mov'], ('both the folder itself and anna/walk, ben/walk',)),
+    ([*cameras('anna/walk', 'ben/walk'), 'ben/INTRO.MOV'], ('both ben and anna/walk, ben/walk',)),
+    (cameras('walk', 'a/b/walk'), ('both walk and a/b/walk',)),
+    (cameras('mo/anna/walk', 'mo/ben/walk'), ('videos lie 3 folders down (mo/anna/walk, mo/ben/walk)', 'in/mo, or list')),
+    (cameras('mo/anna/walk', 'tu/anna/walk'), ('3 folders down', 'in/mo or ', 'in/tu, or list')),
+    (cameras('a/b/c/anna/walk'), ('5 folders down', 'in/a/b/c, or list')),
+    (['walk/left/a.mp4', 'walk/right/a.mp4', 'sit/left/a.mp4', 'sit/right/a.mp4'], ('one video alone in each of sit/left, sit/right, walk/left, walk/right', 'If these are cameras')),
+    (['left/a.mp4', 'right/a.mp4'], ('one video alone in each of left, right', 'If these are cameras')),
+    (['anna/walk/cam1/a.mp4', 'anna/walk/cam2/a.mp4'], ('cam1, cam2 are named after cameras',)),
+    ([*cameras('walk'), *cameras('run', names=('CAM1.mp4', 'cam2.mp4'))], ('CAM1 and cam1 differ in capitals alone', 'alike')),
+    ([*cameras('walk'), *cameras('walk ')], ('S1 walk, as that of', 'a name of its own')),
+    (['walk/cam1.jpg', 'notes.txt'], ('single pictures',)), (['walk/cam1.txt', 'notes.txt'], ('no video in it',)), ([], ('no video in it',)), (['walk/', 'sit/'], ('no video in it',)),
+])
+def test_folders_of_which_nobody_can_say_what_is_what(tmp_path, layout, said):
+    (tmp_path/'in').mkdir()
+    message = refused(lay(tmp_path/'in', layout), out=tmp_path/'out')
+    assert all(part in message for part in said), message
+
+
+def test_the_folder_that_a_refusal_names_is_taken(tmp_path):
+    lay(tmp_path/'in', cameras('mo/anna/walk', 'mo/ben/walk'))
+    assert [one.name for one in find_recordings(tmp_path/'in'/'mo')] == ['anna walk', 'ben walk']
+
+
+@pytest.mark.parametrize('names, said', [
+    ({'walk': ('walk_cam1', 'walk_cam2'), 'run': ('run_cam1', 'run_cam2'), 'sit': ('sit_cam1', 'sit_cam2')}, ('no two of 3 sequences share a camera name', 'run_cam1.mp4 would be cam1.mp4', 'column view')),
+    ({'walk': ('cam1-walk', 'cam2-walk'), 'run': ('cam1-run', 'cam2-run')}, ('no two of 2 sequences share', 'cam1-run.mp4 would be cam1.mp4')),
+    ({'walk': ('A001', 'B001'), 'run': ('A002', 'B002')}, ('no two of 2 sequences share', 'cam1.mp4, cam2.mp4 in each of them')),
+    ({'walk': ('cam1', 'cam2'), 'run': ('cam1', 'cam2'), 'sit': ('sit_cam1', 'sit_cam2')}, ('S1 sit shares with no other sequence a camera name', 'sit_cam1')),
+])
+def test_cameras_that_share_no_name(tmp_path, names, said):
+    folder = lay(tmp_path/'in', [f'{sequence}/{view}.mp4' for sequence, views in names.items() for view in views])
+    message = refused(folder, out=tmp_path/'out')
+    assert all(part in message for part in said), message
+
+
+def test_a_table_may_name_cameras_that_share_nothing(two, tmp_path):
+    "Who writes a table has said which camera is which: it is told, not refused."
+    for sequence in ('sit', 'walk'): shutil.copytree(two/'in'/sequence, tmp_path/sequence)
+    rows = [f'{sequence}/cam{view}.mp4,S1,{sequence},{sequence}{view}' for sequence in ('sit', 'walk') for view in (0, 1)]
+    (tmp_path/'list.csv').write_text('\n'.join(['file,subject,sequence,view', *rows]) + '\n')
+    done = run('data', 'videos', tmp_path/'list.csv', '--out', tmp_path/'out', '--side', 32, '--workers', 1)
+    assert done.exit_code == 0 and 'S1 sit: sit0, sit1; without walk0, walk1' in done.output, done.output
+    assert 'note: walk0 did not film S1 sit' in done.output and 'for want of' not in done.output
+
+
+@pytest.mark.parametrize('link, target', [('walk/cam3.mp4', './not_there.mp4'), ('run', '/nowhere/run'), ('walk/cam3.MP4', 'cam3.MP4')])
+def test_a_link_that_leads_nowhere_is_refused_by_name(two, tmp_path, link, target):
+    shutil.copytree(two/'in'/'walk', tmp_path/'in'/'walk')
+    (tmp_path/'in'/link).symlink_to(target)
+    message = refused(tmp_path/'in', out=tmp_path/'out')
+    assert f'{tmp_path}/in/{link}, link: ' in message and (target in message), message
+
+
+def test_what_a_table_or_an_option_names_and_is_not_there(walk, tmp_path):
+    shutil.copytree(walk, tmp_path/'rig')
+    (tmp_path/'rig'/'boxes'/'cam1.csv').unlink()
+    (tmp_path/'rig'/'boxes'/'cam1.csv').symlink_to('gone.csv')
+    assert 'leads to gone.csv' in refused(tmp_path/'rig'/'walk', out=tmp_path/'out', boxes=tmp_path/'rig'/'boxes')
+    (tmp_path/'rig'/'list.csv').write_text('file,subject,sequence,view\nwalk/cam0.mp4,a,b,c\nlinked.mp4,a,b,d\n')
+    (tmp_path/'rig'/'linked.mp4').symlink_to('/nowhere/cam1.mp4')
+    assert 'linked.mp4, link: leads to /nowhere/cam1.mp4' in refused(tmp_path/'rig'/'list.csv', out=tmp_path/'out')
+
+
+def test_links_that_lead_somewhere(two, tmp_path):
+    "A folder of links is what it links to; a link back leads nowhere new; a link is no second camera."
+    (tmp_path/'in').mkdir()
+    for sequence in ('sit', 'walk'): (tmp_path/'in'/f'{sequence} 1').symlink_to(two/'in'/sequence)
+    (tmp_path/'in'/'back').symlink_to(tmp_path/'in')
+    found = find_recordings(tmp_path/'in')
+    assert [(one.sequence, [clip.view for clip in one.clips]) for one in found] == [('sit 1', ['cam0', 'cam1']), ('walk 1', ['cam0', 'cam1'])]
+    assert videos_module.left_out(tmp_path/'in', [clip.file for one in found for clip in one.clips]) == ['back/: a link back to a folder that it lies in']
+    (tmp_path/'in'/'walk 2').symlink_to(two/'in'/'walk')
+    assert f'cam0.mp4, file: the same as {tmp_path}/in/walk 1/cam0.mp4' in refused(tmp_path/'in', out=tmp_path/'out')
+    (tmp_path/'one').mkdir()
+    for name in ('cam0.mp4', 'cam1.mp4'): (tmp_path/'one'/name).symlink_to(two/'in'/'walk'/'cam0.mp4')
+    assert 'a link makes no second camera' in refused(tmp_path/'one', out=tmp_path/'out')
+    (tmp_path/'list.csv').write_text('file,subject,sequence,view\none/cam0.mp4,a,b,c\none/cam1.mp4,a,b,d\n')
+    assert 'c and d are the same file' in refused(tmp_path/'list.csv', out=tmp_path/'out')
+
+
+def test_what_is_not_taken_is_told_before_anything_is_decoded(two, tmp_path, monkeypatch):
+    shutil.copytree(two/'in', tmp_path/'in')
+    (tmp_path/'in'/'sit'/'cam1.mp4').rename(tmp_path/'in'/'sit'/'cam2.mp4')
+    lay(tmp_path/'in', ['notes.txt', 'walk/._cam0.mp4', 'walk/cam0.LRV', 'walk/cam1.LRV', 'empty/', 'photos/a.jpg', 'photos/b.jpg', '.DS_Store'])
+    lay(tmp_path/'labels', ['jump.trc', 'readme.md'])
+    write_trc(tmp_path/'labels'/'walk.TRC', moving(72))
+    told = []
+    monkeypatch.setattr(videos_module, 'probe', lambda path: told.append('probed') or probe(path))
+    ds = prepare(tmp_path/'in', tmp_path/'out', **QUICK, poses=tmp_path/'labels', say=told.append)
+    assert told[1] == 'probed'
+    assert told[0].splitlines() == [
+        'found: 2 sequences of 1 person, 3 cameras', '  S1 sit: cam0, cam2; without cam1; no labels', '  S1 walk: cam0, cam1; without cam2; labels walk.TRC', 'not taken:',
+        '  empty/: empty', '  photos/: no video in it', '  walk/cam0.LRV and 1 more .LRV beside it: no video', '  walk/._cam0.mp4: hidden, or written by a system', '  notes.txt: no video',
+        '  .DS_Store: hidden, or written by a system', f'  {tmp_path}/labels/jump.trc: of no sequence that is taken', f'  {tmp_path}/labels/readme.md: of no sequence that is taken']
+    assert told[-1] == '24 instants, 10 per second: one of 3 frames' and ds.where(sequence='walk').is_labelled.all()
+
+
+def test_a_folder_that_may_not_be_read(two, tmp_path, monkeypatch):
+    shutil.copytree(two/'in', tmp_path/'in')
+    listed = os.listdir
+    def listdir(path='.'):
+        if Path(path).name == 'walk': raise PermissionError(13, 'Permission denied', str(path))
+        return listed(path)
+    monkeypatch.setattr(os, 'listdir', listdir)
+    assert f'{tmp_path}/in/walk, folder: Permission denied' in refused(tmp_path/'in', out=tmp_path/'out')
+
+
+def test_a_file_that_may_not_be_read(walk, tmp_path, monkeypatch):
+    shutil.copytree(walk/'walk', tmp_path/'in')
+    monkeypatch.setattr(videos_module.os, 'access', lambda path, mode, access=os.access: not str(path).endswith('cam1.mp4') and access(path, mode))
+    assert 'cam1.mp4, file: may not be read' in refused(tmp_path/'in', out=tmp_path/'out')
+
+
+@pytest.mark.parametrize('name', ['wa\nlk', 'walk\x07'])
+def test_names_that_no_store_takes(two, tmp_path, name):
+    shutil.copytree(two/'in'/'walk', tmp_path/'in'/name)
+    shutil.copytree(two/'in'/'sit', tmp_path/'in'/'sit')
+    assert 'sequence: ' in refused(tmp_path/'in', out=tmp_path/'out')
+
+
+def test_one_file_for_two_people(two, tmp_path):
+    "Of whom are the labels in walk.trc, if anna and ben walk?"
+    for subject in ('anna', 'ben'): shutil.copytree(two/'in'/'walk', tmp_path/'in'/subject/'walk')
+    (tmp_path/'labels').mkdir()
+    write_trc(tmp_path/'labels'/'walk.trc', moving(72))
+    assert 'walk.trc, file: is that of anna walk and of ben walk' in refused(tmp_path/'in', out=tmp_path/'out', poses=tmp_path/'labels')
+    for view in (0, 1): box_table(tmp_path/'boxes'/'walk'/f'cam{view}.csv')
+    assert 'cam0.csv, file: is that of anna walk cam0 and of ben walk cam0' in refused(tmp_path/'in', out=tmp_path/'out', boxes=tmp_path/'boxes')
+    (tmp_path/'labels'/'anna').mkdir()
+    (tmp_path/'labels'/'walk.trc').rename(tmp_path/'labels'/'anna'/'walk.trc')
+    shutil.copy(tmp_path/'labels'/'anna'/'walk.trc', tmp_path/'labels'/'anna'/'walk.TRC')
+    assert 'anna walk: could be anna/walk.TRC or anna/walk.trc' in refused(tmp_path/'in', out=tmp_path/'out', poses=tmp_path/'labels')
 
 
 def test_a_camera_that_was_off_in_one_sequence(tmp_path):
@@ -324,11 +496,14 @@ TABLE = 'file,subject,sequence,view\na.mp4,anna,walk,front\nb.mp4,anna,walk,side
     (lambda t: t.replace('side', 'front'), ('line 3', 'there twice')),
     (lambda t: t.replace('view', 'camera'), ('columns', 'camera')),
     (lambda t: t.replace('view', 'view,ofset').replace('front', 'front,1').replace('side', 'side,1'), ('ofset unknown',)),
-    (lambda t: t.replace('view', 'view,offset_s').replace('front', 'front,soon').replace('side', 'side,'), ('line 2', "'soon' is not a number")),
+    (lambda t: t.replace('view', 'view,offset_s').replace('front', 'front,soon').replace('side', 'side,'), ('line 2, offset_s', "'soon' is not a number")),
+    (lambda t: t.replace(',side\n', '\n'), ('line 3', 'view empty')),
+    (lambda t: t.replace(',side\n', ',side,1\n'), ('line 3', '5 cells, 4 columns')),
+    (lambda t: t.splitlines()[0], ('rows', 'none')),
     (lambda t: t.replace('view', 'view,offset_s,offset_frames').replace('front', 'front,1,2').replace('side', 'side,,'), ('line 2', 'both')),
     (lambda t: t.replace('anna,walk,side', ',walk,side'), ('line 3', 'subject empty')),
     (lambda t: t.replace('view', 'view,poses').replace('front', 'front,a.trc').replace('side', 'side,b.trc'), ('line 3', 'other poses')),
-    (lambda t: '', ('columns', 'no rows')),
+    (lambda t: '', ('list.csv, file', 'not a line')),
     (lambda t: t.rsplit('\n', 2)[0] + '\n', ('only one camera',)),
 ])
 def test_tables_that_are_refused(tmp_path, walk, change, said):
@@ -368,7 +543,7 @@ def test_motion_however_the_background_is_made(long_walk, tmp_path, monkeypatch,
     read, most = [], []
     monkeypatch.setattr(videos_module, 'median_background', lambda pictures, make=videos_module.median_background: read.append(len(pictures)) or make(pictures))
     monkeypatch.setattr(videos_module, 'deque', lambda *args: most.append(Held(*args)) or most[-1])
-    ds = prepare(long_walk/f'gop{gop}', tmp_path/'out', **QUICK)
+    ds = prepare(long_walk/f'gop{gop}', tmp_path/'out', **QUICK, turn={'cam0': 0, 'cam1': 0})      # nobody need look how they stand
     true = np.array([place(t)[:2] for t in ds.table['time_s']])[:, None]
     assert np.median(np.linalg.norm((ds.boxes[..., :2] + ds.boxes[..., 2:])/2 - true, axis=-1)) < .04*SIZE[0]
     assert ds.seen[:].all() and len(read) == 2 and all(20 <= n <= 25 for n in read)
@@ -431,6 +606,161 @@ def test_an_instant_whose_box_is_far_away_in_time_is_not_seen(walk, tmp_path):
     ds = prepare(walk/'walk', tmp_path/'out', boxes=tmp_path/'boxes', **QUICK)
     assert ds.seen[:, 0].all() and ds.seen[[0, 3, 16, 19], 1].all() and not ds.seen[[10], 1].any()
     assert np.isnan(ds.boxes[10, 1]).all()
+
+
+# ---- cameras on their side -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('degrees', [0, 90, 180, 270, None])
+@pytest.mark.parametrize('size', [(7, 4), (5, 9)])
+def test_boxes_turn_as_pictures_do(degrees, size):
+    "Marked pixels of a picture, turned by numpy, lie in the turned box and fill it."
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        left, right = sorted(rng.integers(0, size[0], 2))
+        top, bottom = sorted(rng.integers(0, size[1], 2))
+        marked = np.zeros(size[::-1], bool)
+        marked[top:bottom + 1, left:right + 1] = True
+        y, x = np.nonzero(np.rot90(marked, -(degrees or 0)//90))
+        np.testing.assert_array_equal(turn_boxes((left - .5, top - .5, right + .5, bottom + .5), size, degrees), (x.min() - .5, y.min() - .5, x.max() + .5, y.max() + .5))
+    assert turn_boxes(np.full((3, 2, 4), np.nan), size, degrees).shape == (3, 2, 4)
+
+
+@pytest.mark.parametrize('degrees, expected', [(0, 0), (90, 90), (180, 180), (270, 270), (360, 0), (-90, 270), (-270, 90), (None, None), (90., 90)])
+def test_quarters(degrees, expected): assert quarter_turns(degrees) == expected
+
+
+@pytest.fixture(scope='module')
+def leaning(tmp_path_factory):
+    "Three cameras, upright; and the same with the second one stored lying and the third upside down, of which their files say nothing."
+    home = tmp_path_factory.mktemp('leaning')
+    for view, lying in enumerate((0, 90, 180)):
+        shoot(home/'upright'/f'cam{view}.mp4', view=view, n=36)
+        shoot(home/'lying'/f'cam{view}.mp4', view=view, n=36, lying=lying)
+        box_table(home/'boxes'/f'cam{view}.csv', 36)
+        table = [np.array(line.split(','), float) for line in (home/'boxes'/f'cam{view}.csv').read_text().splitlines()[1:]]
+        rows = [f'{i:g},' + ','.join(f'{x:.2f}' for x in turn_boxes(box, SIZE, -lying % 360)) for i, *box in table]
+        (home/'their boxes').mkdir(exist_ok=True)
+        (home/'their boxes'/f'cam{view}.csv').write_text('\n'.join(['frame,left,top,right,bottom', *rows]) + '\n')
+    return home
+
+
+TURNS = {'cam1': 90, 'cam2': 180}
+
+
+@pytest.mark.parametrize('boxes', [None, 'their boxes'])
+def test_turned_cameras_give_the_store_of_upright_ones(leaning, tmp_path, boxes):
+    given = dict(boxes=leaning/boxes) if boxes else {}
+    upright = prepare(leaning/'upright', tmp_path/'upright', **QUICK, **(dict(boxes=leaning/'boxes') if boxes else {}))
+    ds = prepare(leaning/'lying', tmp_path/'lying', **QUICK, turn=TURNS, **given)
+    ds.validate()
+    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 36, 3)[:, None].repeat(3, 1), atol=.45)
+    assert abs(ds.frames[:].astype(int) - upright.frames[:]).mean() < 3
+    np.testing.assert_allclose(ds.boxes[:], upright.boxes[:], atol=.03 if boxes else 6)
+    videos = ds.extra['sequences'][0]['videos']
+    assert [video.get('turn', 0) for video in videos] == [0, 90, 180] and [video['size'] for video in videos] == [list(SIZE)]*3
+    assert 'turn' not in upright.extra['sequences'][0]['videos'][1]
+
+
+def test_a_table_says_how_each_file_stands(leaning, tmp_path):
+    "In a table a camera may be turned in one sequence and upright in another; what it says of a file counts before --turn."
+    rows = [f'{kind}/cam{view}.mp4,S1,{kind},cam{view},{turn}' for kind, turns in (('upright', ('', 0, '')), ('lying', ('', 90, 180))) for view, turn in enumerate(turns)]
+    (leaning/'list.csv').write_text('\n'.join(['file,subject,sequence,view,turn', *rows]) + '\n')
+    ds = prepare(leaning/'list.csv', tmp_path/'out', **QUICK, turn={'cam1': 270})
+    np.testing.assert_allclose(numbers(ds.frames[:]), np.tile(np.arange(0, 36, 3), 2)[:, None].repeat(3, 1), atol=.45)
+    (leaning/'list.csv').write_text('\n'.join(['file,subject,sequence,view,turn', *rows]).replace(',90', ',45') + '\n')
+    with pytest.raises(ValueError, match='list.csv, line 6, turn must be 0, 90, 180 or 270 degrees clockwise, got 45'): prepare(leaning/'list.csv', tmp_path/'other', **QUICK)
+
+
+@pytest.mark.parametrize('flag', [90, 180, -90])
+@pytest.mark.parametrize('turn', [90, 180, 270])
+def test_a_turn_adds_to_what_the_file_says(tmp_path, flag, turn):
+    "The file is turned by its own flag first, as every player does; what is said turns that picture."
+    plain = shoot(tmp_path/'plain.mp4', n=12)
+    both = videos_module.turned(probe(shoot(tmp_path/'both.mp4', n=12, turned=flag, lying=turn)), turn)
+    (_, a), (_, b) = next(decode(probe(plain), [5])), next(decode(both, [5]))
+    assert both.size == b.size == SIZE and abs(a.planes[0].astype(int) - b.planes[0]).mean() < 3
+    assert abs(a.rgb(60).astype(int) - b.rgb(60)).mean() < 4
+
+
+def test_keypoints_turn_along(leaning, tmp_path):
+    "Found in the picture as the file shows it, or, if their size says so, in one that was turned before."
+    for view, lying in enumerate((0, 90, 180)):
+        for kind, degrees in (('shown', lying), ('turned', 0)):
+            openpose(tmp_path/kind/f'cam{view}_json', n=36)
+            for file in (tmp_path/kind/f'cam{view}_json').iterdir():
+                points = np.array(json.loads(file.read_text())['people'][0]['pose_keypoints_2d']).reshape(-1, 3)
+                points[:, :2] = turn_boxes(np.concatenate([points[:, :2]]*2, axis=1), SIZE, -degrees % 360)[:, :2]
+                file.write_text(json.dumps(dict(people=[dict(pose_keypoints_2d=points.ravel().tolist())])))
+    for kind, options in (('shown', {}), ('turned', dict(keypoint_size=SIZE))):
+        if kind == 'turned': shutil.rmtree(tmp_path/kind/'cam2_json'), shutil.copytree(tmp_path/'shown'/'cam2_json', tmp_path/kind/'cam2_json')      # upside down has no other shape
+        ds = prepare(leaning/'lying', tmp_path/f'store {kind}', **QUICK, turn=TURNS, boxes=tmp_path/kind, **options)
+        np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 36, 3)[:, None].repeat(3, 1), atol=.45)
+    assert 'keypoint_size: 120 x 160 is of another shape than the picture, 160 x 120' in refused(leaning/'lying', out=tmp_path/'out', turn=TURNS, boxes=tmp_path/'shown', keypoint_size=(120, 160))
+
+
+def test_a_camera_that_seems_to_lie_is_asked_about(leaning, tmp_path):
+    "By what moves or by boxes that were given; before anything is written, and once answered no more."
+    for options in ({}, dict(boxes=leaning/'their boxes')):
+        message = refused(leaning/'lying', out=tmp_path/'out', **options)
+        assert message.count('cam1.mp4, picture: whoever moves is') == 1 and 'higher than wide in cam0, cam2' in message and 'cam2.mp4' not in message
+        assert '--turn cam1=90 or --turn cam1=270; --turn cam1=0 if it is right as it is' in message
+    as_it_is = prepare(leaning/'lying', tmp_path/'zero', **QUICK, turn={'cam1': 0})
+    assert as_it_is.seen[:].all() and as_it_is.extra['sequences'][0]['videos'][1]['size'] == [120, 160]
+    prepare(leaning/'lying', tmp_path/'turned', **QUICK, turn={'cam1': 90})
+
+
+def test_nobody_is_asked_where_the_person_lies(leaning, tmp_path):
+    for view in (0, 1): shoot(tmp_path/'in'/f'cam{view}.mp4', view=view, n=36, lying=90)
+    assert prepare(tmp_path/'in', tmp_path/'out', **QUICK).seen[:].all()
+
+
+PERSON = np.array([(0, -.5), (.05, -.45), (-.06, -.3), (.07, -.28), (-.1, -.1), (.12, -.12), (-.05, .02), (.05, .02), (-.06, .25), (.08, .24), (-.07, .5), (.06, .48)])
+
+
+@pytest.mark.parametrize('turns', [(0, 0, 90, 180), (0, 270, 0), (180, 0, 0), (0, 0, 0, 0), (90, 0, 270, 0, 0)])
+def test_keypoints_say_by_how_much(turns):
+    "Whatever their names: heights within the body are alike in cameras that stand."
+    rng = np.random.default_rng(sum(turns))
+    def seen(lying):
+        steps = PERSON*[rng.choice([-1, 1]), 1]*100 + rng.normal(0, 4, (60, len(PERSON), 2)) + rng.uniform(200, 400, (60, 1, 2))
+        points = turn_boxes(np.concatenate([steps]*2, axis=-1), (640, 480), -lying % 360)[..., :2]
+        points[:, 3] = np.nan if rng.random() < .3 else points[:, 3]
+        boxes = np.concatenate([np.nanmin(points, axis=1), np.nanmax(points, axis=1)], axis=1)
+        return stance(boxes, np.concatenate([points, np.ones_like(points[..., :1])], axis=-1))
+    views = [f'cam{i}' for i in range(len(turns))]
+    asked = turns_to_ask(views, [seen(lying) for lying in turns])
+    assert {view: degrees for view, (degrees, _) in asked.items()} == {view: [lying] for view, lying in zip(views, turns) if lying}
+    assert all(others == [view for view, lying in zip(views, turns) if not lying] for _, others in asked.values())
+
+
+@pytest.mark.parametrize('aspects, asked', [
+    ((.4, .5, 2.), {'c': [90, 270]}), ((.4, 1., 2.), {'c': [90, 270]}), ((2., 2., .4), {}), ((.4, 2.), {'b': [90, 270]}), ((.4, .5, 1.2), {}), ((.9, 1.3, 1.4), {}), ((np.nan, .4, 2.), {'c': [90, 270]}), ((np.nan,)*3, {}), ((2., 2., .4, .4), {'a': [90, 270], 'b': [90, 270]})])
+def test_shapes_ask_only_where_it_is_plain(aspects, asked):
+    views = 'abcd'[:len(aspects)]
+    assert {view: degrees for view, (degrees, _) in turns_to_ask(list(views), [videos_module.Stance(aspect, None) for aspect in aspects]).items()} == asked
+
+
+def test_turns_are_on_the_check_sheet(leaning, tmp_path, monkeypatch):
+    sheets = []
+    monkeypatch.setattr(videos_module, 'box_sheet', lambda pictures, boxes, rows, columns, make=videos_module.box_sheet: sheets.append((pictures, columns)) or make(pictures, boxes, rows, columns))
+    prepare(leaning/'lying', tmp_path/'out', **{**QUICK, 'sheet': True}, turn=TURNS)
+    (pictures, columns), = sheets
+    assert columns == ['cam0', 'cam1, turned by 90°', 'cam2, turned by 180°'] and (tmp_path/'out-boxes.png').exists()
+    assert all(picture.shape[1] > picture.shape[0] for line in pictures for picture in line)       # all upright: 160 x 120
+
+
+@pytest.mark.parametrize('words, said', [
+    (('--turn', 'cam9=90'), 'turn must name cameras among cam0, cam1, cam2, got cam9'), (('--turn', 'cam1=45'), 'turn of cam1 must be 0, 90, 180 or 270 degrees clockwise, got 45'),
+    (('--turn', 'cam1'), '--turn must be CAMERA=DEGREES as in cam01=90, got cam1'), (('--turn', 'cam1=left'), 'CAMERA=DEGREES'), (('--turn', '=90'), 'CAMERA=DEGREES'),
+    (('--turn', 'cam1=90', '--turn', 'cam1=180'), '--turn must say one thing of cam1, got 90 and 180')])
+def test_turns_that_are_refused(leaning, tmp_path, words, said):
+    done = run('data', 'videos', leaning/'lying', '--out', tmp_path/'out', *words)
+    assert done.exit_code == 1 and said in done.output and not list(tmp_path.iterdir())
+
+
+def test_command_turns(leaning, tmp_path):
+    done = run('data', 'videos', leaning/'lying', '--out', tmp_path/'out', '--side', 32, '--workers', 1, '--turn', 'cam1=-270', '--turn', 'cam2=180')
+    assert done.exit_code == 0 and 'cam1 (turned by 90 degrees clockwise)' in done.output, done.output
 
 
 # ---- files that are broken -------------------------------------------------------------------------------------------
@@ -520,6 +850,16 @@ def test_several_processes_give_the_same_bytes(two, tmp_path):
     assert files_of(ds.path) == files_of(two/'whole')
 
 
+@pytest.mark.parametrize('reader', ['videos', 'human36m', 'mpi_inf_3dhp'])
+def test_what_every_decoding_worker_loads(reader):
+    "Each process reads the module of its job anew: neither torch nor the renderer nor what draws is needed to decode."
+    code = f'import sys, mvssl.sources.{reader}\nprint(*sorted({{name.split(".")[0] for name in sys.modules}} | {{name for name in sys.modules if name.startswith("mvssl.")}}))'
+    loaded = set(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split())
+    assert f'mvssl.sources.{reader}' in loaded and 'numpy' in loaded
+    heavy = {'torch', 'torchvision', 'matplotlib', 'scipy', 'sklearn', 'mvssl.cameras', *(f'mvssl.sources.{name}' for name in ('synthetic', 'rendering', 'bodies', 'mocap'))}
+    assert not heavy & loaded
+
+
 def test_interrupted_and_started_again(two, tmp_path, monkeypatch):
     filmed, film = [], videos_module.film
 
@@ -567,10 +907,31 @@ def test_a_finished_store_is_not_overwritten_unasked(two, tmp_path):
     assert prepare(two/'in', tmp_path/'out', **{**QUICK, 'side': 48}, overwrite=True).side == 48
 
 
+def free(n): return lambda path: shutil._ntuple_diskusage(10**9, 10**9 - n, n)
+
+
 def test_a_disk_that_is_too_small(two, tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**5, 10**5))
+    monkeypatch.setattr(shutil, 'disk_usage', free(10**5))
     said = refused(two/'in', out=tmp_path/'out')
     assert 'GB are needed' in said and '--side' in said
+
+
+def test_who_goes_on_needs_room_for_the_rest_alone(two, tmp_path, monkeypatch):
+    "Of two sequences one is in the store: on a disk that has room for the other, and not for both, it goes on."
+    per_take = 12*2*64*64*3
+    def room(takes, done=()): return videos_module.needed_bytes([{('S1', name): 12} for name in takes], 2, 64, 1, {('S1', name) for name in done})
+    assert room(['sit', 'walk']) > room(['sit', 'walk'], ['sit']) >= 2*per_take and room(['sit', 'walk'], ['sit', 'walk']) == 10**6
+    film = videos_module.film
+    monkeypatch.setattr(videos_module, 'film', lambda reel, tick: (_ for _ in ()).throw(KeyboardInterrupt) if 'walk' in str(reel.video.path) else film(reel, tick))
+    big = {**QUICK, 'side': 64}
+    with pytest.raises(KeyboardInterrupt): prepare(two/'in', tmp_path/'out', **big)
+    assert done_in(tmp_path/'out') == {('S1', 'sit')}
+    monkeypatch.setattr(videos_module, 'film', film)
+    monkeypatch.setattr(shutil, 'disk_usage', free(room(['sit', 'walk'], ['sit']) - 1))
+    with pytest.raises(DatasetError, match='then run the same again: it continues') as caught: prepare(two/'in', tmp_path/'out', **big)
+    assert '--side' not in str(caught.value)        # which would be refused: the store was begun with another
+    monkeypatch.setattr(shutil, 'disk_usage', free(room(['sit', 'walk'], ['sit'])))
+    assert len(prepare(two/'in', tmp_path/'out', **big)) == 24
 
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='Windows knows no limit of the size of files')
@@ -597,14 +958,14 @@ def moving(n, hz=60.):
     return np.array(list(STANDING.values()), float) + np.arange(n)[:, None, None]/hz*[1000, 0, 0]
 
 
-def write_trc(path, points_mm, hz=60., unit='m', up='y', first_s=0., header=None, names=tuple(STANDING)):
+def write_trc(path, points_mm, hz=60., unit='m', up='y', first_s=0., header=None, names=tuple(STANDING), decimals=6):
     scale = {'m': 1000, 'cm': 10, 'mm': 1}[unit]
     points = points_mm/scale
     if up == 'y': points = points[..., [1, 2, 0]]             # z up (x, y, z) -> y up (y, z, x)
     lines = [f'PathFileType\t4\t(X/Y/Z)\t{path.name}', 'DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames',
              f'{hz:g}\t{hz:g}\t{len(points)}\t{len(names)}\t{header or unit}\t{hz:g}\t0\t{len(points)}', 'Frame#\tTime\t' + '\t\t\t'.join(names) + '\t\t\t',
              '\t\t' + '\t'.join(f'{axis}{i + 1}' for i in range(len(names)) for axis in 'XYZ')]
-    for i, row in enumerate(points): lines.append('\t'.join([str(i + 1), f'{first_s + i/hz:.6f}', *('' if np.isnan(a) else f'{a:.6f}' for a in row.ravel())]))
+    for i, row in enumerate(points): lines.append('\t'.join([str(i + 1), f'{first_s + i/hz:.{decimals}f}', *('' if np.isnan(a) else f'{a:.6f}' for a in row.ravel())]))
     path.write_text('\n'.join(lines) + '\n')
     return path
 
@@ -683,7 +1044,18 @@ def trc_changed(tmp_path, change):
     (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:60])), ('NumFrames', '120', '55')),
     (lambda home: trc_changed(home, lambda text: text.replace('60\t60', '50\t50', 1)), ('DataRate', '50', '60')),
     (lambda home: trc_changed(home, lambda text: 'hello'), ('first line',)),
-    (lambda home: trc_changed(home, lambda text: text.replace('1.450000', '1.45.00', 1)), ('numbers',)),
+    (lambda home: trc_changed(home, lambda text: text.replace('1.450000', '1.45.00', 1)), ('line 6, Neck Y', "'1.45.00' is not a number")),
+    (lambda home: trc_changed(home, lambda text: text.replace('60\t60', 'sixty\t60', 1)), ('line 3, DataRate', "'sixty' is not a number")),
+    (lambda home: trc_changed(home, lambda text: text.replace('60\t60\t120', '60\t60\tmany', 1)), ('line 3, NumFrames', "'many' is not a number")),
+    (lambda home: trc_changed(home, lambda text: text.replace('1.450000', '1,450000', 1)), ('line 6', 'decimal comma')),
+    (lambda home: trc_changed(home, lambda text: text.replace('\t0.016667\t', '\tlater\t', 1)), ('line 7, Time', "'later' is not a number")),
+    (lambda home: trc_changed(home, lambda text: text.replace('\t0.050000\t', '\t0.010000\t', 1)), ('line 9, Time', '0.01 after 0.0333', 'does not rise')),
+    (lambda home: trc_changed(home, lambda text: text.replace('RKnee\t\t\t', '', 1)), ('line 4', '14 names of markers', 'counts 15')),
+    (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:5])), ('rows', 'none')),
+    (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:2])), ('rows', 'none')),
+    (lambda home: trc_changed(home, lambda text: ''), ('first line',)),
+    (lambda home: trc_changed(home, lambda text: text + text.splitlines()[-1].replace('120\t1.98', '121\t2.00') + '\t7\n'), ('line 126', '48 columns, 47 are needed')),
+    (lambda home: trc_changed(home, lambda text: re.sub(r'^(\d+)\t(\d\.\d+)', lambda m: f'{m[1]}\t{float(m[2])*1000:.0f}', text, flags=re.M)), ('DataRate', '60 per second, the column Time counts 0.06', 'times are in seconds')),
     (lambda home: write_trc(home/'a.trc', np.full((120, 15, 3), np.nan)), ('in no row',)),
     (lambda home: home/'missing.trc', ('missing.trc', 'does not exist')),
     (lambda home: home/'poses.json', ('neither .trc nor .npz',)),
@@ -691,6 +1063,59 @@ def trc_changed(tmp_path, change):
 def test_labels_that_are_refused(tmp_path, make, said):
     with pytest.raises(DatasetError) as caught: read_labels(make(tmp_path))
     assert all(part in str(caught.value) for part in said), caught.value
+
+
+@pytest.mark.parametrize('hz', [1, 6, 24, 25, 29.97, 30, 50, 59.94, 60, 100, 119.88, 120, 240, 300, 500, 600])
+@pytest.mark.parametrize('decimals', [3, 6])
+def test_the_rate_is_that_of_the_whole_column(tmp_path, hz, decimals):
+    "OpenSim's own example has 60 per second and times in milliseconds: 0.017 from the first row to the second."
+    path = write_trc(tmp_path/'a.trc', moving(240, hz), hz=hz, decimals=decimals)
+    labels = read_labels(path)
+    assert 1/labels.period_s == pytest.approx(hz, rel=2e-3)
+    np.testing.assert_allclose(joint(labels.at(np.array([0, 50/hz])), 'Hip')[:, 0], (0, 50/hz*1000), atol=2)
+    path.write_text(re.sub(r'\n[\d.]+\t[\d.]+\t240', f'\n{hz*1.03:g}\t{hz*1.03:g}\t240', path.read_text()))
+    with pytest.raises(DatasetError, match='DataRate: .* per second, the column Time counts'): read_labels(path)
+
+
+def test_a_column_of_times_that_jumps(tmp_path):
+    "Two seconds without a row: the rate is right, and there is no pose in them."
+    path = write_trc(tmp_path/'a.trc', moving(240), decimals=3)
+    lines = path.read_text().replace('\t240\t', '\t120\t').splitlines()
+    path.write_text('\n'.join([*lines[:65], *lines[185:]]) + '\n')
+    labels = read_labels(path)
+    assert len(labels.times_s) == 120 and 1/labels.period_s == pytest.approx(60, rel=1e-3)
+    x = joint(labels.at(np.array([.5, 59/60, 1.5, 2.9, 181/60, 3.5])), 'Hip')[:, 0]
+    np.testing.assert_allclose(x[[0, 1, 4, 5]], (500, 59000/60, 181000/60, 3500), atol=2)
+    assert np.isnan(x[2:4]).all()
+
+
+@pytest.mark.parametrize('change', [
+    *(lambda text, encoding=encoding: text.encode(encoding) for encoding in ('utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be')),
+    lambda text: text.replace('\n', '\r').encode(), lambda text: text.replace('\n', '\r\n').encode(),
+    lambda text: ('PathFileType\t4\t(X/Y/Z)\tGehübung.trc\n' + text.partition('\n')[2]).encode('cp1252'),
+    lambda text: ''.join([text[:(at := text.index('Frame#'))], text[at:].replace('.', ',')]).encode(),
+    lambda text: text.replace('.', ',').replace('60\t60', '60,00\t60,00', 1).encode('utf-8-sig'),
+    lambda text: text.replace('60\t60', '60,0\t60,0', 1).encode(),
+    lambda text: re.sub('\t+', '  ', text).encode(),
+    lambda text: re.sub(r'(?<=\d)\t(?=\d+\.\d+\t)', '\t ', text).encode(),
+    lambda text: re.sub(r'^(\d+)\t', r'\1   ', text, flags=re.M).replace('Frame#\tTime\t', 'Frame#  Time\t').encode(),
+    lambda text: text.replace('\n1\t0', '\n\n1\t0', 1).encode(),
+    lambda text: text.replace('\n', '\t\t\n').encode(),
+], ids=['mark', 'utf-16', 'utf-16-le', 'utf-16-be', 'mac', 'windows', 'code page', 'commas', 'commas and mark', 'comma in the rate', 'spaces', 'tabs and spaces', 'spaces first', 'empty line', 'tabs at the end'])
+def test_trc_files_that_say_the_same(tmp_path, change):
+    path = write_trc(tmp_path/'a.trc', moving(120))
+    plain = read_labels(path)
+    path.write_bytes(change(path.read_text()))
+    labels = read_labels(path)
+    np.testing.assert_array_equal(labels.poses, plain.poses)
+    np.testing.assert_array_equal(labels.times_s, plain.times_s)
+    assert (labels.unit, labels.up) == ('m', 'y')
+
+
+def test_names_with_spaces_between_tabs(tmp_path):
+    names = [re.sub('(?<=^[LR])', ' ', name) for name in STANDING]
+    assert 'R Hip' in names
+    np.testing.assert_array_equal(read_labels(write_trc(tmp_path/'b.trc', moving(120), names=names)).poses, read_labels(write_trc(tmp_path/'a.trc', moving(120))).poses)
 
 
 def test_npz_with_named_joints(tmp_path):
@@ -752,6 +1177,77 @@ def test_labels_of_several_sequences(two, tmp_path):
     write_trc(tmp_path/'labels'/'walk.trc', moving(72))
     ds = prepare(two/'in', tmp_path/'out', poses=tmp_path/'labels', **QUICK)
     assert ds.where(sequence='walk').is_labelled.all() and not ds.where(sequence='sit').is_labelled.any()
+
+
+def lying_down(n, hz=60.):
+    "Somebody who lies on the floor for the whole take: head along x, face up, z up, mm."
+    return moving(n, hz)[..., [2, 0, 1]]*[1, 1, -1] + [0, 0, 200]
+
+
+def test_a_person_who_really_lies(walk, tmp_path):
+    "Refused before anything is filmed, with advice; and the advice works."
+    path = write_trc(tmp_path/'a.trc', lying_down(120))
+    message = refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', poses=path)
+    assert 'from feet to head points along z, not y' in message and '--up=y if the person really lies' in message
+    ds = prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', poses=path, up='y', **QUICK)
+    ds.validate()
+    assert ds.extra['vertical'] == 'told: y' and find_problems(ds.path) == [] and ds.is_labelled.all()
+    np.testing.assert_allclose(ds.poses[0], map_joints(lying_down(120)[:1], list(STANDING))[0], atol=.01)
+    done = run('data', 'check', ds.path)
+    assert done.exit_code == 0 and 'sound' in done.output
+
+
+@pytest.mark.parametrize('axis', ['z', '-y', 'x'])
+def test_the_advice_of_a_vertical_works_whatever_the_axis(walk, tmp_path, axis):
+    "Standing people in a file whose vertical is another: the first advice; the store is upright."
+    points = moving(120) @ np.array(videos_module._UP[axis], float)           # z up -> AXIS up
+    path = write_trc(tmp_path/'a.trc', points, up='as it is')
+    message = refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', poses=path)
+    assert f'--up={axis}; ' in message
+    ds = prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', poses=path, up=axis, **QUICK)
+    np.testing.assert_allclose(ds.poses[0], map_joints(moving(1), list(STANDING))[0], atol=.01)
+
+
+def test_a_person_who_lies_in_one_of_several_takes(two, tmp_path):
+    (tmp_path/'labels').mkdir()
+    write_trc(tmp_path/'labels'/'walk.trc', moving(72))
+    write_trc(tmp_path/'labels'/'sit.trc', lying_down(72))
+    assert 'sit.trc, vertical axis' in refused(two/'in', out=tmp_path/'out', poses=tmp_path/'labels')
+    ds = prepare(two/'in', tmp_path/'out', poses=tmp_path/'labels', up='y', **QUICK)
+    ds.validate()
+    assert ds.is_labelled.all()
+
+
+def test_somebody_who_lies_in_the_part_that_was_filmed(walk, tmp_path):
+    "Six seconds of labels, in most of which somebody stands: what would be refused afterwards is refused before."
+    path = write_trc(tmp_path/'a.trc', np.concatenate([lying_down(120), moving(240)]))
+    message = refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', poses=path, max_cut_s=9)
+    assert 'a.trc, vertical axis: from feet to head does not point along y, which was taken for the vertical' in message and '--up=y if the person really lies' in message
+    prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', poses=path, max_cut_s=9, up='y', **QUICK).validate()
+
+
+def test_a_small_child_of_whom_the_unit_is_told(walk, tmp_path):
+    "0.6 m from corner to corner: no unit makes an adult of it; who says mm is believed, as far as a store would be."
+    path = write_trc(tmp_path/'a.trc', moving(120)*.33, unit='mm')
+    assert 'unit' in refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', poses=path)
+    ds = prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', poses=path, unit='mm', **QUICK)
+    ds.validate()
+    np.testing.assert_allclose(joint(ds.poses[0], 'Head'), np.array(STANDING['Head'])*.33, atol=.01)
+    assert 'unit' in refused(walk/'walk', out=tmp_path/'other', boxes=walk/'boxes', poses=path, unit='cm')
+
+
+def test_what_can_be_refused_before_the_work_is(walk, long_walk, tmp_path, monkeypatch):
+    "Nothing is decoded for what is refused in the end."
+    monkeypatch.setattr(videos_module, 'decode', None)
+    for view, n in ((0, 360), (1, 3)): box_table(tmp_path/'boxes'/f'cam{view}.csv', n)
+    assert 'cam1.csv, person: found in 6 of 120 instants' in refused(long_walk/'gop15', out=tmp_path/'out', boxes=tmp_path/'boxes')
+    shoot(tmp_path/'short'/'cam0.mp4', n=14, options={'g': '9999'})
+    shoot(tmp_path/'short'/'cam1.mp4', n=14, view=1)
+    assert 'are too few to tell a person from the background' in refused(tmp_path/'short', out=tmp_path/'out', hz=6)
+    assert 'sheet.png, --sheet: there is no folder' in refused(walk/'walk', out=tmp_path/'out', sheet=tmp_path/'none'/'sheet.png')
+    (tmp_path/'folder.png').mkdir()
+    with pytest.raises(ValueError, match='folder.png, file: is a folder'): prepare(walk/'walk', tmp_path/'out', **{**QUICK, 'sheet': tmp_path/'folder.png'})
+    assert 'in no row within S1 walk are all joints known' in refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', max_cut_s=99, poses_start_s=60, poses=write_trc(tmp_path/'a.trc', moving(120)))
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

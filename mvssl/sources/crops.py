@@ -4,65 +4,62 @@
 
 # %% auto #0
 __all__ = ['read_box_csv', 'read_keypoints', 'follow_person', 'reduced', 'Background', 'median_background', 'moving_pixels',
-           'moving_box', 'steady_squares', 'cut', 'cut_planes', 'box_sheet']
+           'moving_box', 'steady_squares', 'is_in_picture', 'cut', 'cut_planes', 'box_sheet']
 
 # %% ../../nbs/sources/15_crops.ipynb #4320a896
-import json
 import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..dataset import DatasetError, Problem, files_in
-from ..refusal import Refusal
+from ..dataset import files_in
+from ..refusal import Refusal, fail
+from ..texts import as_number, read_json, read_rows
 
 # %% ../../nbs/sources/15_crops.ipynb #11810bab
-def _refuse(path, field, what, remedy): raise DatasetError(Problem(str(path), field, what, remedy)) from None
-
 def _frame_rows(numbers, n_frames, path, field):
     "Rows of a video's frames from the numbers a file counts them by: from 0, or 1 to n_frames without a gap."
     numbers = np.asarray(numbers)
     if set(numbers.tolist()) == set(range(1, n_frames + 1)): return numbers - 1
-    if (numbers < 0).any(): _refuse(path, field, f'frame {numbers.min()}', 'Count frames from 0')
+    if (numbers < 0).any(): fail(path, field, f'frame {numbers.min()}', 'Count frames from 0')
     if numbers.max(initial=-1) >= n_frames + max(2, .03*n_frames):
-        _refuse(path, field, f'goes up to frame {numbers.max()}, the video has {n_frames} frames', 'Give the file that was made from this video; frames are counted from 0')
+        fail(path, field, f'goes up to frame {numbers.max()}, the video has {n_frames} frames', 'Give the file that was made from this video; frames are counted from 0')
     return numbers
 
 # %% ../../nbs/sources/15_crops.ipynb #397e6db8
 _CORNERS, _EXTENT = ['left', 'top', 'right', 'bottom'], ['x', 'y', 'width', 'height']
 
 def _box_table(path, view):
-    try: table = pd.read_csv(path, dtype={'view': str}, skipinitialspace=True)
-    except (OSError, ValueError) as error: _refuse(path, 'file', f'not readable as CSV ({error})', 'Give a CSV with columns frame, left, top, right, bottom')
-    table.columns = [str(name).strip().lower() for name in table]
+    "Texts of the table, by the number of their line."
+    names, rows = read_rows(path, 'Give a CSV with columns frame, left, top, right, bottom')
+    table = pd.DataFrame([cells for _, cells in rows], [line for line, _ in rows], [name.lower() for name in names], dtype=object)
     for names in (['frame'], _CORNERS if set(_CORNERS) & set(table) else _EXTENT):
         if absent := [name for name in names if name not in table]:
-            _refuse(path, 'columns', f'{", ".join(absent)} missing among {", ".join(table)}', 'Give columns frame, left, top, right, bottom in px, or frame, x, y, width, height')
+            fail(path, 'columns', f'{", ".join(absent)} missing among {", ".join(table)}', 'Give columns frame, left, top, right, bottom in px, or frame, x, y, width, height')
     if 'view' not in table: return table
-    views = sorted(set(table['view'].dropna()))
-    if not view and len(views) > 1: _refuse(path, 'view', f'holds {", ".join(views)}', 'Say which view is wanted')
-    if view and view not in views: _refuse(path, 'view', f'{view} is not among {", ".join(views)}', 'Name the view in the file as the video')
+    views = sorted(set(table['view']) - {''})
+    if not view and len(views) > 1: fail(path, 'view', f'holds {", ".join(views)}', 'Say which view is wanted')
+    if view and view not in views: fail(path, 'view', f'{view} is not among {", ".join(views)}', 'Name the view in the file as the video')
     return table[table['view'] == view] if view else table
 
 def _numbers(table, columns, path):
-    values = np.stack([pd.to_numeric(table[name], errors='coerce').to_numpy(dtype=float) for name in columns], axis=1)
+    values = np.array([[as_number(cell) for cell in table[name]] for name in columns], float).T.reshape(len(table), len(columns))
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
-        _refuse(path, columns[column], f'{table[columns[column]].iloc[row]} in line {table.index[row] + 2} is not a number', 'Leave out the rows of frames where nobody was found')
+        fail(path, f'line {table.index[row]}, {columns[column]}', f'{table[columns[column]].iloc[row]!r} is not a number', 'Leave out the rows of frames where nobody was found')
     return values
 
 def _check_boxes(boxes, size, path):
-    if len(boxes) == 0: _refuse(path, 'rows', 'there are none', 'Give a row for each frame where the person was found')
+    if len(boxes) == 0: fail(path, 'rows', 'there are none', 'Give a row for each frame where the person was found')
     flat = ~((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
-    if flat.any(): _refuse(path, 'right, bottom', f'box {boxes[flat][0].tolist()} has no area', 'Give left < right and top < bottom, y downwards')
+    if flat.any(): fail(path, 'right, bottom', f'box {boxes[flat][0].tolist()} has no area', 'Give left < right and top < bottom, y downwards')
     centres = (boxes[:, :2] + boxes[:, 2:])/2
     outside = ((centres < -.03*np.asarray(size)) | (centres > 1.03*np.asarray(size))).any(1)
-    if outside.mean() > .05: _refuse(path, 'left, top, right, bottom', f'{outside.sum()} of {len(boxes)} boxes lie outside of the {size[0]} x {size[1]} picture, the first {boxes[outside][0].tolist()}',
+    if outside.mean() > .05: fail(path, 'left, top, right, bottom', f'{outside.sum()} of {len(boxes)} boxes lie outside of the {size[0]} x {size[1]} picture, the first {boxes[outside][0].tolist()}',
                                      'Give boxes in px of this video')
 
 # %% ../../nbs/sources/15_crops.ipynb #4cd1dd8b
@@ -76,22 +73,20 @@ def read_box_csv(
     table = _box_table(path, view)
     columns = _CORNERS if set(_CORNERS) <= set(table) else _EXTENT
     values = _numbers(table, ['frame', *columns], path)
-    if (values[:, 0] % 1).any(): _refuse(path, 'frame', f'{values[values[:, 0] % 1 > 0, 0][0]} is no integer', 'Give the number of the frame, counted from 0')
+    if (values[:, 0] % 1).any(): fail(path, 'frame', f'{values[values[:, 0] % 1 > 0, 0][0]} is no integer', 'Give the number of the frame, counted from 0')
     rows, corners = _frame_rows(values[:, 0].astype(int), n_frames, path, 'frame'), values[:, 1:].copy()
     if columns is _EXTENT: corners[:, 2:] += corners[:, :2]
     if 'confidence' in table:
         best = np.argsort(_numbers(table, ['confidence'], path)[:, 0], kind='stable')
         rows, corners = rows[best], corners[best]                    # the surest is written last
-    elif len(set(rows.tolist())) < len(rows): _refuse(path, 'frame', f'{pd.Series(rows).mode()[0]} is there more than once', 'Keep one box for each frame, or add a column confidence')
+    elif len(set(rows.tolist())) < len(rows): fail(path, 'frame', f'{pd.Series(rows).mode()[0]} is there more than once', 'Keep one box for each frame, or add a column confidence')
     _check_boxes(corners, size, path)
     boxes = np.full((n_frames, 4), np.nan)
     boxes[rows[rows < n_frames]] = corners[rows < n_frames]
     return boxes
 
 # %% ../../nbs/sources/15_crops.ipynb #c8d21fc3
-def _load(path):
-    try: return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error: _refuse(path, 'file', f'not readable as JSON ({error})', 'Make it again, or take it away if it is no keypoint file')
+def _load(path): return read_json(path, 'Make it again, or take it away if it is no keypoint file')
 
 def _number(text):
     "The last number in a file's name: frame 12 of cam01_000012_keypoints.json; None if there is none."
@@ -100,21 +95,21 @@ def _number(text):
 
 def _openpose(folder):
     files = files_in(folder, ('.json',))
-    if not files: _refuse(folder, 'files', 'no .json among them', "Give the folder that OpenPose's --write_json filled")
+    if not files: fail(folder, 'files', 'no .json among them', "Give the folder that OpenPose's --write_json filled")
     numbers, found = [], []
     for file in files:
         content, number = _load(file), _number(file.name)
-        if number is None: _refuse(file, 'name', 'has no frame number', 'Name the files as OpenPose does: video_000000000012_keypoints.json')
-        if not isinstance(content, dict) or not isinstance(content.get('people'), list): _refuse(file, 'people', 'missing', "Give the folder that OpenPose's --write_json filled")
+        if number is None: fail(file, 'name', 'has no frame number', 'Name the files as OpenPose does: video_000000000012_keypoints.json')
+        if not isinstance(content, dict) or not isinstance(content.get('people'), list): fail(file, 'people', 'missing', "Give the folder that OpenPose's --write_json filled")
         numbers.append(number)
         found.append([_points(person.get('pose_keypoints_2d') if isinstance(person, dict) else person, file, 'pose_keypoints_2d') for person in content['people']])
-    if len(set(numbers)) < len(numbers): _refuse(folder, 'names', f'{len(numbers)} files for {len(set(numbers))} frames', 'Give a folder for each video')
+    if len(set(numbers)) < len(numbers): fail(folder, 'names', f'{len(numbers)} files for {len(set(numbers))} frames', 'Give a folder for each video')
     return numbers, found, None
 
 def _points(values, path, field):
     try: points = np.asarray(values, dtype=float).reshape(-1, 3)
     except (TypeError, ValueError): points = np.empty((0, 3))
-    if not len(points) or not np.isfinite(points).all(): _refuse(path, field, f'{str(values)[:60]} is not a list of x, y, confidence', 'Make the file again')
+    if not len(points) or not np.isfinite(points).all(): fail(path, field, f'{str(values)[:60]} is not a list of x, y, confidence', 'Make the file again')
     return points
 
 def _coco(path):
@@ -122,18 +117,18 @@ def _coco(path):
     images, size = None, None
     if isinstance(content, dict) and 'annotations' in content:
         listed = content.get('images', [])
-        if not isinstance(listed, list) or not all(isinstance(image, dict) for image in listed): _refuse(path, 'images', f'{str(listed)[:60]} is not a list of images', 'Make the file again')
+        if not isinstance(listed, list) or not all(isinstance(image, dict) for image in listed): fail(path, 'images', f'{str(listed)[:60]} is not a list of images', 'Make the file again')
         images = {image.get('id'): image for image in listed}
         sizes = {(image['width'], image['height']) for image in images.values() if 'width' in image and 'height' in image}
-        if len(sizes) > 1: _refuse(path, 'images', f'are of {len(sizes)} sizes', 'Give a file for each video')
+        if len(sizes) > 1: fail(path, 'images', f'are of {len(sizes)} sizes', 'Give a file for each video')
         size, content = next(iter(sizes), None), content['annotations']
-    if not isinstance(content, list): _refuse(path, 'file', 'neither a list of results nor annotations', "Give COCO's or AlphaPose's list of people, or a folder of OpenPose JSON files")
+    if not isinstance(content, list): fail(path, 'file', 'neither a list of results nor annotations', "Give COCO's or AlphaPose's list of people, or a folder of OpenPose JSON files")
     frames = {}
     for one in content:
-        if not isinstance(one, dict) or 'image_id' not in one or 'keypoints' not in one: _refuse(path, 'image_id, keypoints', f'missing in {str(one)[:60]}', 'Give a list of people with these fields')
+        if not isinstance(one, dict) or 'image_id' not in one or 'keypoints' not in one: fail(path, 'image_id, keypoints', f'missing in {str(one)[:60]}', 'Give a list of people with these fields')
         name = images[one['image_id']].get('file_name', one['image_id']) if images and one['image_id'] in images else one['image_id']
         number = _number(name)
-        if number is None: _refuse(path, 'image_id', f'{name} has no frame number', 'Number the pictures by frame')
+        if number is None: fail(path, 'image_id', f'{name} has no frame number', 'Number the pictures by frame')
         points = _points(one['keypoints'], path, 'keypoints')
         if images is not None: points[:, 2] = points[:, 2] > 0          # annotations hold 0, 1, 2: not labelled, hidden, visible
         frames.setdefault(number, []).append(points)
@@ -141,7 +136,7 @@ def _coco(path):
 
 def _by_frame(rows, found, n_frames, path):
     counts = {len(points) for people in found for points in people}
-    if len(counts) != 1: _refuse(path, 'keypoints', 'nobody in any frame' if not counts else f'people have {" or ".join(map(str, sorted(counts)))} of them', 'Give the output of one keypoint detector for this video')
+    if len(counts) != 1: fail(path, 'keypoints', 'nobody in any frame' if not counts else f'people have {" or ".join(map(str, sorted(counts)))} of them', 'Give the output of one keypoint detector for this video')
     people = [np.empty((0, *counts, 3)) for _ in range(n_frames)]
     for row, points in zip(rows, found):
         if points and row < n_frames: people[row] = np.stack(points)
@@ -149,11 +144,11 @@ def _by_frame(rows, found, n_frames, path):
 
 def _check_extent(people, size, path):
     points = np.concatenate([one[one[..., 2] > .1] for one in people])[:, :2]
-    if not len(points): _refuse(path, 'confidence', 'below 0.1 everywhere', 'Give the output of a keypoint detector that found someone')
+    if not len(points): fail(path, 'confidence', 'below 0.1 everywhere', 'Give the output of a keypoint detector that found someone')
     low, reach = np.quantile(points, (.01, .99), axis=0)
-    if reach.max() <= 1.5 < max(size): _refuse(path, 'keypoints', 'lie between 0 and 1', 'Give keypoint_size=(1, 1)')
+    if reach.max() <= 1.5 < max(size): fail(path, 'keypoints', 'lie between 0 and 1', 'Give keypoint_size=(1, 1)')
     if (reach > 1.03*np.asarray(size)).any() or (low < -.03*np.asarray(size)).any():
-        _refuse(path, 'keypoints', f'lie between ({low[0]:.0f}, {low[1]:.0f}) and ({reach[0]:.0f}, {reach[1]:.0f}) px, the picture is {size[0]} x {size[1]}', 'Give keypoint_size=(width, height) of the picture they were found in, or the file of this video')
+        fail(path, 'keypoints', f'lie between ({low[0]:.0f}, {low[1]:.0f}) and ({reach[0]:.0f}, {reach[1]:.0f}) px, the picture is {size[0]} x {size[1]}', 'Give keypoint_size=(width, height) of the picture they were found in, or the file of this video')
 
 # %% ../../nbs/sources/15_crops.ipynb #95487fb5
 def read_keypoints(
@@ -164,12 +159,13 @@ def read_keypoints(
 ) -> list:                  # of n_frames arrays (P, J, 3): x px, y px, confidence of J keypoints of P people
     "Keypoints of everybody in every frame. Ours: not in the paper."
     path = Path(path)
-    if not path.exists(): _refuse(path, 'file', 'does not exist', 'Give a folder of OpenPose JSON files or one COCO JSON file')
+    if not path.exists(): fail(path, 'file', 'does not exist', 'Give a folder of OpenPose JSON files or one COCO JSON file')
     numbers, found, stated = _openpose(path) if path.is_dir() else _coco(path)
     people = _by_frame(_frame_rows(numbers, n_frames, path, 'frame number'), found, n_frames, path)
     if keypoint_size is None and stated is not None and tuple(stated) != tuple(size):
-        _refuse(path, 'width, height', f'say {stated[0]} x {stated[1]}, the video is {size[0]} x {size[1]}', f'Give keypoint_size=({stated[0]}, {stated[1]}) to have the keypoints scaled, or the file of this video')
+        fail(path, 'width, height', f'say {stated[0]} x {stated[1]}, the video is {size[0]} x {size[1]}', f'Give keypoint_size=({stated[0]}, {stated[1]}) to have the keypoints scaled, or the file of this video')
     keypoint_size = size if keypoint_size is None else keypoint_size
+    if max(keypoint_size) > 1 and abs(np.log(np.divide(*keypoint_size)/np.divide(*size))) > .06: fail(path, 'keypoint_size', f'{keypoint_size[0]} x {keypoint_size[1]} is of another shape than the picture, {size[0]} x {size[1]}', 'Give the size of the picture they were found in; one that was cut or turned does not fit')
     _check_extent(people, keypoint_size, path)
     scale, edge = np.asarray(size)/np.asarray(keypoint_size), .5 if max(keypoint_size) > 1 else 0        # pixels have their centre at integers
     return [np.concatenate([(one[..., :2] + edge)*scale - .5, one[..., 2:]], axis=-1) for one in people]
@@ -344,6 +340,7 @@ def _nanmedian(x):
 
 def _without_outliers(boxes, hz):
     "Boxes whose centre or size is off the running median by three of its deviations (Hampel) made NaN."
+    if hz < 2.5: return boxes       # neighbours are most of a second away: somebody may well be elsewhere
     facts = np.column_stack([(boxes[:, :2] + boxes[:, 2:])/2, (boxes[:, 2:] - boxes[:, :2]).max(1)])
     windows = _windows(facts, max(2, round(.4*hz)))
     middle = _nanmedian(windows)
@@ -414,6 +411,14 @@ def _checked(box, side, shape):
     if box[2] <= -.5 or box[3] <= -.5 or box[0] >= shape[1] - .5 or box[1] >= shape[0] - .5: raise Refusal(f'box must meet the {shape[1]} x {shape[0]} picture, got {box.tolist()}')
     return box
 
+def is_in_picture(
+    square,             # left, top, right, bottom, px, (..., 4)
+    size,               # width and height of the picture, px
+) -> np.ndarray:        # bool, (...); False where the square is not known
+    "Whether the middle of a square lies in the picture: elsewhere there is next to nobody to see. Ours: not in the paper."
+    middle = (np.asarray(square)[..., :2] + np.asarray(square)[..., 2:])/2
+    return ((middle >= -.5) & (middle <= np.asarray(size) - .5)).all(-1)
+
 def cut(
     image,              # RGB, (h, w, 3) uint8
     box,                # square: left, top, right, bottom, px, integers at pixel centres, (4,)
@@ -458,14 +463,15 @@ def cut_planes(
 # %% ../../nbs/sources/15_crops.ipynb #4a38eb87
 def _pair(ax, picture, box, x, y, to_crop, inch, side):
     "A picture with its square at (x, y), the crop beside it, both INCH high."
+    from matplotlib.patches import Rectangle
     inch_per_px = inch/picture.shape[0]
     right = x + picture.shape[1]*inch_per_px
     ax.imshow(picture, extent=(x, right, y + inch, y), interpolation='lanczos')
     if not np.isfinite(box).all(): return
     ax.imshow(cut(picture, box, side), extent=(x + to_crop, x + to_crop + inch, y + inch, y), interpolation='lanczos')
     (left, top, *_), size = (box + .5)*inch_per_px, (box[2] - box[0])*inch_per_px
-    square = ax.add_patch(plt.Rectangle((x + left, y + top), size, size, fill=False, edgecolor='#E69F00', linewidth=1.4))
-    square.set_clip_path(plt.Rectangle((x, y), right - x, inch, transform=ax.transData))
+    square = ax.add_patch(Rectangle((x + left, y + top), size, size, fill=False, edgecolor='#E69F00', linewidth=1.4))
+    square.set_clip_path(Rectangle((x, y), right - x, inch, transform=ax.transData))
 
 def box_sheet(
     pictures,               # pictures[row][column]: RGB, (h, w, 3) uint8, reduced if large
@@ -475,8 +481,9 @@ def box_sheet(
     inch:float=1.2,         # height of a picture in the figure
     side:int=0,             # of the crops, px; default: as in the figure
     dpi:int=100,
-) -> plt.Figure:
+):                      # matplotlib's Figure
     "Check sheet: pictures with their squares, and beside each its crop. Ours: not in the paper."
+    import matplotlib.pyplot as plt     # here, since every worker reads this module
     boxes = np.asarray(boxes, dtype=float)
     if boxes.shape != (len(rows), len(columns), 4): raise Refusal(f'boxes must have shape ({len(rows)}, {len(columns)}, 4), got {boxes.shape}')
     if [len(line) for line in pictures] != [len(columns)]*len(rows): raise Refusal(f'pictures must be {len(rows)} rows of {len(columns)}, got rows of {[len(line) for line in pictures]}')

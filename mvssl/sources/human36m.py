@@ -6,7 +6,7 @@
 __all__ = ['ACTIONS', 'SUBJECTS', 'RATE_HZ', 'KEPT', 'SHIFTED', 'SHIFT_MM', 'BROKEN', 'CHOICES', 'SLACK', 'MOVING_FRAMES',
            'LICENCE', 'TOTALS', 'read_name', 'trials_of', 'Metadata', 'read_metadata', 'read_cdf', 'check_world',
            'read_masks', 'joint_boxes', 'Folder', 'look_into', 'read_pickle', 'Sequence', 'read_layout', 'Wishes',
-           'Take', 'thinned', 'make_plan', 'Turned', 'Photograph', 'Shot', 'film', 'needed_bytes', 'prepare', 'write',
+           'Take', 'thinned', 'make_plan', 'Turned', 'Photograph', 'Shot', 'film', 'prepare', 'write',
            'compare_with_complete']
 
 # %% ../../nbs/sources/16_human36m.ipynb #922b41a7
@@ -21,18 +21,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
-from ..cameras import Camera, distort, human36m_camera, project, square_box, transform, virtual_camera
-from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, Problem, check_side, is_meant
+from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, Problem, check_links, check_side, is_meant
 from ..progress import Progress
 from ..refusal import Refusal
 from ..skeleton import FLESH_MM
-from .crops import cut, median_background, moving_box, steady_squares
+from .crops import cut, is_in_picture, median_background, moving_box, steady_squares
 from .motion import rotation
-from .videos import check_room, cores, decode, fail, in_parallel, probe
+from .videos import check_room, cores, decode, fail, full_disk, in_parallel, probe
+from ..texts import as_number, read_json, read_text
 
 # %% ../../nbs/sources/16_human36m.ipynb #54f10f31
 ACTIONS = {2: 'Directions', 3: 'Discussion', 4: 'Eating', 5: 'Greeting', 6: 'Phoning', 7: 'Posing', 8: 'Purchases', 9: 'Sitting', 10: 'SittingDown', 11: 'Smoking',
@@ -69,7 +67,7 @@ class Metadata:
     "What a user's own metadata.xml says. Ours: not in the paper."
     path: Path
     views: tuple            # serial numbers of the cameras, in their order
-    cameras: dict           # subject: `Camera` (V,)
+    cameras: dict           # subject: `Camera` (V,); where one is used it is imported, since every worker reads this module and torch takes 200 MB
     trials: dict            # subject: {(action, number): trial}; empty where not known
     frames: dict            # subject: {(action, trial): (frames of each view, poses)}; empty where not known
 
@@ -82,8 +80,8 @@ def read_metadata(
     path = Path(path)
     if not path.is_file(): fail(path, 'file', 'does not exist', _OWN_METADATA)
     if path.suffix.lower() == '.json': return _read_camera_json(path)
-    try: root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError) as error: fail(path, 'file', f'not readable as XML ({error})', _OWN_METADATA)
+    try: root = ElementTree.fromstring(read_text(path, strict=False))
+    except ElementTree.ParseError as error: fail(path, f'line {error.position[0]}', f'not readable as XML ({error})', _OWN_METADATA)
     for name in ('mapping', 'w0', 'dbcameras/index2id'):
         if root.find(name) is None: fail(path, name, 'missing', _OWN_METADATA)
     views = tuple(item.text.strip() for item in root.find('dbcameras/index2id'))
@@ -103,11 +101,14 @@ def _read_mapping(path, root):
             trials[subject][known[:2]] = int(row[1])
     return subjects, trials
 
-def _numbers(text): return [float(number) for number in text.strip().strip('[]').split()]
+
+def _words(text): return (text or '').strip().strip('[]').split()
 
 def _read_w0(path, text, views, subjects):
-    try: w0 = np.array(_numbers(text or ''))
-    except ValueError as error: fail(path, 'w0', str(error), _OWN_METADATA)
+    from mvssl.cameras import human36m_camera
+    words = _words(text)
+    w0 = np.array([as_number(word) for word in words], float)
+    if np.isnan(w0).any(): fail(path, 'w0', f'{words[int(np.isnan(w0).argmax())]!r} is not a number', _OWN_METADATA)
     n, needed = len(views)*len(subjects)*6, len(views)*(len(subjects)*6 + 9)
     if len(w0) != needed: fail(path, 'w0', f'{len(w0)} numbers, {needed} are needed for {len(views)} cameras and {len(subjects)} subjects', _OWN_METADATA)
     place, own = w0[:n].reshape(len(views), len(subjects), 6), w0[n:].reshape(len(views), 9)
@@ -127,16 +128,16 @@ def _read_frames(root, subjects, n_views):
 
 # %% ../../nbs/sources/16_human36m.ipynb #ece5bd64
 def _read_camera_json(path):
-    import json
+    from mvssl.cameras import Camera
+    content = read_json(path, _OWN_METADATA)
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
         views = tuple(sorted(content['intrinsics']))
         K, lens = (np.array([content['intrinsics'][view][name] for view in views], float) for name in ('calibration_matrix', 'distortion'))
         cameras = {}
         for subject, own in content['extrinsics'].items():
             R, t = (np.array([own[view][name] for view in views], float) for name in ('R', 't'))
             cameras[subject] = Camera(K, R, t.reshape(-1, 3), np.ceil(2*K[:, :2, 2]).astype(int), lens, 'human36m')
-    except (OSError, ValueError, KeyError, TypeError) as error: fail(path, 'intrinsics, extrinsics', f'not readable as cameras ({type(error).__name__}: {error})', _OWN_METADATA)
+    except (ValueError, KeyError, TypeError) as error: fail(path, 'intrinsics, extrinsics', f'not readable as cameras ({type(error).__name__}: {error})', _OWN_METADATA)
     return Metadata(path, views, cameras, {subject: {} for subject in cameras}, {subject: {} for subject in cameras})
 
 # %% ../../nbs/sources/16_human36m.ipynb #baec30ed
@@ -209,9 +210,10 @@ def _boxes(n, mask, rows):
 # %% ../../nbs/sources/16_human36m.ipynb #c99b53a0
 def joint_boxes(
     poses,              # (n, 17, 3) mm, world
-    camera:Camera,      # one
+    camera,             # `Camera`, one
 ) -> np.ndarray:        # left, top, right, bottom, px, (n, 4)
     "Boxes around a body, from its joints. Ours: not in the paper."
+    from mvssl.cameras import project
     around = np.concatenate([np.eye(3), -np.eye(3)])*FLESH_MM
     points = (np.asarray(poses, float)[:, :, None] + around).reshape(len(poses), -1, 3)
     pixels = project(points, camera.reshape(1)).numpy()
@@ -243,8 +245,10 @@ def look_into(
     raw = Path(raw)
     if not raw.is_dir(): fail(raw, 'folder', 'does not exist', 'Give the folder that the archives of Human3.6M were extracted to')
     found, top = Folder(raw), len(raw.parts)
-    for place, folders, files in os.walk(raw, followlinks=True):
+    def refuse(error): fail(error.filename, 'folder', error.strerror or str(error), 'Give a folder that you may read')
+    for place, folders, files in os.walk(raw, onerror=refuse, followlinks=True):
         place = Path(place)
+        folders[:] = [name for name in folders if not ((place/name).is_symlink() and (place/name).resolve() in (place.resolve(), *place.resolve().parents))]     # back to where it lies
         images = [name for name in folders if _IMAGES.fullmatch(name)]
         for name in images: _put(found.images, _image_key(name), place/name)
         folders[:] = sorted(name for name in folders if name not in images and name != 'imageSequence' and is_meant(name) and not name.endswith('.partial')) if len(place.parts) - top < 6 else []
@@ -264,6 +268,7 @@ def _image_key(name):
 
 def _sort_in(found, path, subject, kind):
     name, ending = path.name, path.suffix.lower()
+    if is_meant(name): check_links([path])
     if not is_meant(name): return
     if ending in ('.tgz', '.tar', '.zip') or name.endswith('.tar.gz'): found.archives.append(path)
     elif name == 'metadata.xml' or re.search(r'camera.*\.json$', name): found.metadata.append(path)
@@ -416,6 +421,7 @@ _VIEWS = ('54138969', '55011271', '58860488', '60457274')
 
 def _toolbox_cameras(metadata, found, sequences):
     "Cameras of one subject: as the pickle has them."
+    from mvssl.cameras import human36m_camera
     own = {int(item['camera_id']): item['camera'] for items in sequences for item in items[:4000:50] + items[-200::50]}
     own |= {int(item['camera_id']): item['camera'] for items in sequences for item in items} if len(own) < 4 else {}
     if sorted(own) != [0, 1, 2, 3]: fail(found.pickles[0], 'camera_id', f'{sorted(own)}, not 0 to 3', 'Make it again by H36M-Toolbox')
@@ -507,7 +513,7 @@ SLACK = 2               # frames by which counts may differ
 class Take:
     "A sequence of the store with everything known before decoding. Ours: not in the paper."
     sequence: Sequence
-    camera: Camera          # (V,)
+    camera: object          # `Camera` (V,)
     poses: np.ndarray       # of the instants, (n, 17, 3)
     frames: np.ndarray      # of the instants, (n,)
     rows: np.ndarray        # of the layout's poses, (n,)
@@ -706,12 +712,13 @@ def _interpolation(side):
 class Turned:
     "Crops of one camera turned towards squares. Ours: not in the paper."
     def __init__(self,
-        camera:Camera,      # of the pictures, one
+        camera,             # `Camera` of the pictures, one
         squares,            # px, (n, 4); NaN: none
         side:int,           # of the crops, px
     ):
+        from mvssl.cameras import distort, square_box, transform, virtual_camera
         self.side, known = side, np.isfinite(squares).all(1)
-        self.sources, self.around = np.full((len(squares), _NODES**2, 2), np.nan), np.full((len(squares), 4), np.nan)
+        self.sources, self.around = np.full((len(squares), _NODES**2, 2), np.nan, 'float32'), np.full((len(squares), 4), np.nan)
         edge = np.linspace(-.5, side - .5, _NODES)
         nodes = np.stack(np.meshgrid(edge, edge), -1).reshape(-1, 2)
         _, homography = virtual_camera(camera.reshape(1), squares[known], side)
@@ -721,6 +728,8 @@ class Turned:
 
     def crop(self, picture, i):
         "RGB, (side, side, 3) uint8, of square I."
+        import torch
+        import torch.nn.functional as F
         n, box = 2*self.side, self.around[i]
         wide = torch.from_numpy(picture.crop(box, n)).permute(2, 0, 1)[None].float()
         nodes = (2*(self.sources[i] - box[:2])/(box[2] - box[0]) - 1).reshape(_NODES, _NODES, 2)
@@ -750,7 +759,7 @@ class Shot:
     masks: Path|None
     rows: np.ndarray                # of the masks, of each instant, (n,)
     moved: np.ndarray|None          # by which the masks' boxes must be moved, px, (n, 2)
-    camera: Camera|None             # for perspective-correct crops
+    turned: object                  # `Turned`, for perspective-correct crops; the camera where the squares are not known; None: plain crops
     hz: float
     side: int
     padding: float
@@ -786,7 +795,7 @@ def film(
 ) -> np.ndarray:            # squares of the instants that are seen, px, (n, 4); NaN: not seen
     "Cuts the crops of a shot into the file of its sequence. Ours: not in the paper."
     squares = np.full((len(shot.frames), 4), np.nan)
-    try:
+    with full_disk(shot.out):
         with open(shot.out, 'r+b') as file:
             try: _cut(shot, file, squares, tick)
             except DatasetError as error:
@@ -795,16 +804,15 @@ def film(
             os.fsync(file.fileno())
         np.save(shot.mark.with_suffix('.part.npy'), squares)
         shot.mark.with_suffix('.part.npy').rename(shot.mark)
-    except OSError as error: fail(shot.out, 'disk', f'{error.strerror or error}', f'Make room on the disk of {shot.out.parent.parent}, then run the same again: it continues where it stopped')
     return squares
 
 def _cut(shot, file, squares, tick):
     "Writes the crops and fills in their squares."
     wanted, size, n_found = _squares(shot), shot.side**2*3, 0
-    turned = Turned(shot.camera, wanted, shot.side) if shot.camera is not None else None
+    turned = Turned(shot.turned, wanted, shot.side) if shot.turned is not None and shot.squares is None else shot.turned
     for i, picture in _pictures(shot, tick):
         n_found += 1
-        if not _meets(wanted[i], picture.size): continue
+        if not is_in_picture(wanted[i], picture.size): continue
         crop = turned.crop(picture, i) if turned else picture.crop(wanted[i], shot.side)
         if not crop.any(): continue         # black: to the store that means not seen
         file.seek((i*shot.views + shot.view)*size)
@@ -813,12 +821,11 @@ def _cut(shot, file, squares, tick):
     n_given = sum(map(bool, shot.pictures)) if isinstance(shot.pictures, list) else len(wanted)
     if n_found < .95*n_given - 1: fail(shot.pictures if isinstance(shot.pictures, Path) else shot.out.name, 'frames', f'{n_found} of {n_given} can be decoded', _EXTRACT + ', or accept it (--incomplete)')
 
-def _meets(square, size): return np.isfinite(square).all() and (square[2:] > 0).all() and (square[:2] < np.asarray(size) - 1).all()
-
 # %% ../../nbs/sources/16_human36m.ipynb #fa1e4074
 LICENCE = 'Human3.6M: for academic research under its own licence (vision.imar.ro/human3.6m); pictures and poses may not be passed on.'
 
 def _shot(take, v, view, wishes, out, views):
+    from mvssl.cameras import project
     s, camera = take.sequence, take.camera[v]
     hz = RATE_HZ/wishes.stride
     squares, masks, moved = None, None, None
@@ -831,11 +838,12 @@ def _shot(take, v, view, wishes, out, views):
     else: squares = steady_squares(joint_boxes(take.poses, camera), hz, wishes.padding)
     pictures = s.pictures[view]
     if isinstance(pictures, list): pictures = [pictures[row] for row in take.rows]
-    return Shot(pictures, take.frames, squares, masks, take.rows, moved, camera if wishes.perspective else None, hz, wishes.side, wishes.padding, out, v, views, wishes.incomplete)
+    turned = None if not wishes.perspective else camera if squares is None else Turned(camera, squares, wishes.side)
+    return Shot(pictures, take.frames, squares, masks, take.rows, moved, turned, hz, wishes.side, wishes.padding, out, v, views, wishes.incomplete)
 
 def _filmed(takes, is_done, views, wishes, scratch, workers, tick):
     "Takes that are not done with their crops (n, V, S, S, 3), in a file, and squares (n, V, 4)."
-    scratch.mkdir(exist_ok=True)
+    with full_disk(scratch): scratch.mkdir(exist_ok=True)
     files = [scratch/f'{n}.frames' for n in range(len(takes))]
     kept = [{view for v, view in enumerate(views) if file.exists() and file.with_suffix(f'.{v}.npy').exists()} for file in files]
     results = in_parallel(film, _shots(takes, is_done, files, kept, views, wishes, tick), workers, 2*workers, tick)
@@ -855,25 +863,12 @@ def _shots(takes, is_done, files, kept, views, wishes, tick):
         if done: continue
         size = len(take.frames)*len(views)*wishes.side**2*3
         if not before:
-            with open(file, 'wb') as new: new.truncate(size)         # what nobody writes stays 0: black
+            with full_disk(file), open(file, 'wb') as new: new.truncate(size)         # what nobody writes stays 0: black
         for v, view in enumerate(views):
             if view in before: tick(_work(take, view))
             elif view in take.lengths: yield _shot(take, v, view, wishes, file, len(views))
 
 def _work(take, view): return len(take.frames) if isinstance(take.sequence.pictures[view], list) else take.lengths[view]
-
-
-
-def needed_bytes(
-    takes:list,         # of `Take`
-    n_views:int,
-    side:int,           # px
-    workers:int=1,
-) -> int:
-    "Room on the disk: the store, and the sequences being filmed. Ours: not in the paper."
-    per_instant = n_views*side*side*3
-    lengths = sorted((len(take.frames) for take in takes), reverse=True)
-    return per_instant*(sum(lengths) + sum(lengths[:1 + workers//2])) + sum(lengths)*400 + 10**6
 
 def prepare(
     raw,                        # folder of Human3.6M, in any of the layouts
@@ -908,7 +903,7 @@ def prepare(
         finished = MultiviewDataset.open(out)
         if all(getattr(finished, key) == value for key, value in facts.items()): return finished
     workers = workers or cores()
-    if not Path(f'{out}.partial').exists(): check_room(out, needed_bytes(takes, len(views), side, workers), 'smaller crops (--side) or a larger --stride')
+    check_room(out, [{(take.facts['subject'], take.facts['sequence']): len(take.frames)} for take in takes], len(views), side, workers, 'smaller crops (--side) or a larger --stride')
     with DatasetWriter(out, **facts, overwrite=overwrite) as writer: write(writer, takes, metadata, views, wishes, workers, progress)
     return MultiviewDataset.open(out)
 

@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['SEQUENCES', 'SHORT', 'TEST_SEQUENCES', 'ACTIVITIES', 'TEST_HZ', 'CAMERAS', 'NAMES', 'FROM_28', 'FROM_17', 'SKELETON',
-           'TO_Z_UP', 'LABELS', 'OFF_PICTURE', 'OFF_MM', 'IN_PICTURE', 'TOLERATED', 'LICENCE', 'OFF_TEST_PICTURE',
-           'cameras_named', 'to_world', 'Calibration', 'read_calibration', 'read_mat', 'Annotations',
-           'read_annotations', 'Photos', 'find_pictures', 'Photo', 'pictures', 'is_flash', 'frames_shown',
-           'joint_boxes', 'turned_crop', 'Take', 'find_folders', 'plan_sequence', 'Shot', 'film', 'joints_in_crops',
-           'draw_joints', 'prepare', 'read_test_camera', 'plan_test_sequence', 'prepare_test_set', 'survey',
-           'compare_with_complete']
+           'TO_Z_UP', 'LABELS', 'OFF_PICTURE', 'OFF_MM', 'IN_PICTURE', 'TRAINING', 'TEST', 'TOLERATED', 'LICENCE',
+           'OFF_TEST_PICTURE', 'cameras_named', 'to_world', 'Calibration', 'read_calibration', 'read_mat',
+           'Annotations', 'read_annotations', 'Photos', 'find_pictures', 'Photo', 'pictures', 'is_flash',
+           'frames_shown', 'joint_boxes', 'turned_crop', 'Take', 'find_folders', 'plan_sequence', 'Shot', 'film',
+           'joints_in_crops', 'draw_joints', 'prepare', 'read_test_camera', 'plan_test_sequence', 'prepare_test_set',
+           'survey', 'compare_with_complete']
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #ce7d6475
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -24,12 +23,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, check_side, files_in, folders_in, natural
+from ..dataset import DatasetError, DatasetWriter, MultiviewDataset, check_links, check_side, files_in, folders_in
 from ..progress import Progress, watched
 from ..refusal import Refusal
 from ..skeleton import BONES, FLESH_MM, LEFT, RIGHT
-from .crops import cut, steady_squares
-from .videos import Video, check_room, cores, decode, fail, in_parallel, needed_bytes, probe
+from .crops import cut, is_in_picture, steady_squares
+from .videos import Video, check_room, check_sheet, cores, decode, fail, full_disk, in_parallel, probe
+from ..texts import as_number, read_text
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #6ee14ebc
 _FRAMES = {'S1': ((6416, 25), (12430, 50)), 'S2': ((6502, 25), (6081, 25)), 'S3': ((12488, 50), (12283, 50)), 'S4': ((6171, 25), (6675, 25)),
@@ -93,7 +93,7 @@ _AGAIN = 'Take it from the archive again'
 
 def _line_numbers(path, line, words, n):
     "The N numbers of a line."
-    values = pd.to_numeric(pd.Series(words[1:], dtype=object), errors='coerce').to_numpy(float)
+    values = np.array([as_number(word) for word in words[1:]], float)
     if len(values) != n or not np.isfinite(values).all(): fail(path, f'line {line}, {words[0]}', f'{np.isfinite(values).sum()} numbers in {len(values)} words, {n} are needed', _AGAIN)
     return values
 
@@ -105,8 +105,8 @@ def read_calibration(
     "Cameras of a sequence. Ours: not in the paper."
     path, found = Path(path), {}
     if not path.is_file(): fail(path, 'file', 'does not exist', 'It lies in every Seq folder of the download: copy it there; without it there are neither world poses nor cameras')
-    lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
-    if not lines or not lines[0].startswith('Skeletool Camera Calibration File'): fail(path, 'line 1', f'{lines[0][:40] if lines else ""!r}, not "Skeletool Camera Calibration File V1.0"', _AGAIN)
+    lines = read_text(path, strict=False).split('\n')
+    if not lines[0].startswith('Skeletool Camera Calibration File'): fail(path, 'line 1', f'{lines[0][:40]!r}, not "Skeletool Camera Calibration File V1.0"', _AGAIN)
     for at, line in enumerate(lines[1:], start=2):
         words = line.split()
         if words[:1] == ['name']:
@@ -263,16 +263,17 @@ def find_pictures(
     videos, photos = {}, {}
     for place in (folder/name for name in _PLACES):
         if not place.is_dir(): continue
-        for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
-            if entry.is_dir():
-                if found := _FOLDER.fullmatch(entry.name): photos.setdefault(int(found[1]), _photos(Path(entry.path), _NUMBER))
-            elif found := _VIDEO.fullmatch(entry.name): videos.setdefault(int(found[1]), Path(entry.path))
-            elif found := _PHOTO.fullmatch(entry.name): photos.setdefault(int(found[1]), Photos(place, {})).files[int(found[2])] = entry.name
+        for inner in folders_in(place):
+            if found := _FOLDER.fullmatch(inner.name): photos.setdefault(int(found[1]), _photos(inner, _NUMBER))
+        for file in files_in(place):
+            if file.is_symlink(): check_links([file])
+            if found := _VIDEO.fullmatch(file.name): videos.setdefault(int(found[1]), file)
+            elif found := _PHOTO.fullmatch(file.name): photos.setdefault(int(found[1]), Photos(place, {})).files[int(found[2])] = file.name
     return {camera: found for camera, found in photos.items() if found.files} | videos
 
 def _photos(folder, pattern):
     "All pictures in a folder by their number."
-    return Photos(folder, {int(found[1]): name for name in sorted(os.listdir(folder)) if (found := pattern.fullmatch(name))})
+    return Photos(folder, {int(found[1]): file.name for file in files_in(folder) if (found := pattern.fullmatch(file.name))})
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #8ae83631
 class Photo:
@@ -349,8 +350,7 @@ def joint_boxes(
     is_inside = ((pixels > -.5) & (pixels < np.asarray(size) - .5)).all(-1) & (depth > 0)
     flesh = np.where(depth > 0, FLESH_MM*focal_px/np.where(depth > 0, depth, 1), 0)[..., None]
     boxes = np.concatenate([(pixels - flesh).min(1), (pixels + flesh).max(1)], axis=-1)
-    middle = (boxes[:, :2] + boxes[:, 2:])/2
-    is_seen = (is_inside.mean(1) >= least) & (depth > 0).all(1) & ((middle > 0) & (middle < np.asarray(size) - 1)).all(1)
+    is_seen = (is_inside.mean(1) >= least) & (depth > 0).all(1) & is_in_picture(boxes, size)
     return np.where(is_seen[:, None], boxes, np.nan)
 
 def _squares(boxes, hz, padding):
@@ -415,17 +415,23 @@ def _packed(*folders):
     "The first archive that lies in one of the folders."
     return next((path for folder in folders if folder.is_dir() for path in files_in(folder) if path.name.lower().endswith(_ARCHIVES)), None)
 
+TRAINING, TEST = 'S*/Seq*', 'TS*'       # folders of sequences; a star stands for a number
+
 def find_folders(
     raw,            # folder with those of the subjects, or around it
-    pattern:str,    # 'S*/Seq*' or 'TS*'
+    pattern:str,    # TRAINING or TEST
 ) -> list:          # of folders
     "Folders of sequences in a download. Ours: not in the paper."
     raw = Path(raw)
     if not raw.is_dir(): fail(raw, 'folder', 'does not exist', 'Give the folder into which MPI-INF-3DHP was unpacked')
-    exact = re.compile(r'S\d+/Seq\d+' if '/' in pattern else r'TS\d+')
     for root in (raw, *folders_in(raw)):
-        if found := sorted((path for path in root.glob(pattern) if path.is_dir() and exact.fullmatch(path.relative_to(root).as_posix())), key=natural): return found
-    packed = _packed(raw, *raw.glob('S*'))
+        found = [root]
+        for name in pattern.replace('*', r'\d+').split('/'):
+            links = [path for folder in found for path in files_in(folder) if path.is_symlink() and re.fullmatch(name, path.name)]
+            check_links(links)
+            found = [path for folder in found for path in folders_in(folder) if re.fullmatch(name, path.name)]
+        if found: return found
+    packed = _packed(raw, *(path for path in folders_in(raw) if path.name.startswith('S')))
     if packed: fail(packed, 'archive', f'not unpacked, and no folder {pattern} beside it', f'Unpack it:  {_unpack(packed)}')
     fail(raw, 'folder', f'no {pattern} in it, nor one level below', 'Give the folder that holds ' + ('S1, S2, ... as the official script leaves them' if '/' in pattern else 'TS1 to TS6'))
 
@@ -519,26 +525,19 @@ def film(
     is_wanted, is_seen, n_bytes = np.isfinite(shot.squares).all(1), np.zeros(len(shot.frames), bool), shot.side*shot.side*3
     wanted, n_read = shot.frames[is_wanted], 0
     if not len(wanted): return is_seen
-    try:
-        with open(shot.out, 'r+b') as file:
-            for position, picture in pictures(shot.source, wanted, tick):
-                row, n_read = int(np.searchsorted(shot.frames, position)), n_read + 1
-                if shot.drops_flashes and is_flash(picture): continue
-                crop = picture.crop(shot.squares[row], shot.side) if shot.turns is None else turned_crop(picture, shot.turns[row], shot.side)
-                if not crop.any(): continue                 # black: to the store that means not seen
-                file.seek((row*shot.views + shot.view)*n_bytes)
-                file.write(crop.data if crop.flags.c_contiguous else crop.tobytes())
-                is_seen[row] = True
-    except OSError as error: fail(shot.out, 'disk', f'{error.strerror or error}', f'Make room on the disk of {shot.out.parent.parent}, then run the same again: it continues where it stopped')
+    with full_disk(shot.out), open(shot.out, 'r+b') as file:
+        for position, picture in pictures(shot.source, wanted, tick):
+            row, n_read = int(np.searchsorted(shot.frames, position)), n_read + 1
+            if shot.drops_flashes and is_flash(picture): continue
+            crop = picture.crop(shot.squares[row], shot.side) if shot.turns is None else turned_crop(picture, shot.turns[row], shot.side)
+            if not crop.any(): continue                 # black: to the store that means not seen
+            file.seek((row*shot.views + shot.view)*n_bytes)
+            file.write(crop.data if crop.flags.c_contiguous else crop.tobytes())
+            is_seen[row] = True
     if n_read < .95*len(wanted): fail(shot.source.path, 'frames', f'{n_read} of {len(wanted)} can be decoded', 'It is damaged: copy it from the archive again, or extract its frames again')
     return is_seen
 
 # %% ../../nbs/sources/17_mpi_inf_3dhp.ipynb #e6e69372
-def _check_sheet(path):
-    "Refuses now what could not be written at the end."
-    if path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.pdf', '.svg'): fail(path, '--sheet', 'no kind of picture', 'Name a file that ends in .png, .jpg or .pdf')
-    if not path.absolute().parent.is_dir(): fail(path, '--sheet', f'there is no folder {path.parent}', 'Make it, or name a file in another folder')
-
 def _n_read(take): return sum(0 if source is None else len(source) if isinstance(source, Video) else len(take.frames) for source in take.sources)
 
 def _shots(takes, is_done, side, perspective, scratch):
@@ -546,9 +545,7 @@ def _shots(takes, is_done, side, perspective, scratch):
     for n, (take, done) in enumerate(zip(takes, is_done)):
         if done: continue
         V, out = len(take.sources), scratch/f'{n}.frames'
-        try:
-            with open(out, 'wb') as file: file.truncate(len(take.frames)*V*side*side*3)
-        except OSError as error: fail(out, 'disk', f'{error.strerror or error}', f'Make room on the disk of {out.parent.parent}, then run the same again: it continues where it stopped')
+        with full_disk(out), open(out, 'wb') as file: file.truncate(len(take.frames)*V*side*side*3)
         for view, source in enumerate(take.sources):
             if source is None: continue
             K, R, t = (take.cameras[name][view] for name in 'KRt')
@@ -557,7 +554,7 @@ def _shots(takes, is_done, side, perspective, scratch):
 
 def _filmed(takes, is_done, side, perspective, scratch, workers, tick):
     "Takes that are not done, with their crops (n, V, S, S, 3), in a file, and what is seen (n, V)."
-    scratch.mkdir(exist_ok=True)
+    with full_disk(scratch): scratch.mkdir(exist_ok=True)
     results = in_parallel(film, _shots(takes, is_done, side, perspective, scratch), workers, 2*workers, tick)
     try:
         for n, take in enumerate(takes):
@@ -586,11 +583,11 @@ def _add(writer, take, frames, seen):
 def _write(out, takes, facts, perspective, workers, sheet, overwrite, progress):
     "The store of planned takes; opens one that is there already."
     out, side, workers = Path(out).absolute(), facts['side'], workers or cores()
-    if sheet and sheet is not True: _check_sheet(Path(sheet))
+    if sheet and sheet is not True: check_sheet(Path(sheet), out)
     if not overwrite and (out/'dataset.json').exists():
         finished = MultiviewDataset.open(out)
         if all(getattr(finished, key) == value for key, value in facts.items()): return finished
-    check_room(out, needed_bytes([len(take.frames) for take in takes], len(facts['views']), side), 'fewer instants (--hz), cameras (--cameras) or smaller crops (--side)')
+    check_room(out, [{(take.subject, name): part.stop - part.start for name, part in take.parts} for take in takes], len(facts['views']), side, workers, 'fewer instants (--hz), cameras (--cameras) or smaller crops (--side)')
     with DatasetWriter(out, **facts, overwrite=overwrite) as writer:
         scratch = Path(f'{out}.partial')/'filming'
         is_done = [_is_done(writer, take) for take in takes]
@@ -692,11 +689,11 @@ def prepare(
     if not padding >= 1: raise Refusal(f'padding must be at least 1, got {padding}')
     if not take_s > 0: raise Refusal(f'take_s must be positive, got {take_s}')
     frames_shown(1, 25, hz)
-    folders = _chosen(find_folders(raw, 'S*/Seq*'), subjects, lambda folder: folder.parent.name)
+    folders = _chosen(find_folders(raw, TRAINING), subjects, lambda folder: folder.parent.name)
     takes = _planned(lambda folder: [plan_sequence(folder, cameras, labels, hz, padding, incomplete, take_s)], folders, progress)
     there = {(take.subject, take.sequence) for take in takes}
     notes = [note for take in takes for note in take.notes] + _absent([f'{subject} {sequence}' for subject, sequence in SEQUENCES if (subject, sequence) not in there and (subjects is None or subject in subjects)])
-    extra = dict(dataset='MPI-INF-3DHP', labels=LABELS[labels], skeleton=SKELETON, cameras=list(cameras), perspective=perspective, padding=padding, take_s=take_s, evaluation_only=False,
+    extra = dict(dataset='MPI-INF-3DHP', vertical='calibration of the cameras', labels=LABELS[labels], skeleton=SKELETON, cameras=list(cameras), perspective=perspective, padding=padding, take_s=take_s, evaluation_only=False,
                  sequences=[dict(subject=take.subject, sequence=take.sequence, fps=take.fps, instants=len(take.frames), frames=take.n_frames, complete=SEQUENCES.get((take.subject, take.sequence), (None,))[0]) for take in takes], notes=notes)
     facts = dict(name='MPI-INF-3DHP', source=f'MPI-INF-3DHP, {len(cameras)} cameras, {len(takes)} sequences', licence=LICENCE, hz=float(hz), stride=max(1, round(50/hz)), side=side, views=[f'cam{c}' for c in cameras], extra=extra)
     return _write(out, takes, facts, perspective, workers, sheet, overwrite, progress)
@@ -708,8 +705,8 @@ def read_test_camera(
 ) -> tuple:         # K (3, 3), R (3, 3), t (3,) in a world with z up, and distortion k1 k2 p1 p2 k3 or None
     "The camera of a test sequence. Ours: not in the paper."
     path, fields = Path(path), {}
-    lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
-    if not lines or not lines[0].startswith('tc camera calibration'): fail(path, 'line 1', f'{lines[0][:40] if lines else ""!r}, not "tc camera calibration v0.3"', _AGAIN)
+    lines = read_text(path, strict=False).split('\n')
+    if not lines[0].startswith('tc camera calibration'): fail(path, 'line 1', f'{lines[0][:40]!r}, not "tc camera calibration v0.3"', _AGAIN)
     lengths = dict(sensorSize=2, focalLength=1, pixelAspect=1, centerOffset=2, origin=3, up=3, right=3, distortion=None)
     for at, line in enumerate(lines[1:], start=2):
         words = line.partition('#')[0].split()
@@ -820,11 +817,11 @@ def prepare_test_set(
     if labels not in LABELS: raise Refusal(f"labels must be {' or '.join(LABELS)}, got {labels!r}")
     check_side(side)
     if not padding >= 1: raise Refusal(f'padding must be at least 1, got {padding}')
-    folders = _chosen(find_folders(raw, 'TS*'), subjects, lambda folder: folder.name)
+    folders = _chosen(find_folders(raw, TEST), subjects, lambda folder: folder.name)
     takes = _planned(lambda folder: plan_test_sequence(folder, raw, labels, padding), folders, progress)
     there = {take.subject for take in takes}
     notes = [note for take in takes for note in take.notes] + _absent([subject for subject in TEST_SEQUENCES if subject not in there and (subjects is None or subject in subjects)])
-    extra = dict(dataset='MPI-INF-3DHP', labels=LABELS[labels], skeleton=SKELETON, cameras=['TS1 to TS4', 'TS5 and TS6'], perspective=perspective, padding=padding, evaluation_only=True,
+    extra = dict(dataset='MPI-INF-3DHP', vertical='calibration of the cameras', labels=LABELS[labels], skeleton=SKELETON, cameras=['TS1 to TS4', 'TS5 and TS6'], perspective=perspective, padding=padding, evaluation_only=True,
                  sequences=[dict(subject=subject, instants=sum(len(take.frames) for take in takes if take.subject == subject), complete=TEST_SEQUENCES.get(subject, (None, None))[1]) for subject in sorted(there)], notes=notes)
     facts = dict(name='MPI-INF-3DHP test set', source=f'MPI-INF-3DHP, monocular test set, {len(there)} sequences, valid frames', licence=LICENCE, hz=TEST_HZ, stride=1, side=side, views=['camera'], extra=extra)
     return _write(out, takes, facts, perspective, workers, sheet, overwrite, progress)
@@ -837,7 +834,7 @@ def survey(
 ) -> pd.DataFrame:          # a row for each sequence of a complete copy
     "What of MPI-INF-3DHP is there, beside what a complete copy has; videos are read, not decoded. Ours: not in the paper."
     cameras, rows, at = cameras_named(cameras), [], {}
-    for pattern in ('S*/Seq*', 'TS*'):
+    for pattern in (TRAINING, TEST):
         try: at |= {(folder.parent.name, folder.name) if '/' in pattern else (folder.name, ''): folder for folder in find_folders(raw, pattern)}
         except DatasetError:
             if not Path(raw).is_dir(): raise
