@@ -564,7 +564,7 @@ def _ask_up(witnesses, units):
     "Names the files that disagree, and what each answer would mean."
     differing = {str(w): (w, unit) for w, unit in reversed([*zip(witnesses, units)])}
     (w, unit), *others = reversed(differing.values())
-    likely = [axis for axis in AXES if any(len(o.allows) == 6 or axis in (*o.allows, o.pose, o.steps) for o in witnesses)]
+    likely = [axis for axis in AXES if any(not (o.rest or o.turns) or axis in (o.rest, o.turns, f'-{o.turns}', o.pose, o.steps) for o in witnesses)]
     means = ', '.join(f'{axis}: head {w.heads[axis]*unit/1000:.2f} m over the lowest point' for axis in likely)
     _fail(w.path, 'vertical axis', '; '.join([str(w), *(f'{o.path.name}: {o}' for o, _ in others[:3])]) + f'. {w.path.name} with --up {means}', 'Say which axis is vertical: up, or --up; of some files alone: column up of an index')
 
