@@ -1644,6 +1644,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                 'mvssl.training.alarms': ('training.html#alarms', 'mvssl/training.py'),
                                 'mvssl.training.batch_loss': ('training.html#batch_loss', 'mvssl/training.py'),
                                 'mvssl.training.embed': ('training.html#embed', 'mvssl/training.py'),
+                                'mvssl.training.embed_images': ('training.html#embed_images', 'mvssl/training.py'),
                                 'mvssl.training.evenly': ('training.html#evenly', 'mvssl/training.py'),
                                 'mvssl.training.features': ('training.html#features', 'mvssl/training.py'),
                                 'mvssl.training.gather': ('training.html#gather', 'mvssl/training.py'),

@@ -29,7 +29,7 @@ from .progress import watched
 from .refusal import Refusal, reading
 from .retrieval import match_rule, retrieve
 from .runs import write_whole
-from .training import embed
+from .training import embed, embed_images
 
 # %% ../nbs/36_search.ipynb #6d1684f7
 PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
@@ -84,10 +84,10 @@ def embed_pictures(
     progress:bool=False,
 ):                          # unit vectors (M, D); canonical poses, mm, (M, 17, 3); on the CPU
     "Embeddings and poses of pictures that each show one person. Ours: not in the paper."
-    device, found = next(network.parameters()).device, []
+    found = []
     for first in watched(range(0, len(paths), n_images), 'embedding', show=progress):
         images = torch.from_numpy(np.stack([read_square(path, side) for path in paths[first:first + n_images]])).permute(0, 3, 1, 2)
-        found.append([result.float().cpu() for result in network.eval()(images.to(device))])
+        found.append(embed_images(network.eval(), images))
     return tuple(torch.cat(results) for results in zip(*found))
 
 # %% ../nbs/36_search.ipynb #c300da6f
@@ -298,8 +298,8 @@ def query_gallery(
             ds = MultiviewDataset.open(query.store) if query.store else database
             if ds is None: raise Refusal(f'query must be a picture or STORE:INSTANT:VIEW, got {query.instant}:{query.view}: the database is no store')
             instant, view = find_image(query, ds)
-            with torch.no_grad(): z = network.eval()(torch.from_numpy(np.array(ds.frames[instant][view])).permute(2, 0, 1)[None].to(next(network.parameters()).device))[0]
-            parts.append(store_gallery(ds, z.float().cpu(), [instant], [view]))
+            z, _ = embed_images(network.eval(), torch.from_numpy(np.array(ds.frames[instant][view])).permute(2, 0, 1)[None])
+            parts.append(store_gallery(ds, z, [instant], [view]))
     return Gallery(np.concatenate([part.z for part in parts]), pd.concat([part.labels for part in parts], ignore_index=True), lambda row: parts[row].picture(0), ', '.join(dict.fromkeys(part.synthetic for part in parts if part.synthetic)))
 
 # %% ../nbs/36_search.ipynb #5603e041

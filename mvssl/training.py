@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['ARMS', 'N_LOOKED_AT', 'IDENTITIES', 'KEEP_EVERY_S', 'VALIDATED', 'STATISTICS', 'TrainConfig', 'Split', 'evenly',
-           'split', 'rate', 'weight', 'features', 'gather', 'batch_loss', 'Embeddings', 'embed', 'view_scores',
-           'subject_probe', 'validate', 'TrainingWarning', 'Diverged', 'alarms', 'make_samplers', 'make_batches',
-           'joints_2d', 'pretrain_2d', 'start_network', 'Trainer', 'images_per_step', 'Window', 'processes', 'train']
+           'split', 'rate', 'weight', 'features', 'gather', 'batch_loss', 'Embeddings', 'embed_images', 'embed',
+           'view_scores', 'subject_probe', 'validate', 'TrainingWarning', 'Diverged', 'alarms', 'make_samplers',
+           'make_batches', 'joints_2d', 'pretrain_2d', 'start_network', 'Trainer', 'images_per_step', 'Window',
+           'processes', 'train']
 
 # %% ../nbs/24_training.ipynb #019cb83c
 import copy
@@ -281,6 +282,17 @@ class Embeddings(NamedTuple):
     view: Tensor     # int64 (M,)
 
 @torch.no_grad()
+def embed_images(
+    network:PoseNet,         # in evaluation mode
+    images:Tensor,           # RGB, uint8 or floating in [0, 1], (M, 3, S, S)
+    precision:str='auto',    # of convolutions: 'bf16', 'fp32', or 'auto', bf16 where the device has it natively
+) -> tuple[Tensor, Tensor]:  # unit vectors (M, D); canonical poses, mm, (M, 17, 3); single precision, on the CPU
+    "What a network makes of images that lie ready, the fastest way its device has. Ours: not in the paper."
+    device = next(network.parameters()).device
+    with Way(fastest_precision(device, precision), 'channels_last').autocast(device): found = network(images.to(device))
+    return tuple(result.float().cpu() for result in found)
+
+@torch.no_grad()
 def embed(
     network:PoseNet,
     dataset,                 # a store
@@ -290,8 +302,7 @@ def embed(
     progress:bool=False,
 ) -> Embeddings:             # on the CPU
     "Embeddings and poses of every seen view. Ours: not in the paper."
-    was_training, device = network.training, next(network.parameters()).device
-    way = Way(fastest_precision(device, precision), 'channels_last')    # as the store has its pictures
+    was_training = network.training
     rows = np.arange(len(dataset)) if instants is None else np.asarray(instants)
     if rows.dtype == bool: rows = np.flatnonzero(rows)
     z, pose, where = [], [], []
@@ -299,9 +310,8 @@ def embed(
     try:
         for part in watched(np.array_split(rows, math.ceil(len(rows)*len(dataset.views) / n_images)), 'embedding', show=progress):
             seen = dataset.seen[part]
-            images = torch.from_numpy(np.ascontiguousarray(dataset.frames[part][seen])).to(device).permute(0, 3, 1, 2)
-            with way.autocast(device): found = network(images)
-            for results, result in zip((z, pose), found): results.append(result.float().cpu())
+            images = torch.from_numpy(np.ascontiguousarray(dataset.frames[part][seen])).permute(0, 3, 1, 2)
+            for results, result in zip((z, pose), embed_images(network, images, precision)): results.append(result)
             at, view = np.nonzero(seen)
             where.append(np.stack((part[at], view)))
     finally: network.train(was_training)
