@@ -877,6 +877,7 @@ def reproduce(
     out: Annotated[str | None, _OUT] = None,
     only: Annotated[list[str] | None, typer.Option(help='Only this and what it needs: stores, report, an analysis (2_margin_ablation), a group of trainings (joint-100) or one of them (joint-100-s0); can be repeated.', show_default=False)] = None,
     jobs: Annotated[int | None, _JOBS] = None,
+    foresee: Annotated[bool, typer.Option('--estimate/--no-estimate', help='Whether to time a few steps first and say how long it will take here.')] = True,
     labelled: Annotated[list[str] | None, typer.Option(metavar='<names>', help='Subjects whose labels are used, in a store of your own, separated by commas; a name with a space in quotes; can be repeated, like the next two.  [default: S1]', show_default=False)] = None,
     validation: Annotated[list[str] | None, typer.Option(metavar='<names>', help='Subjects held out and looked at while training, in a store of your own.  [default: S8]', show_default=False)] = None,
     test: Annotated[list[str] | None, typer.Option(metavar='<names>', help='Subjects held out and never looked at, in a store of your own.  [default: S9,S11]', show_default=False)] = None,
@@ -897,12 +898,15 @@ def reproduce(
       mvssl reproduce --profile gpu --scheduler tcp://host:8786
 
     What is there already, from the same settings, data and code, is not made again; after a kill the same command goes on where it was.
+    First a few steps are timed, and it says how long all of it will take on this machine. While it runs there are bars in a terminal; in a file
+    a line a minute.
+
     A notebook that fails stops what needs it and nothing else: the summary names its cell and its error, and the exit status is 1.
     """
-    with plain_errors():
+    with plain_errors(lambda told: f"{told or 'what is finished is kept'}; the same command goes on"):
         from mvssl.reproduce import reproduce as run_batch
         summary = run_batch(profile, data, second_data or '', scheduler or '', out or '', tuple(only or ()), jobs, dict(labelled=_names(labelled), validation=_names(validation), test=_names(test)),
-                            say=typer.echo, progress=_watch())
+                            say=typer.echo, progress=_watch(is_log=True), foresee=foresee)
     if not summary.is_whole: raise typer.Exit(1)
 
 @app.command()

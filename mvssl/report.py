@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'MOST_ROWS', 'PX_PER_INCH', 'WIDEST', 'NARROWEST', 'STYLE', 'DATASETS', 'Part', 'Results', 'read_results',
-           'results_table', 'took_of', 'write_report']
+           'results_table', 'took_of', 'took_in_words', 'write_report']
 
 # %% ../nbs/34_report.ipynb #1a695f2e
 import base64
@@ -324,6 +324,17 @@ def took_of(
     path = Path(folder)/'report.json'
     try: return json.loads(path.read_text(encoding='utf-8'))['results'].get('took') if path.exists() else None
     except (ValueError, KeyError, AttributeError): return None     # a damaged sidecar, which is about to be replaced
+
+def took_in_words(
+    folders,                    # of batches
+) -> str:                       # '' if none was made in one go
+    "How long they took: a range for each processor, with its name. Ours: not in the paper."
+    found = {}
+    for took in filter(None, map(took_of, folders)): found.setdefault((took['at_a_time'], took['device']), []).append(sum(took['seconds'].values())/60)
+    def span(minutes):
+        low, high = round(min(minutes)), round(max(minutes))
+        return (f'{low} to {high} minutes' if low < high else f'{high} minutes') if high > 1 else 'a minute'
+    return '; '.join(f"{span(minutes)} with {n} worker{'s'*(n > 1)} ({device})" for (n, device), minutes in found.items())
 
 def write_report(
     folder,                     # of artefacts and sidecars, usually figures/PROFILE-DATA

@@ -16,7 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mvssl.report import PARTS, _allowance, _png, _rows, _table, read_results, results_table, write_report
+from mvssl.report import PARTS, _allowance, _png, _rows, _table, read_results, results_table, took_in_words, write_report
 from mvssl.runs import VERDICTS, open_run, save_figure, save_table
 
 CLAIM = dict(title='Video helps', paper='about 25 % (Human3.6M)', ours='17 % (14 to 20, 3 seeds)', verdict='partly', why='not 25 %')
@@ -229,3 +229,18 @@ def test_what_small_pictures_leave_goes_to_the_large(sizes, total, share):
 def test_html_reader_sees_what_is_not_closed():
     with pytest.raises(AssertionError): Page('<p><b>x</p>')
     assert Page(html.escape('<p>')).text == ['<p>']
+
+
+def test_durations_are_ranges_by_processor(tmp_path):
+    "Two batches on one processor, one on another, one that was made in several goes."
+    def batch(name, device, *seconds):
+        (tmp_path/name).mkdir()
+        took = dict(seconds=dict(zip(('stores', 'trainings', 'analyses'), seconds)), trainings=27, at_a_time=2, device=device) if seconds else None
+        (tmp_path/name/'report.json').write_text(json.dumps(dict(results=dict(took=took))))
+    batch('laptop-a', 'EPYC, AVX2', 60, 900, 60)
+    batch('laptop-b', 'EPYC, AVX2', 0, 1400, 100)
+    batch('laptop-c', 'Xeon, AVX512', 10, 20, 30)
+    batch('laptop-d', 'EPYC, AVX2')
+    folders = sorted(tmp_path.glob('laptop-*'))
+    assert took_in_words(folders) == '17 to 25 minutes with 2 workers (EPYC, AVX2); a minute with 2 workers (Xeon, AVX512)'
+    assert took_in_words([]) == took_in_words(folders[3:]) == ''

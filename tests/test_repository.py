@@ -54,7 +54,9 @@ STANDS_ON = {
 SOURCES = ['motion', 'mocap', 'bodies', 'rendering', 'synthetic', 'crops', 'videos', 'human36m', 'mpi_inf_3dhp']    # mocap reads motion that synthetic films
 for at, source in enumerate(SOURCES):    # a source may use the ground and the sources before it
     STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', 'skeleton', 'texts', *(f'sources.{lower}' for lower in SOURCES[:at])]
-STANDS_ON['reproduce'] = ['training', 'report', 'sources.synthetic', 'study.paper']
+STANDS_ON['study.estimate'] = ['training', 'sources.synthetic']
+STANDS_ON['study.outlook'] = ['progress', 'study.estimate']
+STANDS_ON['reproduce'] = ['training', 'report', 'study.paper', 'study.outlook']
 STANDS_ON['cli'] = list(STANDS_ON)
 for module, lower in STANDS_ON.items():     # everybody but data may refuse
     if module not in ('refusal', 'study.paper'): lower.append('refusal')

@@ -24,6 +24,7 @@ from mvssl.encoder import load_network
 from mvssl.report import took_of
 from mvssl.reproduce import GROUPS, NEEDS, PROFILES, Batch, code_key, groups, jobs_of, reproduce, root_of, run_job, status
 from mvssl.runs import hold, is_held
+from mvssl.study.estimate import NotMeasured, Speed
 from mvssl.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,17 @@ def command(*words, **environment):
 def processor_seconds():
     "Of all processes that were begun here and have ended: what others do on this machine is not in it."
     return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+
+
+def quick(n, threads, kinds, film='', **how):
+    "As `measure_apart`, without measuring: ten milliseconds a step, one an image, a second to start."
+    return [Speed(dict.fromkeys(kinds, .01), dict.fromkeys(kinds, .001), 1., dict(room=1., person=.1, image=.001) if film else {}, 'fp32, AVX2', 'A processor')]*n
+
+
+@pytest.fixture(autouse=True)
+def not_timed(monkeypatch):
+    "How fast this machine is changes nothing that is tested here."
+    monkeypatch.setattr(module, 'measure_apart', quick)
 
 
 def edited(source, target, *cells, after):
@@ -222,6 +234,10 @@ def test_smoke_from_end_to_end(tmp_path):
     out = tmp_path / 'out'
     first = command('reproduce', '--profile', 'smoke', '--out', out)
     assert first.returncode == 0, first.stdout + first.stderr
+    lines = first.stdout.splitlines()
+    assert lines[0] == 'batch smoke-synthetic: 13 of 13 trainings and 5 of 5 analyses to run, after'
+    assert re.fullmatch(r'13 trainings and 5 analyses: about \d+ \w+ on \d+ workers?, (bf16|fp32), \w+', lines[2]) and 'images/s each' in lines[3]
+    assert [line for line in lines if len(line) > 80 and not re.search(r'\S{60}', line)] == [], 'only a path may be longer than a line'
     figures = out / 'figures' / 'smoke-synthetic'
     wanted = [file for notebook, files in ARTEFACTS.items() for file in files]
     assert sorted(file for file in wanted if not (figures / file).exists()) == []
@@ -250,6 +266,7 @@ def test_smoke_from_end_to_end(tmp_path):
     assert took_of(figures) == took, 'what a batch took is what it took when all of it was made'
     told = command('status', '--profile', 'smoke', '--out', out)
     assert told.returncode == 0 and f'{len(NEEDS)} of {len(NEEDS)} analyses done; not running' in told.stdout
+    assert max(map(len, told.stdout.splitlines())) <= 80
 
 
 def test_a_parameter_that_is_misspelt_is_refused_before_anything_runs(made_up, tmp_path, monkeypatch):
@@ -280,7 +297,7 @@ def test_a_killed_batch_goes_on_where_it_was(root, tmp_path, monkeypatch):
     "Killed while one training has its checkpoint behind it and waits in its second look at the validation subjects."
     edited(EXPERIMENTS / 'train.ipynb', tmp_path / 'experiments' / 'train.ipynb', SLOW, after='from mvssl import training')
     monkeypatch.setenv('MVSSL_NOTEBOOKS', str(tmp_path / 'experiments'))
-    words = ['reproduce', '--profile', 'smoke', '--out', str(root), '--only', 'supervised-100', '--jobs', '2']
+    words = ['reproduce', '--profile', 'smoke', '--out', str(root), '--only', 'supervised-100', '--jobs', '2', '--no-estimate']
     killed = subprocess.Popen([MVSSL, *words], env=os.environ | dict(SLOW_S='15'), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     trainings = Batch('smoke', out=root).planned('supervised-100')
     wait_for(lambda: all((training.folder / 'checkpoint.pt').exists() for training in trainings))
@@ -293,6 +310,7 @@ def test_a_killed_batch_goes_on_where_it_was(root, tmp_path, monkeypatch):
     found = status('smoke', out=root)
     assert not found.is_running and str(found).count('step 15 of 20') == 2, 'logged after the checkpoint of step 10'
 
+
     done = command(*words)
     assert done.returncode == 0 and '2 run, 0 reused' in done.stdout, done.stdout + done.stderr
     for training in trainings:
@@ -304,6 +322,42 @@ def test_a_killed_batch_goes_on_where_it_was(root, tmp_path, monkeypatch):
     assert once.folder.is_dir(), 'the same key'     # and the same threads, which numbers of floating point depend on
     for name, weights in load_network(once.folder / 'weights.safetensors').state_dict().items():
         assert np.array_equal(weights, trainings[0].network().state_dict()[name]), name
+
+
+TICKS = """
+import time
+plain = training.Trainer.step
+def slowly(self):
+    if os.environ.get('SLOW_S'): time.sleep(float(os.environ['SLOW_S']))
+    return plain(self)
+training.Trainer.step = slowly
+"""
+
+
+def test_a_batch_that_is_stopped_says_what_is_kept(root, tmp_path, monkeypatch):
+    "While one training runs and another waits, by Ctrl-C, which all processes of a terminal get. It is before the first validation, so the checkpoint is that of the signal."
+    edited(EXPERIMENTS / 'train.ipynb', tmp_path / 'experiments' / 'train.ipynb', 'import os' + TICKS, after='from mvssl import training')
+    monkeypatch.setenv('MVSSL_NOTEBOOKS', str(tmp_path / 'experiments'))
+    words = ['reproduce', '--profile', 'smoke', '--out', str(root), '--only', 'supervised-100', '--jobs', '1', '--no-estimate']
+    running = subprocess.Popen([MVSSL, *words], env=os.environ | dict(SLOW_S='1'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    first, second = (training.folder for training in Batch('smoke', out=root).planned('supervised-100'))
+    wait_for(lambda: (first / 'metrics.jsonl').exists() and 'images_per_s' in (first / 'metrics.jsonl').read_text())
+    found = status('smoke', out=root)
+    assert found.seconds_left > 0 and re.search(r'  running supervised-100-s0 .* step 5 of 20, \d+ images/s, \d+ s left', str(found)), 'time left from the first line of a log'
+    os.killpg(running.pid, signal.SIGINT)
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 130 and err == 'stopped: 0 of 2 trainings, 0 of 0 analyses kept; the same command goes on\n', err
+    assert not is_held(first) and not second.exists(), 'nobody is left at work, nothing was begun since'
+    assert (first / 'checkpoint.pt').exists() and not [path for path in first.rglob('*') if path.name.endswith('.partial')]
+    nbformat.validate(nbformat.read(first / 'executed.ipynb', as_version=4))
+    states = status('smoke', out=root).jobs.set_index('name')['state']
+    assert [name for name, state in states.items() if state == 'begun'] == ['supervised-100-s0'] and 'failed' not in set(states)
+
+    done = command(*words)
+    assert done.returncode == 0 and '2 run, 0 reused' in done.stdout, done.stdout + done.stderr
+    assert len(json.loads((first / 'provenance.json').read_text())) == 2
+    logged = [json.loads(line) for line in (first / 'metrics.jsonl').open()]
+    assert [record['step'] for record in logged if 'images_per_s' in record] == [5, 10, 15, 20]
 
 
 def test_what_fails_stops_only_what_needs_it(root, made_up):
@@ -376,6 +430,133 @@ def test_two_batches_at_once(root, made_up):
     assert refused.returncode == 1 and 'a batch that another process is running: wait for it, or stop it' in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
 
 
+# ---- how long it takes -----------------------------------------------------------------------------------------------
+
+def only_told(monkeypatch, **asked):
+    "What a batch says before anything is made."
+    class Enough(Exception): pass
+    told = []
+    with monkeypatch.context() as patch, pytest.raises(Enough):
+        def enough(*args): raise Enough
+        patch.setattr(module, '_make_stores', lambda *args: None)
+        patch.setattr(module, '_run_notebooks', enough)
+        reproduce(**dict(profile='smoke', say=told.append) | asked)
+    return told
+
+
+def test_the_estimate_comes_before_the_stores(tmp_path, monkeypatch):
+    told = only_told(monkeypatch, out=tmp_path / 'new', jobs=2)
+    assert told[0].splitlines()[0] == 'batch smoke-synthetic: 13 of 13 trainings and 5 of 5 analyses to run, after' and 'stores studio and stage' in told[0]
+    head, parts, machine = told[1].splitlines()
+    assert re.fullmatch(r'13 trainings and 5 analyses: about \d+ s on 2 workers, fp32, AVX2', head) and re.fullmatch(r'  stores \d s, trainings \d+ s \(\d,\d+ images/s each\), analyses \d+ s', parts) and machine == '  on A processor'
+    assert len(told) == 2 and not (tmp_path / 'new' / 'data').exists()
+    kept = json.loads((tmp_path / 'new' / 'runs' / 'smoke-synthetic' / 'estimate.json').read_text())
+    assert set(kept['seconds']) == {*NEEDS, *(f'{group}-s{seed}' for group, n in PROFILES['smoke'].seeds.items() for seed in range(n))}
+
+
+def test_what_is_done_is_not_counted(root, made_up, monkeypatch):
+    "A store that is there is not filmed; of three trainings one is done, and one has a quarter of its steps behind it."
+    assert reproduce('smoke', out=root, only='supervised-100-s0', say=lambda text: None).is_whole
+    begun = Batch('smoke', out=root).planned('supervised-100')[1].folder
+    begun.mkdir()
+    (begun / 'config.json').write_text(json.dumps(dict(steps=20)))
+    (begun / 'metrics.jsonl').write_text(json.dumps(dict(step=5, images_per_s=100., seconds=9.)) + '\n')
+    asked = []
+    monkeypatch.setattr(module, 'measure_apart', lambda n, threads, **how: asked.append(how) or quick(n, threads, **how))
+    ahead = module.ahead_of(Batch('smoke', out=root), ('supervised-100', 'joint-100-s0'))
+    assert ahead.steps == {'supervised-100-s1': 15, 'joint-100-s0': 20} and ahead.films == {} and ahead.analyses == {}
+    for name in ('_make_stores', '_run_notebooks'): monkeypatch.setattr(module, name, lambda *args: None)
+    told = []
+    reproduce('smoke', out=root, only=('supervised-100', 'joint-100-s0'), say=told.append)
+    assert told[0] == 'batch smoke-synthetic: 2 of 3 trainings and 0 of 0 analyses to run' and len(asked[0]['kinds']) == 2 and asked[0]['film'] == ''
+    assert told[1].startswith('2 trainings: about ')
+    told.clear()
+    reproduce('smoke', out=root, only='supervised-100-s0', say=told.append)
+    assert len(asked) == 1 and told[0].startswith('batch smoke-synthetic: 0 of 1 training and 0 of 0 analyses to run'), 'nothing is left, nothing is timed'
+
+
+@pytest.mark.parametrize('profile, factor, says', [
+    ('laptop', 100, 'that is over twice the 20 min that profile laptop should take; a smaller one:\n    --profile smoke'), ('smoke', 1000, 'that is over twice the 4 min that profile smoke should take'), ('laptop', 1, None)])
+def test_a_machine_that_is_too_slow_is_told_so(tmp_path, monkeypatch, profile, factor, says):
+    monkeypatch.setattr(module, 'cores', lambda: 2)
+    monkeypatch.setattr(module, 'measure_apart', lambda n, threads, kinds, **how: [replace(speed, steps={kind: factor*s for kind, s in speed.steps.items()}) for speed in quick(n, threads, kinds, **how)])
+    told = only_told(monkeypatch, profile=profile, out=tmp_path)
+    assert told[2:] == ([says] if says else [])
+
+
+def test_one_core_is_given_twice_the_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, 'cores', lambda: 1)
+    said = []
+    batch = Batch('laptop', out=tmp_path)
+    batch.runs.mkdir(parents=True)
+    ahead, crew = module.ahead_of(batch), module.Workers(None, lambda **asked: [Speed(dict.fromkeys(asked['kinds'], .07), dict.fromkeys(asked['kinds'], 0.), 0., dict(room=0., person=0., image=0.))], 1, 1)
+    module._foresee(batch, ahead, crew, said.append)
+    assert '27 trainings and 5 analyses: about 35 min on 1 worker' in said[0] and len(said) == 1, 'not over twice 40 minutes'
+
+
+def test_a_machine_that_cannot_be_timed_trains_all_the_same(root, made_up, monkeypatch):
+    def fails(*args, **more): raise NotMeasured('the machine is busy')
+    monkeypatch.setattr(module, 'measure_apart', fails)
+    told = []
+    assert reproduce('smoke', out=root, only='supervised-100-s0', say=told.append).is_whole
+    assert told[1] == 'how long it will take could not be measured: the machine is busy'
+
+
+def test_nothing_is_timed_where_nobody_asks(root, made_up, monkeypatch):
+    monkeypatch.setattr(module, 'measure_apart', None)
+    told = []
+    assert reproduce('smoke', out=root, only='supervised-100-s0', say=told.append, foresee=False, jobs=1).is_whole
+    assert re.match(r'1 notebook at a time, \d threads? each', told[1]) and told[2] .startswith('supervised-100-s0 done in ')
+
+
+def test_lines_of_a_batch_go_to_its_log_and_to_who_asked(root, made_up, monkeypatch):
+    "A training that takes its time, and lines that are not waited for."
+    for name, value in dict(look_s=.05, first_s=0., every_s=.05).items(): monkeypatch.setattr(module.Watch, name, value)
+    edited(made_up / 'train.ipynb', made_up / 'train.ipynb', 'import time\ntime.sleep(1)', after='import json')
+    told = []
+    assert reproduce('smoke', out=root, only='supervised-100-s0', say=told.append).is_whole
+    lines = [text for text in told if text.startswith('trainings: 0 of 1 done, about ')]
+    assert any('\n  supervised-100-s0          begun' in text for text in lines)
+    assert lines[-1].splitlines()[0] in (root / 'runs' / 'smoke-synthetic' / 'log.txt').read_text()
+
+
+# ---- how far it is ---------------------------------------------------------------------------------------------------
+
+def test_status_without_a_batch_says_how_to_begin(tmp_path):
+    told = command('status', '--profile', 'smoke', '--out', tmp_path)
+    assert told.returncode == 0 and told.stdout.splitlines() == ['batch smoke-synthetic: not begun', f'  nothing of it is in {tmp_path} yet. Begin:', f'  mvssl reproduce --profile smoke --out {tmp_path}']
+    batch = Batch('smoke', out=tmp_path)
+    batch.runs.mkdir(parents=True)
+    assert str(status('smoke', out=tmp_path)).splitlines()[1] == '  its stores are not finished. Go on:'
+    with hold(batch.runs): assert str(status('smoke', out=tmp_path)) == 'batch smoke-synthetic: running\n  its stores are being made'
+
+
+def test_status_is_columns_of_eighty(root, made_up):
+    for name in NEEDS: analysis(made_up, name)
+    edited(made_up / 'train.ipynb', made_up / 'train.ipynb', f'raise RuntimeError({"out of luck, "*20!r})', after='import json')
+    assert not reproduce('smoke', out=root, only='supervised-100-s0', say=lambda text: None).is_whole
+    lines = str(status('smoke', out=root)).splitlines()
+    assert max(map(len, lines)) <= 80 and lines[0] == 'batch smoke-synthetic:' and lines[1].startswith('  0 of 13 trainings and 0 of 5 analyses done; not running')
+    assert any(line.startswith('  failed  supervised-100-s0 ') for line in lines)
+    missing = [line for line in lines[next(i for i, line in enumerate(lines) if line.startswith('  missing')):]]
+    assert sum(len(line.removeprefix('  missing').split()) for line in missing) == 17 and len(missing) < 10, 'several a line, none left out'
+
+
+def test_status_knows_from_the_estimate(tmp_path, root, monkeypatch):
+    "Before anything has run, and when one training has taken twice what was thought."
+    only_told(monkeypatch, out=root, jobs=2)
+    batch = Batch('smoke', out=root)
+    thought = json.loads((batch.runs / 'estimate.json').read_text())
+    before = status('smoke', out=root, jobs=2)
+    assert before.seconds_left == pytest.approx(thought['trainings'] + thought['analyses']) and 'about ' in str(before)
+    folder = batch.planned('joint-100')[0].folder
+    folder.mkdir()
+    (folder / 'config.json').write_text(json.dumps(dict(steps=20)))
+    spent = thought['seconds']['joint-100-s0']
+    (folder / 'metrics.jsonl').write_text(json.dumps(dict(step=10, images_per_s=100., seconds=spent)) + '\n')
+    assert status('smoke', out=root, jobs=2).seconds_left == pytest.approx(2*before.seconds_left, rel=.15)
+
+
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('asked, message', [
@@ -383,6 +564,12 @@ def test_two_batches_at_once(root, made_up):
     (dict(jobs=0), '--jobs must be positive'), (dict(roles=dict(test=['S9'])), '--test is for stores of your own'), (dict(data='nowhere'), 'there is no folder')])
 def test_refusals(root, made_up, asked, message):
     with pytest.raises(ValueError, match=message): reproduce(**dict(profile='smoke', out=root, say=lambda text: None) | asked)
+
+
+@pytest.mark.parametrize('only, message', [('nosuch', "got 'nosuch'"), ('joint-100-s7', "got 'joint-100-s7'"), ('paper-joint', 'not part of profile smoke'), (('stores', 'nosuch'), "got 'nosuch'")])
+def test_a_name_that_is_none_is_refused_before_the_stores_are_made(tmp_path, only, message):
+    with pytest.raises(ValueError, match=message): reproduce('smoke', out=tmp_path / 'new', only=only, say=lambda text: None)
+    assert not (tmp_path / 'new').exists()
 
 
 def test_a_store_of_other_settings_is_not_overwritten(root, made_up, monkeypatch):
