@@ -78,6 +78,24 @@ def test_rules_are_sklearn_with_masks_by_loops(subject, view, same_instant):
     if named: assert (retrieve(z, gallery, 60, named(tags, gallery_tags, same_instant)).index == found.index).all()
 
 
+def test_twins_are_dropped_however_many_there_are():
+    "Few are asked for on top, many are masked."
+    z, _, gallery, _ = draw(21)
+    for n_instants in (700, 100, 30, 3, 1):
+        instants = [{'instant': np.arange(n) % n_instants} for n in (90, 700)]
+        rule = match_rule(*instants, same_instant=False)
+        allowed = instants[0]['instant'][:, None] != instants[1]['instant']
+        found = retrieve(z, gallery, 12, rule, block_mb=.05)
+        assert torch.equal(found.index, sorted_in_full(z, gallery, 12, allowed)[1])
+
+
+def test_more_neighbours_than_folds_in_a_block():
+    z, _, gallery, _ = draw(22)
+    for k in (100, 500, 700):
+        found = retrieve(z, gallery, k, block_mb=.02)
+        assert torch.equal(found.index, sorted_in_full(z, gallery, k)[1])
+
+
 def test_every_way_to_say_who_may_match_gives_the_same():
     z, tags, gallery, gallery_tags = draw(1)
     rule = cross_subject_cross_view(tags, gallery_tags)
@@ -208,6 +226,105 @@ def test_refusals():
     with pytest.raises(ValueError, match="must have a column 'instant'"): match_rule({'subject': [1]}, subject='same')
 
 
+# ---- by faiss --------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def proposed(monkeypatch):
+    "Lets faiss propose however small the search is; what it was asked for, as (queries, items, how many)."
+    asked, kept = [], retrieval._products
+    def watched(faiss, q, d, n):
+        asked.append((len(q), len(d), n))
+        return kept(faiss, q, d, n)
+    monkeypatch.setattr(retrieval, 'WORTH_FAISS', 0)
+    monkeypatch.setattr(retrieval, '_products', watched)
+    return asked
+
+
+@pytest.mark.parametrize('subject', ['same', 'other', 'any'])
+@pytest.mark.parametrize('view', ['same', 'other', 'any'])
+@pytest.mark.parametrize('same_instant', [True, False])
+def test_faiss_finds_the_same(subject, view, same_instant, proposed):
+    z, tags, gallery, gallery_tags = draw(14)
+    rule = match_rule(tags, gallery_tags, subject, view, same_instant)
+    allowed = rule(torch.arange(90)[:, None], torch.arange(700)[None])
+    for k in (1, 12, 60):
+        found = retrieve(z, gallery, k, rule)
+        distance, index = sorted_in_full(z, gallery, k, allowed)
+        assert torch.equal(found.index, index)
+        assert_close(found.distance, distance.float(), atol=1e-7, rtol=0)
+    assert sum(n for n, _, _ in proposed) >= 90     # where an instant is in more images than are kept, masks take over
+
+
+@pytest.mark.parametrize('kind', ['copies', 'collapsed', 'far from the origin', 'all the same'])
+def test_faiss_is_exact_where_rounding_and_ties_bite(kind, proposed):
+    gen = torch.Generator().manual_seed(15)
+    z = normalize(torch.randn(400, 16, generator=gen), dim=1)
+    if kind == 'copies': z = z[torch.randint(0, 20, (400,), generator=gen)]
+    if kind == 'collapsed': z = normalize(z*1e-6 + 1, dim=1)
+    if kind == 'far from the origin': z = z + 1000
+    if kind == 'all the same': z = z[:1].expand(400, -1).clone()
+    assert torch.equal(retrieve(z, z, 10).index, sorted_in_full(z, z, 10)[1])
+    image = {'instant': np.arange(400), 'view': np.zeros(400, int)}
+    found = retrieve(z, z, 10, match_rule(image))
+    assert torch.equal(found.index, sorted_in_full(z, z, 10, ~torch.eye(400, dtype=torch.bool))[1])
+    assert proposed == [(400, 400, 18), (400, 400, 19)]
+
+
+@pytest.mark.parametrize('n_database', [1, 7, 17, 40])
+def test_faiss_and_few_candidates(n_database, proposed):
+    z, tags, gallery, gallery_tags = draw(16, 40, n_database)
+    rule = cross_subject_cross_view(tags, gallery_tags)
+    found = retrieve(z, gallery, 9, rule)
+    index = sorted_in_full(z, gallery, 9, rule(torch.arange(40)[:, None], torch.arange(n_database)[None]))[1]
+    assert torch.equal(found.index[:, :index.shape[1]], index) and (found.index[:, index.shape[1]:] == -1).all()
+    assert proposed
+
+
+def test_many_queries_are_given_to_faiss_in_parts(proposed, monkeypatch):
+    monkeypatch.setattr(retrieval, 'FAISS_QUERIES', 64)
+    z, tags, gallery, gallery_tags = draw(17, 200)
+    assert torch.equal(retrieve(z, gallery, 5).index, sorted_in_full(z, gallery, 5)[1])
+    assert [n for n, _, _ in proposed] == [64, 64, 64, 8]
+
+
+def test_faiss_is_asked_only_for_what_it_can_do(proposed, monkeypatch):
+    z, tags, gallery, gallery_tags = draw(18)
+    once = dict(tags, instant=np.zeros(90, int)), dict(gallery_tags, instant=np.zeros(700, int))
+    retrieve(z, gallery, 5, lambda i, j: (i + j) % 2 == 0)
+    retrieve(z, gallery, 5, torch.ones(90, 700, dtype=torch.bool))
+    retrieve(z.double(), gallery.double(), 5)
+    retrieve(z, gallery, 5, block_mb=16)
+    retrieve(z, gallery, 5, distance=all_distances)
+    assert (retrieve(z, gallery, 5, match_rule(*once, same_instant=False)).index == -1).all()
+    monkeypatch.setattr(retrieval.sys, 'platform', 'darwin')
+    retrieve(z, gallery, 5)
+    monkeypatch.undo()
+    retrieve(z, gallery, 5)         # too small to be worth it
+    assert proposed == []
+
+
+def test_a_search_without_faiss_is_the_same(proposed, monkeypatch):
+    z, tags, gallery, gallery_tags = draw(19)
+    rule = match_rule(tags, gallery_tags, same_instant=False)
+    expected = retrieve(z, gallery, 20, rule)
+    assert proposed
+    monkeypatch.setitem(retrieval.sys.modules, 'faiss', None)       # as if it were not installed
+    found = retrieve(z, gallery, 20, rule)
+    assert len(proposed) == 1
+    assert torch.equal(found.index, expected.index) and torch.equal(found.distance, expected.distance)
+
+
+def test_settings_of_faiss_are_left_alone(proposed):
+    import faiss
+    settings = lambda: (faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold)
+    before = settings()
+    z, _, gallery, _ = draw(20)
+    retrieve(z, gallery, 5)
+    assert proposed and settings() == before
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
 class LargestTensor(TorchDispatchMode):
     "Watches the size of everything torch makes, in bytes."
     def __init__(self):
@@ -221,11 +338,13 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize('how', ['no rule', 'rule', 'function', 'all the same'])
+@pytest.mark.parametrize('how', ['no rule', 'rule', 'many twins', 'function', 'all the same'])
 def test_memory_is_that_of_blocks(how):
     "3,000 x 6,000 scores would be 72 MB; no tensor exceeds a block of 0.5 MiB (twice in float64 and int64), or the 0.4 MB of the inputs."
     z, tags, gallery, gallery_tags = draw(12, 3000, 6000)
-    may = {'rule': match_rule(tags, gallery_tags, 'other', 'any', False), 'function': lambda i, j: (i + j) % 3 > 0}.get(how)
+    moments = [{'instant': np.arange(n) % 2} for n in (3000, 6000)]         # a query has 3,000 twins
+    may = {'rule': match_rule(tags, gallery_tags, 'other', 'any', False), 'function': lambda i, j: (i + j) % 3 > 0,
+           'many twins': match_rule(*moments, same_instant=False)}.get(how)
     if how == 'all the same': z, gallery = torch.ones(30, 12), torch.ones(6000, 12)
     with LargestTensor() as watched: found = retrieve(z, gallery, 20, may, block_mb=.5)
     assert (found.index >= 0).all()
@@ -344,6 +463,40 @@ def test_scores_refuse():
     with pytest.raises(ValueError, match='labels must have a row per image'): retrieval_scores(z[:5], poses[:5], labels)
     with pytest.raises(ValueError, match='queries must leave at least one image with a label, got 72 without'):
         retrieval_scores(z, poses * math.nan, labels)
+
+
+def test_scores_refuse_before_anything_is_searched(monkeypatch):
+    monkeypatch.setattr(retrieval, 'retrieve', lambda *_: pytest.fail('searched'))
+    z, poses, labels = scene(6)
+    one = (labels['subject'] == 0).to_numpy()
+    def refused(text, *args, **kwargs):
+        with pytest.raises(ValueError, match=text): retrieval_scores(*args, **kwargs)
+    refused(r"not there: view; it has \['subject', 'instant', 'sequence'\]", z, poses, labels.drop(columns='view'))
+    refused('not there: view, sequence', z, poses, labels[['subject', 'instant']].to_dict('list'))
+    nobody = 'labels must leave a query something to find'
+    refused(fr'{nobody}: .* none of 36 queries match any of 36 images \(subject \[0\] against \[0\]',
+            z, poses, labels, queries=one, database=one)
+    refused(nobody, z, poses, labels.assign(view=0))
+    refused(nobody, z, poses, labels.assign(subject=0, instant=0), same_subject_cross_view, False)
+    refused('poses must be given where no query may find its own instant', z, None, labels)
+    refused('queries must leave at least one image, got none of 72', z, poses, labels, queries=[])
+    refused('database must leave at least one image, got none of 72', z, poses, labels, database=np.zeros(72, bool))
+    refused('queries must be indices or bools of 72 images', z, poses, labels, queries=[72])
+    refused('database must be indices or bools of 72 images', z, poses, labels, database=one[:5])
+    poses[~one] = math.nan
+    refused('database must leave at least one image with a label, got 36 without',
+            z, poses, labels, queries=one, database=~one)
+    for ks in ((), (0, 5)): refused('ks must hold numbers of at least 1', z, poses, labels, ks=ks)
+
+
+def test_how_many_a_query_may_match_is_counted_right():
+    _, tags, _, gallery_tags = draw(23)
+    for subject in ('same', 'other', 'any'):
+        for view in ('same', 'other', 'any'):
+            for same_instant in (True, False):
+                rule = match_rule(tags, gallery_tags, subject, view, same_instant)
+                by_loop = rule(torch.arange(90)[:, None], torch.arange(700)[None]).sum(1)
+                assert torch.equal(retrieval._n_allowed(rule), by_loop)
 
 
 def test_several_embeddings_are_scored_as_each_alone():
