@@ -199,6 +199,7 @@ def _rows_and_columns(box, camera, samples):
     low, high = np.array(box.low) - [FOOT_MM, FOOT_MM, 0], np.array(box.high) + [FOOT_MM, FOOT_MM, 0]
     corners = camera.t.new_tensor([[(low, high)[i][0], (low, high)[j][1], (low, high)[k][2]] for i, j, k in np.ndindex(2, 2, 2)])
     seen = project(corners, camera)
+    if seen.isnan().all(): return (0, 0), (0, 0)                        # behind the camera: nowhere
     if seen.isnan().any(): return (0, 10**6), (0, 10**6)                # partly behind the camera: anywhere
     (x0, y0), (x1, y1) = ((seen.amin(0) - 1)*samples).tolist(), ((seen.amax(0) + 2)*samples).tolist()
     return (int(max(y0, 0)), int(max(y1, 0))), (int(max(x0, 0)), int(max(x1, 0)))
@@ -223,6 +224,7 @@ def _room_strip(room, boxes, camera, rows, width, samples):
     rgb *= (1 - .28*torch.exp(-to_corner.clamp(min=0)/260))[..., None]                     # corners get less light
     strip = torch.cat([rgb.clamp(0, 1), is_floor[..., None]], dim=-1)
     for box, (top, bottom), (left, right) in boxes:
+        if bottom <= rows.start or top >= rows.stop: continue
         part = slice(max(top - rows.start, 0), max(bottom - rows.start, 0)), slice(left, right)
         _draw_box(box, eye, ray[part], at[part], strip[part], far[part])
     return strip
