@@ -916,6 +916,7 @@ def status(
     second_data: Annotated[str | None, _SECOND] = None,
     out: Annotated[str | None, _OUT] = None,
     jobs: Annotated[int | None, _JOBS] = None,
+    figures: Annotated[bool, typer.Option('--figures', help='Say of the committed figures which are stale or unclean, and nothing else.')] = False,
 ):
     """Show what of mvssl reproduce is done, running, failed or missing, and how long the rest will take.
 
@@ -924,5 +925,10 @@ def status(
       mvssl status --profile laptop
     """
     with plain_errors():
+        if figures:
+            from mvssl.reproduce import root_of
+            from mvssl.study.artefacts import figures_in_words, state_of_figures
+            typer.echo(figures_in_words(state_of_figures(root_of(out or ''))))
+            return
         from mvssl.reproduce import status as status_of
         typer.echo(str(status_of(profile, data, second_data or '', out or '', jobs)))
