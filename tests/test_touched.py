@@ -2,12 +2,12 @@
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-import touched as module
-from touched import changed, main, run_all, touched
+from touched import changed, main, touched
 
 ROOT = Path(__file__).parents[1]
 
@@ -124,17 +124,27 @@ def test_it_runs_what_is_touched_and_tells_what_failed(repository, capsys):
     assert 's  tests/test_repository.py\n' in said and 'assert (2 + 2) == 5' in said and 'left' not in said
 
 
-def test_none_is_begun_after_the_time(monkeypatch, capsys, repository):
-    begun = []
-    clock = iter(range(0, 1000, 20))
-    monkeypatch.setattr(module.time, 'perf_counter', lambda: next(clock))
-    monkeypatch.setattr(module, 'run', lambda root, name: begun.append(name) or (True, '', 1.))
-    assert run_all(repository, ['a', 'b', 'c', 'd'], 1, 50) == dict(a=True, b=True) and begun == ['a', 'b']
+def test_what_does_not_end_in_time_is_stopped_and_the_rest_not_begun(repository, capsys):
     (repository/'mvssl'/'ground.py').write_text('x = 2')
-    clock = iter(range(0, 1000, 20))
-    main(['--workers', '1', '--seconds', '50'], repository)
-    assert capsys.readouterr().out.splitlines()[-1] == ('Touched too, but farther away, and left to `make test`: '
-        'tests/test_loss.py nbs/20_train.ipynb tests/test_train.py tests/test_batch.py')
+    for name in ('tests/test_repository.py', 'nbs/sources/11_film.ipynb'): (repository/name).unlink()
+    (repository/'tests'/'test_loss.py').write_text(f"""
+import mvssl.loss, subprocess, sys, time
+from pathlib import Path
+def test():
+    try: subprocess.run([sys.executable, '-c', 'import time; time.sleep(99)'])
+    finally: Path({str(repository/'stopped')!r}).touch()
+""")
+    began = time.monotonic()
+    main(['--workers', '1', '--seconds', '15'], repository)
+    said = capsys.readouterr().out
+    assert time.monotonic() - began < 60 and (repository/'stopped').exists(), 'as by Ctrl-C'
+    assert 's  tests/test_loss.py: stopped\n' in said
+    assert said.splitlines()[-1] == 'Touched too, and left to `make test`: tests/test_loss.py nbs/20_train.ipynb tests/test_train.py tests/test_batch.py'
+
+
+def test_what_takes_long_comes_last_among_the_equally_near(repository):
+    for name in ('test_training', 'test_utils'): (repository/'tests'/f'{name}.py').write_text('import mvssl.loss')
+    assert [name for name, n in touched(repository, {'mvssl/loss.py'}).items() if n == 1] == ['tests/test_loss.py', 'tests/test_utils.py', 'nbs/20_train.ipynb', 'tests/test_training.py']
 
 
 # ---- what tests share ------------------------------------------------------------------------------------------------

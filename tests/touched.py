@@ -1,6 +1,6 @@
-"""Runs the notebooks and tests that a change touches, the nearest first, as many as half a minute lets begin: `make quick`.
+"""Runs the notebooks and tests that a change touches, the nearest first, as many as end within 50 seconds: `make quick`.
 
-    python tests/touched.py [--since main] [--workers 2] [--seconds 30] [--list]
+    python tests/touched.py [--since main] [--workers 2] [--seconds 50] [--list]
 
 Changed is what differs from where this branch left `main`, committed or not. A notebook or test is one step away from what it
 imports or names, two steps from what that imports, and so on; a module is no step away from its notebook.
@@ -9,11 +9,14 @@ import argparse
 import ast
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from conftest import LONGEST
 
 ALWAYS = 'tests/test_repository.py'     # is about all files
 SHARED = 'tests/conftest.py'            # every test stands on it, and none imports it
@@ -78,6 +81,7 @@ def uses(files, changes=()):
     for name, cells in files.items():
         code = '\n'.join(cells)
         own = name.removeprefix('mvssl/').removesuffix('.py').replace('/', '.')
+        if name == SHARED: continue     # what its fixtures use is imported by the tests that ask for them
         found[name] = {modules[one]: 1 for one in imported(cells, own) if one in modules}
         if name.startswith('tests/'):
             words = set(re.findall(r'[\w.]+', code)) | {f'{stem}.ipynb' for stem in re.findall(r"'(\w+)'", code)}
@@ -98,35 +102,43 @@ def steps_from(changes, found):
 
 
 def touched(root, changes):
-    "Notebooks and tests that are run -> steps from `changes`, in the order in which they are run: tests before notebooks."
+    "Notebooks and tests that are run -> steps from `changes`, in the order in which they are run: tests before notebooks, what takes long last."
     paths = [path for folder in ('mvssl', 'nbs', 'tests') for path in sorted((root/folder).rglob('*'))]
     files = {path.relative_to(root).as_posix(): cells_of(path) for path in paths if path.suffix in ENDINGS and '.ipynb_checkpoints' not in path.parts}
     steps = steps_from(changes, uses(files, changes)) | dict.fromkeys([ALWAYS] if changes else [], 0)
 
     def is_run(name):
         return name in files and (name.startswith('tests/test_') or name.endswith('.ipynb') and not (root/name).with_name('.notest').exists())
-    return dict(sorted(filter(lambda item: is_run(item[0]), steps.items()), key=lambda item: (item[1], item[0].endswith('.ipynb'), item[0])))
+    return dict(sorted(filter(lambda item: is_run(item[0]), steps.items()), key=lambda item: (item[1], Path(item[0]).stem in LONGEST, item[0].endswith('.ipynb'), item[0])))
 
 
 # ---- running it ------------------------------------------------------------------------------------------------------
 
-def run(root, name):
-    "Runs one notebook or file of tests; returns whether it passed, what it said and the seconds that it took."
-    began = time.perf_counter()
+def run(root, name, seconds):
+    "Runs one notebook or file of tests; returns whether it passed, None if it was stopped after `seconds`, and what it said."
     if name.endswith('.ipynb'): command = [Path(sys.executable).with_name('nbdev_test'), '--n_workers', '0', '--path', name]
     else: command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', name]
-    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return done.returncode == 0, done.stdout, time.perf_counter() - began
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try: said = process.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)      # as Ctrl-C: what it has begun is stopped too
+            try: process.wait(5)
+            except subprocess.TimeoutExpired: process.kill()
+            return None, ''
+    return process.returncode == 0, said
 
 
 def run_all(root, names, workers, seconds):
-    "Runs them, so many at once, and begins none after `seconds`; returns name -> whether it passed, for those that were begun."
+    "Runs them, so many at once, until `seconds` are over; returns name -> whether it passed, for those that ended."
     began, passed = time.perf_counter(), {}
 
     def one(name):
-        if time.perf_counter() - began > seconds: return
-        passed[name], said, took = run(root, name)
-        print(f'{took:5.1f} s  {name}' if passed[name] else f'{said}\nfailed: {name}', flush=True)
+        start = time.perf_counter() - began
+        if start >= seconds: return
+        result, said = run(root, name, seconds - start)
+        took = time.perf_counter() - began - start
+        if result is not None: passed[name] = result
+        print(f'{took:5.1f} s  {name}' if result else f'{took:5.1f} s  {name}: stopped' if result is None else f'{said}\nfailed: {name}', flush=True)
     with ThreadPoolExecutor(workers) as pool: list(pool.map(one, names))
     return passed
 
@@ -135,7 +147,7 @@ def main(words=None, root=Path(__file__).parents[1]):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--since', default='main', help='branch or commit that is compared with')
     parser.add_argument('--workers', type=int, default=2, help='how many run at once')
-    parser.add_argument('--seconds', type=float, default=30, help='none is begun after this time')
+    parser.add_argument('--seconds', type=float, default=50, help='what has not ended by then is stopped')
     parser.add_argument('--list', action='store_true', help='list what is touched, and by how many steps; run nothing')
     asked = parser.parse_args(words)
     steps = touched(root, changed(root, asked.since))
@@ -143,7 +155,7 @@ def main(words=None, root=Path(__file__).parents[1]):
     if asked.list: return print('\n'.join(f'{n} {name}' for name, n in steps.items()))
     passed = run_all(root, steps, asked.workers, asked.seconds)
     if left := [name for name in steps if name not in passed]:
-        print('Touched too, but farther away, and left to `make test`:', *left)
+        print('Touched too, and left to `make test`:', *left)
     if failed := [name for name in passed if not passed[name]]: sys.exit(f'failed: {" ".join(failed)}')
 
 
