@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .arrays import as_array
 from .embedding_map import place_pictures, tsne_map
 from .plots import OKABE_ITO
 from .refusal import Refusal, check_writable, make_folder
@@ -71,7 +72,7 @@ def neighbours_of(
     k:int=6,        # of each list
 ) -> list:          # of `Neighbours`
     "The lists of neighbours that the page shows. Ours; those of the supplementary's Figure 1 (Sec. 3)."
-    z = np.asarray(z)
+    z = as_array(z, 'z')
     several = len(set(labels['subject'])) > 1
     lists = [('In other views', match_rule(labels, view='other')),
              ('Other people, other views', match_rule(labels, view='other', subject='other')) if several else ('Other instants, other views', match_rule(labels, view='other', same_instant=False))]
@@ -353,7 +354,7 @@ def atlas(
         from bokeh.embed import json_item
         from bokeh.resources import Resources
     except ImportError as error: raise Refusal(f"bokeh is not installed ({error}): pip install 'mvssl[viz]'") from None
-    xy = np.asarray(xy, dtype=float)
+    xy = as_array(xy, 'xy', float)
     _check(xy, images, table, neighbours)
     colours = {name: colours_of(table[name]) for name in COLOUR_BY}
     columns = dict(x=xy[:, 0].round(5), y=xy[:, 1].round(5), image=list(images)) | {name: table[name].tolist() for name in COLUMNS} | {f'colour_{name}': found for name, (found, _) in colours.items()}

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arrays import as_floats, as_tensor
 from .refusal import Refusal
 
 # %% ../nbs/01_cameras.ipynb #7fee4828
 def _tensor(a, like=None) -> Tensor:
-    "`a` as a floating tensor (float64 if it was none), of the dtype and device of `like` if given."
-    if not isinstance(a, Tensor): a = torch.from_numpy(np.array(a, order='C'))
+    "`a` as a floating tensor (float64 if it was none, in single precision at least), of the dtype and device of `like` if given."
+    a = as_tensor(a)
     if like is not None: return a.to(like)
-    return a if a.is_floating_point() else a.double()
+    return as_floats(a) if a.is_floating_point() else a.double()
 
 def _shaped(name, a, *tail):
     "`a`, refused where its shape does not end on `tail`; 'N' stands for any length."
@@ -77,7 +78,7 @@ class Camera:
         if self.model not in ('opencv', 'human36m'): raise Refusal(f"model must be 'opencv' or 'human36m', got {self.model!r}")
         K = _shaped('K', _tensor(self.K), 3, 3)
         R, t = _shaped('R', _tensor(self.R, K), 3, 3), _shaped('t', _tensor(self.t, K), 3)
-        parts = dict(K=K, R=R, t=t, size=_shaped('size', torch.as_tensor(self.size, device=K.device), 2))
+        parts = dict(K=K, R=R, t=t, size=_shaped('size', as_tensor(self.size, 'size').to(K.device), 2))
         if self.distortion is not None:
             d = _tensor(self.distortion, K)
             if d.shape[-1:] == (4,): d = torch.nn.functional.pad(d, (0, 1))

@@ -9,6 +9,7 @@ __all__ = ['tsne_map', 'place_pictures', 'pick_windows', 'in_window', 'pose_spre
 import numpy as np
 import torch
 
+from .arrays import as_array, as_tensor
 from .refusal import Refusal
 from .retrieval import pose_distance
 
@@ -20,7 +21,7 @@ def tsne_map(
     library:str='',         # 'openTSNE' or 'scikit-learn'; '': the first of them that is installed
 ) -> np.ndarray:            # places, centred, the longer side of the map is 1, (N, 2)
     "A t-SNE map that comes out the same every time. Supplementary: Sec. 4; its settings are ours."
-    z = np.asarray(z, dtype=np.float64)
+    z = as_array(z, 'z', np.float64)
     if not perplexity >= 1: raise Refusal(f'perplexity must be at least 1, got {perplexity}')
     if z.ndim == 2 and z.shape[1] < 2: raise Refusal(f'z must have at least 2 dimensions to be laid out in 2, got {z.shape}')
     if z.ndim != 2 or not len(z) > 3*perplexity: raise Refusal(f"z must have shape (N, D) with N > 3 perplexity = {3*perplexity:g}, got {z.shape}")
@@ -65,7 +66,7 @@ def place_pictures(
         chosen.append(int(np.where(fits, gap, np.inf).argmin()))
 
 def _places(xy):
-    xy = np.asarray(xy, dtype=np.float64)
+    xy = as_array(xy, 'xy', np.float64)
     if xy.ndim != 2 or xy.shape[1] != 2: raise Refusal(f"xy must have shape (N, 2), got {xy.shape}")
     return xy
 
@@ -77,7 +78,7 @@ def pick_windows(
     side:float=.14,     # of a window, in the map's unit
 ) -> np.ndarray:        # centres, in the order they were chosen, (n, 2)
     "Windows of a map that are dense, far apart and different. Ours: how the supplementary's (Sec. 4) were chosen is not stated."
-    xy, vectors = _places(xy), np.asarray(vectors, dtype=np.float64).reshape(len(vectors), -1)
+    xy, vectors = _places(xy), as_array(vectors, 'vectors', np.float64).reshape(len(vectors), -1)
     if len(vectors) != len(xy) or not np.isfinite(vectors).all(): raise Refusal(f"vectors must be finite, a row for each of the {len(xy)} places, got shape {vectors.shape}")
     if n < 1 or not side > 0: raise Refusal(f"n and side must be positive, got {n} and {side}")
     around = (_chebyshev(xy, xy) <= side/2).astype(np.float64)
@@ -100,7 +101,7 @@ def in_window(
     side:float,         # of the window, in the map's unit
 ) -> np.ndarray:        # rows inside, ascending
     "Images in a window. Ours: not in the paper."
-    return np.flatnonzero(_chebyshev(_places(xy), np.asarray(centre, dtype=np.float64)[None])[:, 0] <= side/2)
+    return np.flatnonzero(_chebyshev(_places(xy), as_array(centre, 'centre', np.float64)[None])[:, 0] <= side/2)
 
 # %% ../nbs/33_embedding_map.ipynb #7452619f
 def pose_spread(
@@ -108,7 +109,7 @@ def pose_spread(
     groups,         # a label of each, (N,), e.g. its instant or its subject: pairs of equal labels do not count
 ) -> float:         # mm; NaN where no pair counts
     "Mean distance (MPJPE) between the poses of all pairs of different groups. Ours: not in the paper."
-    poses, groups = torch.as_tensor(np.asarray(poses)), np.unique(np.asarray(groups), return_inverse=True)[1]
+    poses, groups = as_tensor(poses, 'poses'), np.unique(np.asarray(groups), return_inverse=True)[1]
     if poses.shape[1:] != (17, 3) or len(groups) != len(poses): raise Refusal(f"poses must have shape (N, 17, 3) and groups N labels, got {tuple(poses.shape)} and {len(groups)}")
     known = poses.isfinite().all((1, 2))
     poses, groups = poses[known], torch.as_tensor(groups)[known]

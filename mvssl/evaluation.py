@@ -16,17 +16,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .arrays import as_array, as_tensor
 from .refusal import Refusal
 from .skeleton import root_centre
 
 # %% ../nbs/30_evaluation.ipynb #ca12c6e4
-def _tensor(x):
-    "A tensor as it is, anything else copied into one."
-    return x if isinstance(x, Tensor) else torch.tensor(np.asarray(x))
-
 def _paired(pred, true, centre=True):
     "Both as floating (N, 17, 3) tensors of one dtype, root-centred by option; refuses shapes that only broadcast and NaN predictions."
-    pred, true = _tensor(pred), _tensor(true)
+    pred, true = as_tensor(pred, 'pred'), as_tensor(true, 'true')
     if pred.shape != true.shape or pred.shape[1:] != (17, 3): raise Refusal(
         f"pred and true must both have shape (N, 17, 3), got pred {tuple(pred.shape)} and true {tuple(true.shape)}")
     dtype = torch.promote_types(torch.promote_types(pred.dtype, true.dtype), torch.float32)
@@ -88,7 +85,7 @@ def pa_mpjpe(
 ):          # error per pose, mm, (N,); NaN where there is no label
     "Mean distance of the 17 joints after Procrustes alignment with scale. Ours: not in the supplementary; also called P-MPJPE."
     _, g = _paired(pred, true, centre=False)
-    return _as_given(_mean_length(_tensor(procrustes(pred, true)).to(g) - g), pred, true)
+    return _as_given(_mean_length(as_tensor(procrustes(pred, true)).to(g) - g), pred, true)
 
 # %% ../nbs/30_evaluation.ipynb #54195642
 PCK_JOINTS = (1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13, 14, 15, 16)      # MPI-INF-3DHP's 14 scored joints
@@ -110,7 +107,7 @@ def auc(
     true,   # true poses, mm, (N, 17, 3); NaN = no label
 ):          # mean PCK over the 31 thresholds, (N,); NaN where there is no label
     "Area under the PCK curve from 0 to 150 mm, per pose. Ours: not in the paper; MPI-INF-3DHP's AUC."
-    shares = [_tensor(pck(pred, true, threshold)) for threshold in AUC_THRESHOLDS_MM]
+    shares = [as_tensor(pck(pred, true, threshold)) for threshold in AUC_THRESHOLDS_MM]
     return _as_given(torch.stack(shares).mean(0), pred, true)
 
 # %% ../nbs/30_evaluation.ipynb #e1c91859
@@ -144,9 +141,9 @@ def bootstrap_ci(
     weights=None,       # e.g. how many images each value is the mean of, positive, (N,); None: all alike
 ) -> Interval:          # NaN, NaN if there is a stratum with fewer than 2 groups
     "Interval of a mean by drawing whole groups: cluster bootstrap, expanded percentiles. Ours: not in the paper."
-    values, groups = np.asarray(values, dtype=np.float64), np.asarray(groups)
+    values, groups = as_array(values, 'values', np.float64), np.asarray(groups)
     strata = np.zeros(len(values)) if strata is None else np.asarray(strata)
-    weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
+    weights = np.ones(len(values)) if weights is None else as_array(weights, 'weights', np.float64)
     if not values.shape == groups.shape == strata.shape == weights.shape or values.ndim != 1: raise Refusal(
         f"values, groups, strata and weights must have one shape (N,), got {values.shape}, {groups.shape}, {strata.shape} and {weights.shape}")
     if not (weights > 0).all(): raise Refusal(f"weights must be positive, got {weights[~(weights > 0)][0]}")
@@ -172,7 +169,7 @@ def seeds_ci(
     level:float=0.95,   # share of such intervals that shall hold the true mean
 ) -> Interval:          # NaN, NaN for a single seed
     "Student's t interval of a mean over seeds. Ours: not in the paper."
-    values = np.asarray(values, dtype=np.float64)
+    values = as_array(values, 'values', np.float64)
     if values.ndim != 1 or not len(values): raise Refusal(f"values must have shape (n,) with n > 0, got {values.shape}")
     if not 0 < level < 1: raise Refusal(f"level must lie between 0 and 1, got {level}")
     n = len(values)
@@ -195,13 +192,13 @@ def over_seeds(
     level:float=0.95,   # share of such intervals that shall hold the true mean
 ) -> Estimate:
     "Mean over seeds with Student's t interval. Ours: not in the paper."
-    values = np.asarray(values, dtype=np.float64)
+    values = as_array(values, 'values', np.float64)
     return Estimate(float(values.mean()), *seeds_ci(values, level), len(values)) if values.size else NOTHING
 
 # %% ../nbs/30_evaluation.ipynb #4a293c71
 def _by_seed(**given):
     "Float arrays of one length: Series joined by their index, the seeds; arrays as they are."
-    series = {name: pd.Series(value, dtype=np.float64) for name, value in given.items()}
+    series = {name: value.astype(np.float64) if isinstance(value, pd.Series) else pd.Series(as_array(value, name, np.float64)) for name, value in given.items()}
     by_name = {isinstance(value, pd.Series) for value in given.values()}
     if by_name != {True} and (len(by_name) > 1 or len({len(value) for value in series.values()}) > 1): raise Refusal(
         f"{', '.join(series)} must all be arrays of one length, or all Series by seed, got {', '.join(f'{type(given[name]).__name__} of {len(value)}' for name, value in series.items())}")
@@ -250,8 +247,8 @@ def gain_over_subjects(
     seed:int=0,         # of the draws
 ) -> Estimate:          # percent, positive where ours is lower
     "Relative gain of the mean error, with the interval that comes from whom it is tested on. Ours: not in the paper."
-    baseline, ours = (np.asarray(x, dtype=np.float64) for x in (baseline_mm, ours_mm))
-    images = np.ones(len(baseline)) if images is None else np.asarray(images, dtype=np.float64)
+    baseline, ours = as_array(baseline_mm, 'baseline_mm', np.float64), as_array(ours_mm, 'ours_mm', np.float64)
+    images = np.ones(len(baseline)) if images is None else as_array(images, 'images', np.float64)
     if not baseline.shape == ours.shape == images.shape or baseline.ndim != 1 or not len(baseline): raise Refusal(
         f"baseline_mm, ours_mm and images must have one shape (S,), got {baseline.shape}, {ours.shape} and {images.shape}")
     mean = np.average(baseline, weights=images)
@@ -331,7 +328,7 @@ def pose_scores(
     actions, sequences = np.asarray(actions), np.asarray(sequences)
     for name, given in (('actions', actions), ('sequences', sequences)):
         if given.shape != (len(true),): raise Refusal(f"{name} must have shape ({len(true)},) like the poses, got {given.shape}")
-    errors = {name: _tensor(metric(pred, true)).cpu().double().numpy() for name, metric in
+    errors = {name: as_array(metric(pred, true), dtype=np.float64) for name, metric in
               (('MPJPE', mpjpe), ('N-MPJPE', n_mpjpe), ('PA-MPJPE', pa_mpjpe))}
     known = ~np.isnan(errors['MPJPE'])
     if not known.any(): raise Refusal("true must hold at least one pose with a label, got none")

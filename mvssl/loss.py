@@ -65,6 +65,7 @@ def hardest_negative(
 ) -> Tensor:                      # nearest allowed candidate in row or column i, (B,); inf where none is allowed
     "Distance of every pair to its hardest in-batch negative. Supplementary: Sec. 1; HardNet's two-way mining. The rule is ours."
     if d.ndim != 2 or len(d) != d.shape[1]: raise Refusal(f"d must have shape (B, B), got {tuple(d.shape)}")
+    d = _full(d)
     rows, columns = _candidates(d, beta, _may(d, may_be_negative))
     return torch.minimum(rows.min(1).values, columns.min(1).values)
 
@@ -75,7 +76,7 @@ def hinge(
     margin:float=0.6,   # how much farther the negative should be, chord length
 ) -> Tensor:            # loss per element, >= 0; exactly 0, gradient too, from the margin on
     "What a pair and one negative cost. Supplementary: Sec. 1."
-    return torch.relu(margin + d_positive - d_negative)
+    return torch.relu(margin + _full(d_positive) - _full(d_negative))
 
 # %% ../nbs/23_loss.ipynb #9fc23300
 @torch.no_grad()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from .arrays import as_array
 from .evaluation import over_seeds
 from .refusal import Refusal
 
@@ -73,7 +74,7 @@ def unsteadiness(
     share:float=.5,     # of them, the last ones, is looked at, but at least 3
 ) -> float:             # standard deviation about a straight line, in the unit of the values; NaN for fewer than 3
     "How much something wavers along a training. Ours: the supplementary says that large margins destabilise, not how that was seen."
-    values = np.asarray(values, dtype=np.float64)
+    values = as_array(values, 'values', np.float64)
     if not 0 < share <= 1: raise Refusal(f'share must lie in (0, 1], got {share}')
     if values.ndim != 1: raise Refusal(f'values must have shape (K,), got {values.shape}')
     values = values[-max(3, math.ceil(share*len(values))):]

@@ -11,6 +11,7 @@ __all__ = ['COLUMN_INCH', 'PAGE_INCH', 'OKABE_ITO', 'ARMS', 'COLOURS', 'MARKERS'
 import matplotlib.pyplot as plt
 import numpy as np
 
+from .arrays import as_array
 from .refusal import Refusal
 
 # %% ../nbs/32_plots.ipynb #947def1a
@@ -22,7 +23,7 @@ def contact_sheet(
     dpi:int=90,
 ) -> plt.Figure:
     "A table of pictures with labels at its left and on top. Ours: not in the paper."
-    pictures = np.asarray(pictures)
+    pictures = as_array(pictures, 'pictures')
     if pictures.ndim != 5 or pictures.shape[-1] != 3: raise Refusal(f'pictures must have shape (R, C, S, S, 3), got {pictures.shape}')
     n_rows, n_columns = pictures.shape[:2]
     for name, labels, n in (('rows', rows, n_rows), ('columns', columns, n_columns)):
@@ -178,7 +179,7 @@ def _ordinal(n): return f"{n}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(n if n < 20 else 
 
 def _check_block(block):
     "Refuses arrays that do not belong together."
-    found, n = np.asarray(block['found']), len(block['queries'])
+    found, n = as_array(block['found'], 'found'), len(block['queries'])
     if found.ndim != 5 or found.shape[-1] != 3: raise Refusal(f'found must have shape (Q, K, S, S, 3), got {found.shape}')
     for name, shape in dict(found=(n, *found.shape[1:]), names=(n,), distance_mm=found.shape[:2], best_mm=(n,)).items():
         if (got := np.shape(block[name])[:len(shape)]) != shape[:len(got)] or len(got) < len(shape): raise Refusal(f'{name} must have shape {shape} for {n} queries, got {got}')
@@ -194,7 +195,7 @@ def map_figure(
     width_inch:float=PAGE_INCH,
 ) -> plt.Figure:
     "A map with pictures at their places, and windows of it magnified. Supplementary: Sec. 4, Figure 2."
-    xy = np.asarray(xy, dtype=float)
+    xy = as_array(xy, 'xy', float)
     if xy.ndim != 2 or xy.shape[1] != 2: raise Refusal(f'xy must have shape (N, 2), got {xy.shape}')
     for where, some in (('', dict(rows=rows, pictures=pictures)), *((f' of window {i + 1}', window) for i, window in enumerate(windows))):
         if np.ndim(some['pictures']) != 4 or len(some['pictures']) != len(some['rows']):

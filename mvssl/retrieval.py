@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .arrays import as_floats, as_tensor
 from .evaluation import bootstrap_ci, mpjpe, pa_mpjpe
 from .refusal import Refusal
 from .skeleton import canonicalise
@@ -326,7 +327,7 @@ def _proposals(space, m, may_match, faiss):     # yields what `_search` does
 
 # %% ../nbs/31_retrieval.ipynb #ec99108d
 def _as_tensors(query, database):   # of one floating type, on the query's device
-    query, database = (x if isinstance(x, Tensor) else torch.tensor(np.asarray(x)) for x in (query, database))
+    query, database = as_tensor(query, 'query'), as_tensor(database, 'database')
     if query.ndim < 2 or query.shape[1:] != database.shape[1:]: raise Refusal(
         f"query and database must have shapes (Q, D) and (N, D), got {tuple(query.shape)} and {tuple(database.shape)}")
     dtype = torch.promote_types(torch.promote_types(query.dtype, database.dtype), torch.float32)
@@ -340,7 +341,7 @@ def _refuse_unless_finite(query, database):
 
 def _as_rule(may_match, n_query, n_database, device):   # as a Rule, a function of index tensors, or None
     if isinstance(may_match, (Tensor, np.ndarray)):
-        matrix = torch.as_tensor(may_match, device=device)
+        matrix = as_tensor(may_match, 'may_match').to(device)
         if matrix.dtype != torch.bool or matrix.shape != (n_query, n_database): raise Refusal(
             f"may_match must be bool of shape {(n_query, n_database)}, got {matrix.dtype} {tuple(matrix.shape)}")
         return lambda i, j: matrix[i, j]
@@ -383,10 +384,13 @@ def pose_distance(
     b,  # canonical poses, mm, (m, 17, 3)
 ):      # MPJPE of every pair, mm, (n, m)
     "MPJPE between all pairs of two sets of root-centred poses, for `retrieve`. Ours: not in the paper."
-    total = 0
+    given = a, b
+    a, b = (as_floats(as_tensor(poses, 'poses')) for poses in given)
+    dtype, total = torch.promote_types(a.dtype, b.dtype), 0
+    a, b = a.to(dtype), b.to(dtype)
     for joint in range(1, a.shape[1]):      # the root is at the origin in both
         total = total + torch.cdist(a[:, joint], b[:, joint], compute_mode='donot_use_mm_for_euclid_dist')
-    return total / a.shape[1]
+    return total / a.shape[1] if any(isinstance(poses, Tensor) for poses in given) else (total / a.shape[1]).numpy()
 
 # %% ../nbs/31_retrieval.ipynb #79d974d6
 HIT_AT = 0.1    # NP-MPJPE, Pr-VIPE's threshold
@@ -421,7 +425,7 @@ def _per_query(
 # %% ../nbs/31_retrieval.ipynb #7734d7c1
 def _several(z):
     "Embeddings by name, a row per image in each."
-    several = {name: torch.as_tensor(one) for name, one in (z if isinstance(z, dict) else {'embedding': z}).items()}
+    several = {name: as_floats(as_tensor(one, 'z')) for name, one in (z if isinstance(z, dict) else {'embedding': z}).items()}
     if not several or {'oracle', 'chance', 'queries'} & set(several):
         raise Refusal(f"z must hold embeddings under names of their own, got {list(several)}")
     n = len(next(iter(several.values())))
@@ -452,7 +456,7 @@ def _chosen(name, part, n):
 def _with_pose(poses, chosen, device):
     "Canonical poses of queries and database, and which rows have one."
     if poses is None: return [None, None], chosen
-    poses = canonicalise(torch.as_tensor(poses, device=device))
+    poses = canonicalise(as_tensor(poses, 'poses').to(device))
     known = poses.isfinite().all((1, 2)).cpu().numpy()
     labelled = [part[known[part]] for part in chosen]
     for name, before, after in zip(('queries', 'database'), chosen, labelled):

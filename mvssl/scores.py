@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .arrays import as_array, as_tensor
 from .dataset import MultiviewDataset
 from .encoder import PoseNet
 from .evaluation import auc, bootstrap_ci, mpjpe, n_mpjpe, pa_mpjpe, pck
@@ -26,8 +27,8 @@ def score_poses(
     true,       # canonical poses, mm, (M, 17, 3); NaN: none
 ) -> pd.DataFrame:      # (M,) rows: errors in mm, pck and auc in percent; NaN where there is no pose
     "The five scores of each pose. Ours: not in the paper; PCK and AUC as MPI-INF-3DHP defines them."
-    pred, true = (torch.as_tensor(poses).double() for poses in (pred, true))
-    return pd.DataFrame({name: np.asarray(score(pred, true))*(100 if name in PERCENT else 1) for name, score in SCORES.items()})
+    pred, true = as_tensor(pred, 'pred').double(), as_tensor(true, 'true').double()
+    return pd.DataFrame({name: as_array(score(pred, true))*(100 if name in PERCENT else 1) for name, score in SCORES.items()})
 
 # %% ../nbs/37_scores.ipynb #9b57fee7
 def score_store(

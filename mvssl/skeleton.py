@@ -7,10 +7,9 @@ __all__ = ['JOINTS', 'PARENTS', 'LEFT', 'RIGHT', 'BONES', 'FLESH_MM', 'MIN_HORIZ
            'canonicalise', 'place', 'mirror']
 
 # %% ../nbs/00_skeleton.ipynb #ca8edbdc
-import sys
-
 import numpy as np
 
+from .arrays import as_array, as_floats, library
 from .refusal import Refusal
 
 # %% ../nbs/00_skeleton.ipynb #a42c3c7b
@@ -23,14 +22,9 @@ BONES = tuple((parent, joint) for joint, parent in enumerate(PARENTS) if parent 
 FLESH_MM = 120.     # a body reaches this far around its joints, as Human3.6M's own boxes assume
 
 # %% ../nbs/00_skeleton.ipynb #dd17d1cd
-def _library(a):
-    "torch for a tensor, else numpy. Whoever has a tensor has imported torch; whoever has none should not need to: it takes 200 MB."
-    torch = sys.modules.get('torch')
-    return torch if torch is not None and isinstance(a, torch.Tensor) else np
-
 def _checked(pose):
     "The pose as a floating array or tensor; refuses anything but 17 joints in 3D."
-    pose = (np.asarray(pose) if _library(pose) is np else pose) * 1.0  # integers become floats
+    pose = as_floats(pose, 'pose')
     if tuple(pose.shape[-2:]) != (len(JOINTS), 3): raise Refusal(f"pose must have shape (..., {len(JOINTS)}, 3), got {tuple(pose.shape)}")
     return pose
 
@@ -50,7 +44,7 @@ def heading(
 ):          # angle from +x to the hip line, rad in (-pi, pi], anticlockwise seen from above, (...); NaN where there is none
     "Angle of the line from right to left hip about the vertical. Ours: not in the paper."
     pose = _checked(pose)
-    xp = _library(pose)
+    xp = library(pose)
     hips = pose[..., 4, :] - pose[..., 1, :]
     x, y, z = hips[..., 0], hips[..., 1], hips[..., 2]
     exists = x**2 + y**2 > MIN_HORIZONTAL**2 * (x**2 + y**2 + z**2)  # False for NaN too
@@ -60,10 +54,10 @@ def heading(
 def turn(
     points,  # positions, (..., N, 3)
     angle,   # rad, anticlockwise seen from above, a number or (...)
-):           # turned positions, (..., N, 3), dtype and device of `points`
+):           # turned positions, (..., N, 3), dtype and device of `points`, but in single precision at least
     "Points rotated about the vertical axis through the origin. Ours: not in the paper."
-    xp = _library(points)
-    angle = np.asarray(angle, dtype=points.dtype) if xp is np else xp.as_tensor(angle, dtype=points.dtype, device=points.device)
+    points, xp = as_floats(points, 'points'), library(points)
+    angle = as_array(angle, 'angle', points.dtype) if xp is np else xp.as_tensor(angle, dtype=points.dtype, device=points.device)
     cos, sin = xp.cos(angle)[..., None], xp.sin(angle)[..., None]
     x, y, z = points[..., 0], points[..., 1], points[..., 2]
     x, y = cos*x - sin*y, sin*x + cos*y
@@ -84,8 +78,8 @@ def place(
 ):          # joint positions in the world, mm, (..., 17, 3)
     "A canonical pose put back into the world: inverse of `canonicalise`. Ours: not in the paper."
     pose = _checked(pose)
-    xp = _library(pose)
-    root = np.asarray(root, dtype=pose.dtype) if xp is np else xp.as_tensor(root, dtype=pose.dtype, device=pose.device)
+    xp = library(pose)
+    root = as_array(root, 'root', pose.dtype) if xp is np else xp.as_tensor(root, dtype=pose.dtype, device=pose.device)
     return turn(pose, angle) + root[..., None, :]
 
 # %% ../nbs/00_skeleton.ipynb #f7c96a76
@@ -96,6 +90,6 @@ def mirror(
     pose = _checked(pose)
     order = list(range(len(JOINTS)))
     for left, right in zip(LEFT, RIGHT): order[left], order[right] = right, left
-    xp = _library(pose)
+    xp = library(pose)
     pose = pose[..., order, :]
     return xp.stack((-pose[..., 0], pose[..., 1], pose[..., 2]), -1)

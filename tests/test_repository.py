@@ -35,7 +35,7 @@ def named(path):
 
 # What a module stands on. What those stand on is allowed too. A new module adds its line here.
 STANDS_ON = {
-    'refusal': [], 'texts': [], 'progress': [], 'skeleton': [], 'cameras': [], 'device': [], 'optimizer': [], 'encoder': [], 'loss': [], 'plots': [], 'study.paper': [],
+    'refusal': [], 'texts': [], 'progress': [], 'arrays': [], 'skeleton': ['arrays'], 'cameras': ['arrays'], 'device': [], 'optimizer': [], 'encoder': [], 'loss': [], 'plots': ['arrays'], 'study.paper': [],
     'dataset': ['skeleton', 'progress', 'texts'],
     'runs': ['device'],
     'sampler': ['dataset'],
