@@ -1537,6 +1537,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
                                       'mvssl.sources.videos._given_squares': ( 'sources/videos.html#_given_squares',
                                                                                'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._in_mm': ('sources/videos.html#_in_mm', 'mvssl/sources/videos.py'),
+                                      'mvssl.sources.videos._inside': ('sources/videos.html#_inside', 'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._instants': ('sources/videos.html#_instants', 'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._is_held': ('sources/videos.html#_is_held', 'mvssl/sources/videos.py'),
                                       'mvssl.sources.videos._key_pictures': ( 'sources/videos.html#_key_pictures',

@@ -24,7 +24,7 @@ from typing import Annotated, get_args
 import numpy as np
 import typer
 
-from .dataset import DatasetError, MultiviewDataset, Problem, find_problems
+from .dataset import DatasetError, MultiviewDataset, Problem, check_side, find_problems
 from .refusal import Refusal, check_readable, check_writable, make_folder, reading, writing
 
 # %% ../nbs/42_cli.ipynb #c90a1376
@@ -290,6 +290,7 @@ def mocap(
         from mvssl.sources.synthetic import make_dataset, with_looks
         _check_places(folder, out, hz, workers=workers, clutter=clutter, seed=seed, skip=skip)
         chosen = _names(subjects)
+        check_side(side)
         captures = read_captures(folder, hz=hz, subjects=chosen, index=index, unit_mm=unit_mm, up=up, names=read_names(names) if names else None, skip=skip)
         for line in captures.told(): typer.echo(line)
         if looks: captures = with_looks(captures, _looks(looks, captures.subjects), seed)

@@ -280,3 +280,10 @@ def test_embed_refuses_in_one_line(studio, trained, tmp_path):
         result = run('embed', *words)
         assert result.exit_code == 1 and message in result.stderr and len(result.stderr.strip().splitlines()) == 1, result.output
     assert not list(tmp_path.glob('z.*'))
+
+
+@pytest.mark.parametrize('side', [16, 31, 1025])
+@pytest.mark.parametrize('words', [('make',), ('mocap', 'nowhere'), ('human36m', 'nowhere'), ('mpi-inf-3dhp', 'nowhere'), ('mpi-inf-3dhp', 'nowhere', '--test-set'), ('videos', 'nowhere')], ids=' '.join)
+def test_a_side_that_no_network_takes_is_refused_before_anything_is_looked_for(tmp_path, words, side):
+    done = run('data', *words, '--out', tmp_path/'store', '--side', side)
+    assert done.exit_code == 1 and f'side must lie in [32, 1024] px, got {side}' in done.output and not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 
 from mvssl.cameras import Camera, crop_camera, intrinsics, look_at, project, square_box
 from mvssl.refusal import Refusal
-from mvssl.sources.crops import (Background, box_sheet, cut, cut_planes, follow_person, median_background, moving_box, moving_pixels, read_box_csv,
+from mvssl.sources.crops import (Background, box_sheet, cut, cut_planes, follow_person, is_in_picture, median_background, moving_box, moving_pixels, read_box_csv,
                                  read_keypoints, reduced, steady_squares)
 
 SIZE = (640, 480)
@@ -42,6 +42,45 @@ def test_tables_that_say_the_same(tmp_path, text):
     found = read_box_csv(tmp_path/'boxes.csv', 4, SIZE, view='01' if 'view' in text else '')
     np.testing.assert_array_equal(found, [[10, 20, 30, 60], [np.nan]*4, [12, 20, 32, 60], [np.nan]*4])
     assert found.dtype == np.float64
+
+
+@pytest.mark.parametrize('change', [
+    *(lambda text, encoding=encoding: text.encode(encoding) for encoding in ('utf-8-sig', 'utf-16', 'utf-16-be', 'utf-32')), lambda text: text.replace('\n', '\r').encode(), lambda text: text.replace('\n', '\r\n').encode(),
+    lambda text: text.replace(',', ';').replace('.', ',').encode('utf-8-sig'), lambda text: text.replace(',', '\t').encode()], ids=['mark', 'utf-16', 'utf-16-be', 'utf-32', 'mac', 'windows', 'semicolons', 'tabs'])
+def test_boxes_as_any_program_writes_them(tmp_path, change):
+    (tmp_path/'boxes.csv').write_bytes(change('frame,left,top,right,bottom\n0,10.5,20,30,60.25\n2,12,20,32,60\n'))
+    np.testing.assert_array_equal(read_box_csv(tmp_path/'boxes.csv', 4, SIZE), [[10.5, 20, 30, 60.25], [np.nan]*4, [12, 20, 32, 60], [np.nan]*4])
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-16-le'])
+def test_keypoints_in_any_encoding(tmp_path, encoding):
+    folder = openpose(tmp_path/'json', {0: [person(18)], 1: [person(18, 1)]})
+    plain = read_keypoints(folder, 2, SIZE)
+    for file in folder.iterdir(): file.write_bytes(file.read_text().encode(encoding))
+    file.rename(file.with_suffix('.JSON'))
+    for ours, theirs in zip(read_keypoints(folder, 2, SIZE), plain): np.testing.assert_array_equal(ours, theirs)
+
+
+def test_which_squares_lie_in_a_picture():
+    "By their middle; pixels have theirs at whole numbers, so that a picture reaches from -0.5 to 639.5."
+    squares = [(-9, -9, 10, 10), (-12, 0, 10.9, 22.9), (-12, 0, 11.1, 23.1), (630, 0, 648.9, 18.9), (630, 0, 649.1, 19.1), (0, 470, 20, 490), (0, 0, 20, np.nan)]
+    assert is_in_picture(squares, (640, 480)).tolist() == [True, False, True, True, False, False, False]
+
+
+def test_low_rates_lose_no_boxes():
+    "At one box a second somebody may well be elsewhere in between: nothing is an outlier of its neighbours."
+    rng = np.random.default_rng(0)
+    middles = rng.uniform(100, 500, (40, 2))
+    boxes = np.concatenate([middles - (20, 50), middles + (20, 50)], axis=1)
+    squares = steady_squares(boxes, 1., padding=1.2)
+    np.testing.assert_allclose((squares[:, :2] + squares[:, 2:])/2, middles, atol=1e-6)
+    assert not np.allclose((steady_squares(boxes, 10.)[:, :2] + steady_squares(boxes, 10.)[:, 2:])/2, middles, atol=5)
+
+
+@pytest.mark.parametrize('keypoint_size', [(480, 640), (640, 640), (1280, 480)])
+def test_keypoints_of_a_picture_of_another_shape(tmp_path, keypoint_size):
+    folder = openpose(tmp_path/'json', {0: [person(18)], 1: [person(18, 1)]})
+    refused(lambda: read_keypoints(folder, 2, SIZE, keypoint_size=keypoint_size), 'keypoint_size', 'of another shape than the picture, 640 x 480')
 
 
 def test_frames_counted_from_one(tmp_path):

@@ -17,7 +17,8 @@ import mvssl.sources.videos as videos_module
 from mvssl.cli import app
 from mvssl.dataset import DatasetError, MultiviewDataset, done_in, find_problems
 from mvssl.skeleton import JOINTS
-from mvssl.sources.videos import decode, find_recordings, map_joints, nearest_frames, prepare, probe, quarter_turns, read_labels, read_manifest, stance, turn_boxes, turns_to_ask
+from mvssl.sources.crops import follow_person, read_keypoints
+from mvssl.sources.videos import decode, find_recordings, make_plan, map_joints, nearest_frames, prepare, probe, quarter_turns, read_labels, read_manifest, stance, turn_boxes, turns_to_ask
 
 SHARED = Path(os.environ.get('MVSSL_SHARED_DATA', Path(__file__).parents[2]/'shared'/'data'))/'pose2sim_balancing'
 SIZE, RATE, N = (160, 120), 30, 60
@@ -513,6 +514,23 @@ def test_tables_that_are_refused(tmp_path, walk, change, said):
     (tmp_path/'list.csv').write_text(change(TABLE))
     message = refused(tmp_path/'list.csv', out=tmp_path/'out')
     assert all(part in message for part in said), message
+
+
+@pytest.mark.parametrize('change', [
+    *(lambda text, encoding=encoding: text.encode(encoding) for encoding in ('utf-8-sig', 'utf-16', 'utf-16-le')), lambda text: text.replace('\n', '\r').encode(), lambda text: text.replace('\n', '\r\n\r\n').encode(),
+    lambda text: text.replace(',', ';').replace('0.5', '0,5').encode('utf-8-sig'), lambda text: text.replace(',', '\t').encode(),
+    lambda text: text.replace(',', ' , ').encode(), lambda text: text.replace('0.5', '"0,5"').encode()], ids=['mark', 'utf-16', 'utf-16-le', 'mac', 'windows', 'semicolons', 'tabs', 'spaces', 'quoted'])
+def test_tables_that_say_the_same(tmp_path, change):
+    for name in ('vörne.mp4', 'b.mp4'): (tmp_path/name).touch()
+    text = 'file,subject,sequence,view,offset_s\nvörne.mp4,anna,walk,front,\nb.mp4,anna,walk,side,0.5\n'
+    (tmp_path/'list.csv').write_bytes(change(text))
+    recording, = read_manifest(tmp_path/'list.csv')
+    assert [(clip.file.name, clip.view, clip.offset_s) for clip in recording.clips] == [('vörne.mp4', 'front', 0.), ('b.mp4', 'side', .5)]
+
+
+def test_a_table_in_an_old_code_page_is_refused_by_line(tmp_path):
+    (tmp_path/'list.csv').write_bytes('file,subject,sequence,view\na.mp4,anna,walk,front\nvörne.mp4,anna,walk,side\n'.encode('cp1252'))
+    with pytest.raises(DatasetError, match='list.csv, line 3: .* is no letter in UTF-8. Save it as UTF-8'): read_manifest(tmp_path/'list.csv')
 
 
 # ---- where the person is ---------------------------------------------------------------------------------------------
@@ -1294,6 +1312,33 @@ def test_real_film_with_keypoints_and_labels(tmp_path):
         keypoints = theirs['kp2d'][:, ::6, :, :2]
     inside = np.mean([(keypoints[v] > ds.boxes[:, v, None, :2]) & (keypoints[v] < ds.boxes[:, v, None, 2:]) for v in range(4)])
     assert inside > .95
+
+
+@needs_real
+def test_real_keypoints_say_how_cameras_hang():
+    "Four cameras that stand; and the same, two of which are turned."
+    views = ['cam01', 'cam02', 'cam03', 'cam04']
+    size = (1088, 1920)
+    people = {view: read_keypoints(SHARED/'pose2d_body25b'/f'{view}_json', 100, size) for view in views}
+    for turns in ((0, 0, 0, 0), (0, 90, 0, 180), (270, 0, 0, 0)):
+        seen = []
+        for view, lying in zip(views, turns):
+            boxes, points = follow_person(people[view], size)
+            corners = turn_boxes(np.concatenate([points[..., :2]]*2, axis=-1), size, -lying % 360)
+            seen.append(stance(turn_boxes(boxes, size, -lying % 360), np.concatenate([corners[..., :2], points[..., 2:]], axis=-1)))
+        assert {view: degrees for view, (degrees, _) in turns_to_ask(views, seen).items()} == {view: [lying] for view, lying in zip(views, turns) if lying}
+
+
+@needs_real
+def test_a_real_camera_on_its_side_is_asked_about(tmp_path):
+    "By what moves: a table says of the second camera that it hangs turned by 90 degrees, so the first picture of it lies."
+    rows = [f'{SHARED}/videos/cam0{n}.mp4,S1,balance,cam0{n},{turn}' for n, turn in ((1, ''), (2, ''), (3, ''), (4, ''))]
+    (tmp_path/'list.csv').write_text('\n'.join(['file,subject,sequence,view,turn', *rows]) + '\n')
+    takes, hz, _ = make_plan(read_manifest(tmp_path/'list.csv'))
+    videos_module.ask_for_turns(takes)                  # all stand: nobody is asked
+    takes[0].videos[1] = videos_module.turned(takes[0].videos[1], 90)
+    with pytest.raises(DatasetError, match='cam02.mp4, picture: whoever moves is 1.. times as wide as high, and higher than wide in cam01, cam03, cam04') as caught: videos_module.ask_for_turns(takes)
+    assert len(caught.value.problems) == 1
 
 
 @needs_real

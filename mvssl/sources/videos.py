@@ -836,9 +836,13 @@ def _unused(folder, used, why, above=()):
         if os.path.realpath(path) in inside: yield path, 'a link back to a folder that it lies in'
         elif at in used: continue
         elif any(one.startswith(at + os.sep) for one in used): yield from _unused(path, used, why, inside)
-        else: yield path, why + ' in it' if any(path.iterdir()) else 'empty'
+        else: yield path, _inside(path, why)
     yield from ((path, why) for path in files_in(folder) if os.path.abspath(path) not in used)
     yield from ((Path(folder, name), 'hidden, or written by a system') for name in sorted(os.listdir(folder)) if not is_meant(name))
+
+def _inside(folder, why):
+    try: return why + ' in it' if os.listdir(folder) else 'empty'
+    except OSError as error: return error.strerror or str(error)
 
 def left_out(
     folder,             # that was looked through
@@ -1269,7 +1273,7 @@ def check_room(
     needed -= sum(file.stat().st_blocks*512 for file in scratch.glob('*.frames')) if hasattr(os.stat_result, 'st_blocks') and scratch.is_dir() else 0
     place = next(parent for parent in out.parents if parent.exists())
     free = shutil.disk_usage(place).free
-    if needed > free: fail(out.name, 'disk', f'{needed/1e9:.2f} GB are needed, {free/1e9:.2f} GB are free', f'Make room on the disk of {place}' + (f', or ask for {smaller}' if not done else ', then run the same again: it continues where it stopped'))
+    if needed > free: fail(out.name, 'disk', f'{needed/1e9:.2f} GB are needed, {free/1e9:.2f} GB are free', f'Make room on the disk of {place}' + (', then run the same again: it continues where it stopped' if scratch.parent.exists() else f', or ask for {smaller}'))
 
 def _n_read(take): return sum(len(video) for video in take.videos)
 
