@@ -854,7 +854,7 @@ def _foresee(batch, ahead, crew, say):
     found = estimate(ahead, speeds, crew.n, cores())
     at = batch.runs/'estimate.json'
     before = read_json(at, 'Delete it') if at.exists() else {}
-    write_json(at, asdict(found) | dict(seconds=before.get('seconds', {}) | found.seconds))
+    write_json(at, asdict(found) | dict(seconds=before.get('seconds', {}) | found.seconds, steps=before.get('steps', {}) | found.steps))
     say('\n'.join(found.lines()))
     promised = (batch.profile.minutes or math.inf)*60*max(1, 2/cores())
     if found.total > 2*promised: say(f'that is over twice the {duration(promised)} that profile {batch.profile.name} should take' + _smaller(batch.profile))
@@ -917,15 +917,14 @@ class _Screen:
     def _write(self, lines):
         with writing(self.log), open(self.log, 'a', encoding='utf-8') as log: log.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in lines)
 
-def _wave(what, jobs, crew, screen, summary, costs, stop):
-    "Runs the jobs that are not done, tells of each as it ends; the mean of what they took over what was thought, s."
+def _wave(what, jobs, crew, screen, summary, costs, stop, asks):
+    "Runs the jobs that are not done, tells of each as it ends."
     todo = {job.name: job for job in jobs if not job.is_done}
     summary.reused += [job.name for job in jobs if job.name not in todo]
     if not todo: return
-    cost, is_estimated = costs
-    with Watch(what, todo.values(), cost, crew.n, screen.course, 1. if is_estimated else math.nan, screen.board) as watch:
-        for outcome in crew.run(list(todo.values()), stop):
-            watch.ended(outcome.name, outcome.seconds)
+    with Watch(what, todo.values(), costs, crew.n, screen.course, screen.board, stop) as watch:
+        for outcome in crew.run(list(todo.values()), asks):
+            watch.ended(outcome.name, None if outcome.error == STOPPED else outcome.seconds)
             if outcome.error == STOPPED: continue
             if outcome.error: summary.failed[outcome.name] = f'{outcome.error} (see {todo[outcome.name].folder/"executed.ipynb"})'
             else: summary.done.append(outcome.name)
@@ -986,7 +985,8 @@ def _plan(batch, only, summary, screen):
     if only is None: return ahead
     summary.left_out = batch.left_out | analyses_of(batch)[1]
     trainings, analyses = names_of(batch, only)
-    screen.tell(f"batch {batch.name}: {len(ahead.trainings)} of {counted(len(trainings), 'training')} and {len(ahead.analyses)} of {len(analyses)} analyses to run" + f", after stores {' and '.join(ahead.films)}"*bool(ahead.films))
+    stores = [counted(len(ahead.films), 'store')]*bool(ahead.films)
+    screen.tell(f"batch {batch.name}: {', '.join([*stores, f'{len(ahead.trainings)} of {len(trainings)} trainings, {len(ahead.analyses)} of {len(analyses)} analyses'])} to make")
     return ahead
 
 def _run_notebooks(batch, only, crew, screen, summary):
@@ -1001,7 +1001,7 @@ def _run_notebooks(batch, only, crew, screen, summary):
         for what, wave in dict(trainings=trainings, analyses=analyses).items():
             for job in wave:
                 if failed := [name for name in job.needs if name in summary.failed]: summary.stopped[job.name] = ', '.join(failed)
-            with summary.timing(what): _wave(what, [job for job in wave if job.name not in summary.stopped], crew, screen, summary, costs_of(batch.runs, wave), asks)
+            with summary.timing(what): _wave(what, [job for job in wave if job.name not in summary.stopped], crew, screen, summary, costs_of(batch.runs, wave), stop, asks)
             if stop: break
     if not stop: return
     asks.unlink(missing_ok=True)
@@ -1056,7 +1056,9 @@ class Status:
         for state in ('running', 'failed', 'begun', 'missing', 'done'):
             rows = self.jobs[self.jobs['state'] == state]
             if state in ('running', 'failed', 'begun'): lines += [line for name, told in zip(rows['name'], rows['progress']) for line in _row(state, name, told)]
-            else: lines += [f"  {state if n == 0 else '':7} {line}" for n, line in enumerate(in_columns(rows['name'], columns() - 10))]
+            else:
+                of_kinds = [line for kind in ('training', 'analysis') for line in in_columns(rows['name'][rows['kind'] == kind], columns() - 10)]
+                lines += [f"  {state if n == 0 else '':7} {line}" for n, line in enumerate(of_kinds)]
         return '\n'.join(lines + ([f'  {self.note}'] if self.note else []))
 
 def _row(state, name, told): return textwrap.wrap(f'  {state:7} {name:26} {told}', columns(), subsequent_indent=' '*10, break_long_words=False, break_on_hyphens=False)
@@ -1079,7 +1081,7 @@ def status(
     except Refusal as error: return Status(batch.name, pd.DataFrame(columns=fields), is_running, float('nan'), str(error))
     states = {job.name: state_of(job) for wave in waves for job in wave}
     rows = [('training' if job.is_training else 'analysis', job.name, states[job.name], _progress(job, states[job.name]), _outcome(job).get('seconds', float('nan')), job.folder.name) for wave in waves for job in wave]
-    (cost, is_estimated), (others, too) = (costs_of(batch.runs, wave) for wave in waves)
-    parts = [[part_of(job.folder, (cost | others)[job.name], states[job.name] == 'done', states[job.name] == 'running') for job in wave] for wave in waves]
-    left = seconds_left(*parts, jobs or batch.profile.jobs or cores(), is_estimated and too)
+    costs = [costs_of(batch.runs, wave) for wave in waves]
+    parts = [[part_of(job, cost, states[job.name]) for job in wave] for wave, cost in zip(waves, costs)]
+    left = seconds_left(*parts, jobs or batch.profile.jobs or cores(), all(cost.are_seconds for cost in costs))
     return Status(batch.name, pd.DataFrame(rows, columns=fields), is_running, sum(left), '', left_in_words(*left))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from mvssl.study import estimate
-from mvssl.study.outlook import Watch, costs_of, course_of, left_in_words, part_of, seconds_left
+from mvssl.study.outlook import Costs, Watch, costs_of, course_of, left_in_words, part_of, seconds_left
 from mvssl.study.estimate import Ahead, NotMeasured, Part, Speed, images_looked_at, kind_of, makespan, measure, measure_apart, noise_store, time_left
 from mvssl.training import TrainConfig, images_per_step
 
@@ -135,19 +135,24 @@ def test_analyses_follow_the_trainings_only_where_costs_are_seconds():
 
 def test_costs_are_estimated_seconds_where_all_were_estimated(tmp_path):
     jobs = [SimpleNamespace(name='a', images=100), SimpleNamespace(name='b', images=0)]
-    assert costs_of(tmp_path, jobs) == ({'a': 100, 'b': 1.}, False)
+    images = Costs({'a': 100, 'b': 1.}, {}, False)
+    assert costs_of(tmp_path, jobs) == images
     (tmp_path/'estimate.json').write_text(json.dumps(dict(seconds=dict(a=7.))))
-    assert costs_of(tmp_path, jobs) == ({'a': 100, 'b': 1.}, False)
-    (tmp_path/'estimate.json').write_text(json.dumps(dict(seconds=dict(a=7., b=2.))))
-    assert costs_of(tmp_path, jobs) == ({'a': 7., 'b': 2.}, True)
+    assert costs_of(tmp_path, jobs) == images
+    (tmp_path/'estimate.json').write_text(json.dumps(dict(seconds=dict(a=7., b=2.), steps=dict(a=5.))))
+    assert costs_of(tmp_path, jobs) == Costs({'a': 7., 'b': 2.}, {'a': 5.}, True)
 
 
 def test_the_part_of_a_job(tmp_path):
     log(tmp_path/'done', 100, *lines(10, 2.), done_s=40.)
     log(tmp_path/'runs', 100, *lines(5, 2.))
-    assert part_of(tmp_path/'done', 7., True, False) == Part(7., 1., 40.)
-    assert part_of(tmp_path/'runs', 7., False, True) == Part(7., .5, 13., pytest.approx(10.))
-    assert math.isnan(part_of(tmp_path/'runs', 7., False, False).left) and part_of(tmp_path/'none', 7., False, False) == Part(7.)
+    job = lambda name: SimpleNamespace(name=name, folder=tmp_path/name)
+    names = ('done', 'runs', 'none')
+    images, seconds = Costs(dict.fromkeys(names, 700), {}, False), Costs(dict.fromkeys(names, 30.), dict.fromkeys(names, 20.), True)
+    assert part_of(job('done'), images, 'done') == Part(700, 1., 40.) and part_of(job('none'), images, 'missing') == Part(700)
+    assert part_of(job('runs'), images, 'running') == Part(700, .5, 13., pytest.approx(10.))
+    assert part_of(job('runs'), seconds, 'running') == Part(30., .5, 5. + 13., pytest.approx(10. + 5.)), 'it has started, half of its steps are done, its table of errors is still to come'
+    assert math.isnan(part_of(job('runs'), seconds, 'begun').left)
 
 
 @pytest.fixture
@@ -155,7 +160,7 @@ def watched(tmp_path):
     "Ten trainings, of which three run and one is over; one that was begun in an earlier batch waits."
     jobs = [SimpleNamespace(name=f'joint-m0.4-b0.2-s{i}', folder=tmp_path/str(i)) for i in range(10)]
     told = []
-    watch = Watch('trainings', jobs, {job.name: 100. for job in jobs}, 3, told.append)
+    watch = Watch('trainings', jobs, Costs({job.name: 100. for job in jobs}, {}, False), 3, told.append)
     for i in range(3): log(tmp_path/str(i), 1100, *lines(3 if i else 0, 2.))
     log(tmp_path/'5', 1100, *lines(50, 2.))
     os.utime(tmp_path/'5'/'log.txt', (1e9, 1e9))
@@ -171,6 +176,9 @@ def test_lines_tell_who_runs_how_fast_and_for_how_long(watched):
     assert lines[2].split(maxsplit=1)[1] == 'step 30 of 1,100, 400 images/s, 4 min left' and max(map(len, lines)) <= 80
     watch.most = 1
     assert watch.lines()[-1] == '  and 2 more'
+    watch.stop = True
+    watch.ended('joint-m0.4-b0.2-s7')
+    assert watch.lines()[0] == 'trainings: 1 of 10 done, stopping'
 
 
 def test_a_line_comes_without_anybody_asking(watched, monkeypatch):

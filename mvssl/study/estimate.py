@@ -206,6 +206,7 @@ def makespan(
 class Estimate:
     "What a batch will take. Ours: not in the paper."
     seconds: dict           # training or analysis -> s
+    steps: dict             # training -> s of these in its steps
     stores: float           # s
     trainings: float        # all of them on the workers, s
     analyses: float         # likewise, s
@@ -237,17 +238,17 @@ def estimate(
     start = STARTS*middle(speed.start for speed in speeds)
     step = {kind: middle(speed.steps[kind] for speed in speeds) for kind in ahead.kinds}
     look = {kind: middle(speed.images[kind] for speed in speeds) for kind in ahead.kinds}
-    seconds, in_steps = {}, 0.
+    seconds, steps = {}, {}
     for name, config in ahead.trainings.items():
         kind = kind_of(config)
-        in_steps += ahead.steps[name]*step[kind]
-        seconds[name] = start + ahead.steps[name]*step[kind] + ahead.steps[name]/config.steps*look[kind]*images_looked_at(config, ahead.instants, ahead.views)
+        steps[name] = ahead.steps[name]*step[kind]
+        seconds[name] = start + steps[name] + ahead.steps[name]/config.steps*look[kind]*images_looked_at(config, ahead.instants, ahead.views)
     each = max(look.values(), default=0.)
     for name, images in ahead.analyses.items(): seconds[name] = start + images*each
     film = {what: middle(speed.film[what] for speed in speeds) for what in ('room', 'person', 'image')} if ahead.films else {}
     stores = sum(film['room'] + (people*film['person'] + images*film['image'])/cores for people, images in ahead.films.values())
-    return Estimate(seconds, stores, makespan([seconds[name] for name in ahead.trainings], workers), makespan([seconds[name] for name in ahead.analyses], workers), len(ahead.trainings), len(ahead.analyses),
-                    ahead.images/in_steps if in_steps else 0., workers, speeds[0].bound, speeds[0].processor)
+    return Estimate(seconds, steps, stores, makespan([seconds[name] for name in ahead.trainings], workers), makespan([seconds[name] for name in ahead.analyses], workers), len(ahead.trainings), len(ahead.analyses),
+                    ahead.images/sum(steps.values()) if steps else 0., workers, speeds[0].bound, speeds[0].processor)
 
 # %% ../../nbs/study/41_estimate.ipynb #45a4384b
 @dataclass(frozen=True)
