@@ -220,14 +220,14 @@ def _code_of(path):
 def code_key(
     notebook,       # its path
     without=(),     # modules that do not matter for it
-    home=_HOME,     # folder of the modules: those of another version, to compare with
+    home=None,      # folder of the modules: those of another version, to compare with; None: of this one
 ) -> str:           # changes with the code of the notebook and of all that it uses
     "Names the code behind a notebook's results. Ours: not in the paper."
     code = {'notebook': _code_of(Path(notebook))}
     todo = list(_imports(code['notebook']))
     while todo:
         name = todo.pop()
-        if name in code or name in (*_CHANGE_NO_NUMBER, *without) or (source := _module(name, home)) is None: continue
+        if name in code or name in (*_CHANGE_NO_NUMBER, *without) or (source := _module(name, home or _HOME)) is None: continue
         code[name] = source
         todo += _imports(source, name)
     return hashlib.sha256(json.dumps({name: stripped(source) for name, source in sorted(code.items())}).encode()).hexdigest()
