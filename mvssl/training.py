@@ -777,11 +777,10 @@ def _train(config, dataset, folder, run, pool, device, progress):
     at = folder/'checkpoint.pt'
     trainer = Trainer(config, dataset, device, _start(config, folder, run, pool, device, progress), progress)
     window, known, kept_at, last = _load_checkpoint(trainer, at), {}, time.monotonic(), {}
-    if run:
-        known = _rewind(run, trainer.done)
-        _tell_way(trainer, run)
+    if run: known = _rewind(run, trainer.done)
     what = folder.name if config.arm in folder.name else f'{config.arm} {folder.name}'
     with stoppable(only_if=not _is_shared()) as stop, Progress(config.steps, what, 'step', trainer.done, progress) as bar:
+        if run: _tell_way(trainer, run)
         while trainer.done < config.steps:
             if stop:
                 _save_checkpoint(trainer, at, window)
