@@ -283,6 +283,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/mvssl', 'doc_host': '', 'g
             'mvssl.embedding_map': { 'mvssl.embedding_map._chebyshev': ('embedding_map.html#_chebyshev', 'mvssl/embedding_map.py'),
                                      'mvssl.embedding_map._has_open_tsne': ('embedding_map.html#_has_open_tsne', 'mvssl/embedding_map.py'),
                                      'mvssl.embedding_map._places': ('embedding_map.html#_places', 'mvssl/embedding_map.py'),
+                                     'mvssl.embedding_map._spread': ('embedding_map.html#_spread', 'mvssl/embedding_map.py'),
                                      'mvssl.embedding_map.in_window': ('embedding_map.html#in_window', 'mvssl/embedding_map.py'),
                                      'mvssl.embedding_map.pick_windows': ('embedding_map.html#pick_windows', 'mvssl/embedding_map.py'),
                                      'mvssl.embedding_map.place_pictures': ('embedding_map.html#place_pictures', 'mvssl/embedding_map.py'),

@@ -358,7 +358,7 @@ def atlas(
     _check(xy, images, table, neighbours)
     colours = {name: colours_of(table[name]) for name in COLOUR_BY}
     columns = dict(x=xy[:, 0].round(5), y=xy[:, 1].round(5), image=list(images)) | {name: table[name].tolist() for name in COLUMNS} | {f'colour_{name}': found for name, (found, _) in colours.items()}
-    page = dict(colour_by=COLOUR_BY, legends={name: legend for name, (_, legend) in colours.items()}, extent=np.ptp(xy, axis=0).tolist(), first=int(np.linalg.norm(xy, axis=1).argmin()), digits=2,
+    page = dict(colour_by=COLOUR_BY, legends={name: legend for name, (_, legend) in colours.items()}, extent=np.maximum(np.ptp(xy, axis=0), PICTURES_SIDE).tolist(), first=int(np.linalg.norm(xy, axis=1).argmin()), digits=2,
                 pictures=place_pictures(xy, 1.1*PICTURES_SIDE).tolist(),
                 neighbours=[dict(title=one.title, index=np.asarray(one.index).tolist(), distance=np.where(np.asarray(one.index) < 0, 0, one.distance).round(4).tolist()) for one in neighbours])
     side = float(np.clip(300/len(xy)**.5, 4.5, 11))     # px
@@ -409,7 +409,8 @@ def write_atlas(
     xy = tsne_map(z, perplexity=min(PERPLEXITY, (len(z) - 1)//4))
     images = thumbnails((dataset.frames[int(i)][v] for i, v in zip(instant, view)), most_px)
     shown = f"{len(z):,} images: {len(np.unique(instant))} instants of {len(set(table['subject']))} subjects in {len(set(table['view']))} views"
-    about = f"Shown are {shown}" + (f", evenly from {int(dataset.seen.sum()):,} images." if len(z) < dataset.seen.sum() else '.')
+    collapsed = '' if xy.any() else 'The network puts them all at one place: it has collapsed, and there is nothing to tell apart. '
+    about = f"{collapsed}Shown are {shown}" + (f", evenly from {int(dataset.seen.sum()):,} images." if len(z) < dataset.seen.sum() else '.')
     page = atlas(xy, images, table, neighbours_of(z, table, k), title or f'Atlas of poses: {dataset.name}', synthetic_label(dataset), about,
                  (facts or {}) | {'store': dataset.name, 'source': dataset.source, 'licence': dataset.licence, 'checksum': dataset.checksum, 'shown': shown})
     path = Path(path)

@@ -9,31 +9,42 @@ __all__ = ['tsne_map', 'place_pictures', 'pick_windows', 'in_window', 'pose_spre
 import numpy as np
 import torch
 
-from .arrays import as_array, as_tensor
+from .arrays import as_array, as_floats, as_tensor
 from .refusal import Refusal
 from .retrieval import pose_distance
 
 # %% ../nbs/33_embedding_map.ipynb #1c6ab710
+def _spread(z):
+    "Embeddings about their mean, the largest coordinate 1; zeros where rounding alone tells them apart."
+    eps, z = np.finfo(as_floats(z).dtype).eps, z.astype(np.float64)
+    if z.ndim != 2 or not z.size or not np.isfinite(z).all() or not (size := np.abs(z).max()): return z
+    z = z/size
+    z = z - z.mean(0)
+    reach = np.abs(z).max()
+    return z/reach if reach > 8*eps else 0*z
+
 def tsne_map(
     z,                      # embeddings, (N, D)
     perplexity:float=30,    # about how many neighbours of each image are kept near
     seed:int=0,
     library:str='',         # 'openTSNE' or 'scikit-learn'; '': the first of them that is installed
-) -> np.ndarray:            # places, centred, the longer side of the map is 1, (N, 2)
+) -> np.ndarray:            # places, centred, the longer side of the map is 1, (N, 2); all at 0 if the embeddings are equal
     "A t-SNE map that comes out the same every time. Supplementary: Sec. 4; its settings are ours."
-    z = as_array(z, 'z', np.float64)
+    z = _spread(as_array(z, 'z'))
     if not perplexity >= 1: raise Refusal(f'perplexity must be at least 1, got {perplexity}')
     if z.ndim == 2 and z.shape[1] < 2: raise Refusal(f'z must have at least 2 dimensions to be laid out in 2, got {z.shape}')
     if z.ndim != 2 or not len(z) > 3*perplexity: raise Refusal(f"z must have shape (N, D) with N > 3 perplexity = {3*perplexity:g}, got {z.shape}")
     if not np.isfinite(z).all(): raise Refusal(f"z must be finite, it is not in row {int(np.argmin(np.isfinite(z).all(1)))}")
+    if library not in ('', 'openTSNE', 'scikit-learn'): raise Refusal(f"library must be 'openTSNE' or 'scikit-learn', got {library!r}")
+    if not z.any(): return np.zeros((len(z), 2))    # collapsed: libraries would lay out rounding errors, or end the process
     library = library or ('openTSNE' if _has_open_tsne() else 'scikit-learn')
     if library == 'openTSNE':
         from openTSNE import TSNE
         xy = np.asarray(TSNE(perplexity=perplexity, initialization='pca', neighbors='exact', n_jobs=1, random_state=seed).fit(z))
-    elif library == 'scikit-learn':
+    else:
         from sklearn.manifold import TSNE
         xy = TSNE(perplexity=perplexity, init='pca', n_jobs=1, random_state=seed).fit_transform(z)
-    else: raise Refusal(f"library must be 'openTSNE' or 'scikit-learn', got {library!r}")
+    if not np.isfinite(xy).all(): raise Refusal(f'{library} found no map of these {len(z)} embeddings: try another perplexity than {perplexity:g}')
     low, high = xy.min(0), xy.max(0)
     return (xy - (low + high)/2) / (high - low).max()
 

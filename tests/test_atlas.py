@@ -160,6 +160,15 @@ def test_without_bokeh_it_says_what_to_install(plain, monkeypatch):
         atlas(np.eye(2), ['']*2, plain[2].iloc[:2], [])
 
 
+def test_a_network_that_has_collapsed_can_be_looked_at(plain, tmp_path):
+    "All images at one place, which the page says; its map is as wide as a picture."
+    ds, found, _ = plain
+    page = write_atlas(tmp_path/'a.html', found._replace(z=np.repeat(found.z[:1], len(found.z), 0)), ds).read_text()
+    assert 'The network puts them all at one place: it has collapsed' in page
+    data = read(page, 'page')
+    assert min(data['extent']) > 0 and data['pictures'] and all(np.isfinite(one['distance']).all() for one in data['neighbours'])
+
+
 def test_a_page_says_what_it_shows(plain, tmp_path):
     ds, _, _ = plain
     rows = spread_instants(ds, 90)

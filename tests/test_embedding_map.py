@@ -1,5 +1,6 @@
 """Guards of mvssl.embedding_map: the rules for pictures and windows against slow loops; maps that come out the same; spread by loops."""
 import itertools
+import json
 import subprocess
 import sys
 
@@ -162,3 +163,48 @@ def test_spread_is_a_loop_over_pairs():
 
 def test_spread_without_a_pair_is_nan():
     assert np.isnan(pose_spread(np.zeros((4, 17, 3)), [1, 1, 1, 1])) and np.isnan(pose_spread(np.full((4, 17, 3), np.nan), range(4)))
+
+
+# ---- embeddings that have collapsed, or nearly -----------------------------------------------------------------------
+
+CASES = """
+import json, sys, warnings
+import numpy as np
+from mvssl.embedding_map import tsne_map
+warnings.simplefilter('ignore')
+rng = np.random.default_rng(0)
+z = rng.normal(size=(40, 8))
+one = np.repeat(z[:1], 40, 0)
+noise = rng.normal(size=one.shape)
+cases = {'equal': one, 'zeros': 0*one, 'equal, single': one.astype('float32'), 'rounded': (one + 1e-8*noise).astype('float32'), 'rounding': one + 1e-17*noise, 'noise of 1e-10': one + 1e-10*noise, 'noise of 1e-4': one + 1e-4*noise,
+         'noise in single': (one + 1e-5*noise).astype('float32'), 'one other': np.vstack([one[1:], z[1:2]]), 'two places': np.repeat(z[:2], 20, 0), 'half equal': np.vstack([one[:20], z[:20]]), 'on a line': np.outer(np.arange(40), z[0]),
+         'in a plane': z[:, :2] @ rng.normal(size=(2, 8)), 'huge': z*1e200, 'tiny': z*1e-200, 'subnormal': z*1e-310, 'far away': z + 1e6, 'whole numbers': np.round(3*z).astype(int)}
+print(json.dumps({name: tsne_map(case, 5, library=sys.argv[1]).tolist() for name, case in cases.items()}))
+"""
+
+
+@pytest.mark.parametrize('library', ['scikit-learn', 'openTSNE'])
+def test_a_collapsed_embedding_is_one_place_and_nothing_ends_the_process(library):
+    "In a process of its own: equal embeddings ended in a segmentation fault."
+    done = subprocess.run([sys.executable, '-c', CASES, library], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, xy in json.loads(done.stdout).items():
+        xy = np.array(xy)
+        assert xy.shape == (40, 2) and np.isfinite(xy).all(), name
+        collapsed = name in ('equal', 'zeros', 'equal, single', 'rounded', 'rounding')
+        assert np.ptp(xy, 0).max() == pytest.approx(0 if collapsed else 1) and (not collapsed or not xy.any()), name
+
+
+@pytest.mark.parametrize('scale, shift', [(1e-9, 0), (1e9, 0), (1, 1000.)])
+def test_the_map_depends_on_neither_scale_nor_place(scale, shift):
+    "As far as numbers can say it: the neighbours on the map are the same."
+    z = np.random.default_rng(0).normal(size=(60, 8))
+    def nearest(xy): return np.linalg.norm(xy[:, None] - xy, axis=-1).argsort(1)[:, 1:4]
+    found, expected = nearest(tsne_map(z*scale + shift, 5)), nearest(tsne_map(z, 5))
+    assert np.mean([len({*a} & {*b})/3 for a, b in zip(found, expected)]) > .6
+
+
+@pytest.mark.parametrize('z, message', [(np.zeros((0, 4)), 'N > 3 perplexity'), (np.zeros((3, 4)), 'N > 3 perplexity'), (np.zeros(40), 'z must have shape'), (5., 'z must have shape'), (np.full((40, 4), np.nan), 'not in row 0'), (np.where(np.arange(40)[:, None] == 9, np.inf, np.ones((40, 4))), 'not in row 9'),
+                                        (np.ones((40, 1)), 'at least 2 dimensions')])
+def test_what_is_no_map_is_refused(z, message):
+    with pytest.raises(ValueError, match=message): tsne_map(z, 5)
