@@ -2,9 +2,12 @@
 import ast
 import builtins
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from configparser import ConfigParser
 from functools import cache
 from importlib import metadata
@@ -314,6 +317,34 @@ UNCLEAN = {
 def test_committed_artefacts_come_from_clean_checkouts():
     unclean = {path.parent.name for path in sorted(ROOT.glob('figures/*/*.json')) if json.loads(path.read_text(encoding='utf-8')).get('clean') is not True}
     assert unclean == set(UNCLEAN), 'commit first, then make artefacts; an exception that is no longer needed goes from UNCLEAN'
+
+
+@pytest.fixture(scope='module')
+def unpacked(tmp_path_factory):
+    "The source distribution, built without a network in a copy and unpacked."
+    at = tmp_path_factory.mktemp('sdist')
+    kept = ('mvssl', 'nbs', 'tests', 'benchmarks', 'figures')
+    for name in kept: shutil.copytree(ROOT / name, at / 'copy' / name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
+    for path in ROOT.iterdir():
+        if path.is_file(): shutil.copy(path, at / 'copy')
+    subprocess.run([sys.executable, 'setup.py', '-q', 'sdist', '--dist-dir', at], cwd=at / 'copy', check=True, capture_output=True)
+    with tarfile.open(next(at.glob('*.tar.gz'))) as files: files.extractall(at, filter='data')
+    return next(path for path in at.iterdir() if path.is_dir() and path.name.startswith('mvssl-'))
+
+
+def test_the_source_distribution_is_all_that_is_kept(unpacked):
+    "Modules that only tests import too, notebooks, pictures: whatever lies in these folders."
+    for name in ('mvssl', 'nbs', 'tests', 'benchmarks', 'figures'):
+        there = {path.relative_to(ROOT) for path in (ROOT / name).rglob('*') if path.is_file() and not {'__pycache__', '.ipynb_checkpoints'} & set(path.parts)}
+        assert sorted(str(path) for path in there if not (unpacked / path).is_file()) == []
+    assert {'constraints.txt', 'Makefile', 'settings.ini', 'pytest.ini', 'ruff.toml', 'CITATION.cff', 'LICENSE', 'README.md', 'setup.py'} <= {path.name for path in unpacked.iterdir()}
+    assert not [path for path in unpacked.rglob('*') if path.name == '__pycache__']
+
+
+def test_tests_of_the_source_distribution_find_what_they_import(unpacked):
+    "Collected there, from nothing but what was unpacked."
+    done = subprocess.run([sys.executable, '-m', 'pytest', '--collect-only', '-q', '-p', 'no:cacheprovider', 'tests'], cwd=unpacked, capture_output=True, text=True, env={name: value for name, value in os.environ.items() if name != 'PYTHONPATH'})
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 # ---- README ----------------------------------------------------------------------------------------------------------
