@@ -42,7 +42,7 @@ from .device import cores
 from .encoder import load_network
 from .evaluation import mpjpe, n_mpjpe, pa_mpjpe
 from .progress import Board, above_bars, columns, counted, duration, in_columns, stoppable, surface
-from .refusal import Refusal, make_folder, writing
+from .refusal import Refusal, make_folder, reading, writing
 from .runs import Run, as_json, hold, is_held, is_whole, open_run, provenance, write_json
 from .skeleton import canonicalise
 from .study.estimate import Ahead, NotMeasured, estimate, measure_apart
@@ -1073,7 +1073,8 @@ def status(
     "What of a batch is done, running, failed, missing. Ours: not in the paper."
     batch = Batch(profile, data, second_data, out)
     fields, is_running = ['kind', 'name', 'state', 'progress', 'seconds', 'folder'], is_held(batch.runs)
-    if batch.is_synthetic and not all((path/'dataset.json').exists() for path in batch.stores.values()):
+    with reading(batch.root): are_made = not batch.is_synthetic or all((path/'dataset.json').exists() for path in batch.stores.values())
+    if not are_made:
         note = '  its stores are being made' if is_running else f"  nothing of it is in {batch.root} yet. Begin:\n  {batch.command}" if not batch.runs.exists() else f'  its stores are not finished. Go on:\n  {batch.command}'
         return Status(batch.name, pd.DataFrame(columns=fields), is_running, float('nan'), note)
     try: waves = jobs_of(batch)

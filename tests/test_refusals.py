@@ -256,6 +256,10 @@ def test_raw_files_that_may_not_be_read(here, words, file):
     with with_mode(here/file, 0): is_refused(call(*words), Path(file).name, 'ermission denied')
 
 
+def test_a_batch_that_may_not_be_looked_at(here):
+    with with_mode(here/'empty', 0): is_refused(call(*changed(STATUS, out='empty')), 'empty, file: may not be read (Permission denied)')
+
+
 def test_somebody_elses_unfinished_run_is_left_alone(here):
     call(*TRAIN)
     (here/'new'/'metrics.json').unlink()
@@ -315,7 +319,7 @@ MISTAKES = {'numpy': lambda *args, **how: np.zeros(2) + np.zeros(3), 'key': lamb
 
 @pytest.mark.parametrize('mistake', MISTAKES.values(), ids=list(MISTAKES))
 @pytest.mark.parametrize('words, where', [(TRAIN, 'mvssl.training.split'), (EMBED, 'mvssl.training.embed'), (SCORE, 'mvssl.scores.score_store'), (SEARCH, 'mvssl.search.query_gallery'), (ATLAS, 'mvssl.atlas.write_atlas'), (('data', 'check', 'store'), 'mvssl.cli.describe'),
-                                          (MAKE, 'mvssl.sources.synthetic.make_dataset'), (REPRODUCE, 'mvssl.reproduce.make_stores'), (STATUS, 'mvssl.reproduce.jobs_of')], ids=lambda value: value if isinstance(value, str) else value[0])
+                                          (MAKE, 'mvssl.sources.synthetic.make_dataset'), (REPRODUCE, 'mvssl.reproduce.make_stores'), (STATUS, 'mvssl.reproduce.is_held')], ids=lambda value: value if isinstance(value, str) else value[0])
 def test_a_mistake_of_ours_keeps_its_traceback(here, monkeypatch, words, where, mistake):
     monkeypatch.setattr(where, mistake)
     result = call(*words)
