@@ -488,9 +488,11 @@ class Batch:
     @property
     def everybody(self):
         "Training subjects that have poses."
-        if self.is_synthetic: return tuple(subject for subject in self.profile.studio if subject not in self.profile.validation + self.profile.test)     # known before the store is made
-        there = self.dataset.table['subject'][self.dataset.is_labelled].unique()
-        return tuple(subject for subject in there if subject not in self.roles.validation + self.roles.test)
+        if self.is_synthetic: held_out, planned = self.profile.validation + self.profile.test, tuple(self.profile.studio)     # known before the store is made
+        else: held_out, planned = self.roles.validation + self.roles.test, None
+        if planned and not (self.stores['studio']/'dataset.json').exists(): there = planned
+        else: there = self.dataset.table['subject'][self.dataset.is_labelled].unique()
+        return tuple(subject for subject in planned or there if subject in there and subject not in held_out)
 
     # -- trainings
 

@@ -65,7 +65,7 @@ def test_points_are_the_joints_and_four_ends():
 def test_exported_code_needs_numpy_only():
     source = inspect.getsource(motion_module)
     imports = [line.split()[1] for line in source.splitlines() if line.startswith(('import ', 'from '))]
-    assert set(imports) == {'dataclasses', 'typing', 'numpy', '..skeleton'}
+    assert set(imports) == {'dataclasses', 'typing', 'numpy', '..refusal', '..skeleton'}
 
 
 @pytest.mark.parametrize('action', ACTIONS)

@@ -283,7 +283,7 @@ def test_a_disk_that_fills_up_while_a_log_is_written(here, monkeypatch):
     monkeypatch.setattr('builtins.open', full)
     is_refused(call(*TRAIN), 'new/metrics.jsonl, disk: ', 'Make room on the disk of')
     monkeypatch.undo()
-    os.chdir(here)
+    monkeypatch.chdir(here)
     assert call(*TRAIN, '--resume').exit_code == 0, 'the same command goes on'
 
 

@@ -315,7 +315,7 @@ def test_a_killed_batch_goes_on_where_it_was(root, tmp_path, monkeypatch):
     assert done.returncode == 0 and '2 run, 0 reused' in done.stdout, done.stdout + done.stderr
     for training in trainings:
         assert len(json.loads((training.folder / 'provenance.json').read_text())) == 2, 'one entry per sitting'
-        assert [step for step in training.log['step']] == [5, 10, 15, 20]
+        assert [step for step in training.log['step']] == [0, 5, 10, 15, 20]
     once = replace(trainings[0], folder=Batch('smoke', out=tmp_path / 'straight').runs / trainings[0].folder.name)
     shutil.copytree(root / 'data', tmp_path / 'straight' / 'data')
     assert reproduce('smoke', out=tmp_path / 'straight', only=trainings[0].name, jobs=2, say=lambda text: None).is_whole
