@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 
 from mvssl.batches import Augmentation, Batches, Frames
-from mvssl.device import describe, fastest_way
+from mvssl.ground.device import describe, fastest_way
 from mvssl.encoder import PoseNet
 from mvssl.loss import consistency_loss
 from mvssl.sampler import ChunkPairSampler

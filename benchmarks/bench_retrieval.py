@@ -21,7 +21,7 @@ import torch
 from torch.nn.functional import normalize
 
 from mvssl import retrieval
-from mvssl.device import describe
+from mvssl.ground.device import describe
 from mvssl.retrieval import cross_subject_cross_view, match_rule, retrieve, same_subject_cross_view
 
 IMAGES, DIM, K = 100_000, 128, 20

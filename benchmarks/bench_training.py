@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from mvssl import batches
-from mvssl.device import describe
+from mvssl.ground.device import describe
 from mvssl.runs import open_run
 from mvssl.sources.synthetic import make_dataset
 from mvssl.training import TrainConfig, Trainer, Window, _log, _look

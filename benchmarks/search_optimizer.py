@@ -15,8 +15,8 @@ import torch
 
 from mvssl import training
 from mvssl.dataset import MultiviewDataset
-from mvssl.device import instruction_set
-from mvssl.reproduce import PROFILES, groups
+from mvssl.ground.device import instruction_set
+from mvssl.study.reproduce import PROFILES, groups
 from mvssl.training import TrainConfig, Trainer, validate
 
 ARMS = dict(everybody='supervised-all', supervised='supervised-100', control='control-100', joint='joint-100')

@@ -35,7 +35,7 @@ def once(tmp_path_factory):
 @pytest.fixture(scope='session')
 def smoke_stores(once):
     "A root with the stores of the smoke profile."
-    from mvssl.reproduce import Batch, make_stores
+    from mvssl.study.reproduce import Batch, make_stores
     return once('smoke stores', lambda root: make_stores(Batch('smoke', out=root), say=lambda text: None))
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from mvssl import progress
+from mvssl.ground import progress
 from mvssl.batches import Augmentation
 from mvssl.cli import _config, app, data, describe
 from mvssl.dataset import DatasetWriter, MultiviewDataset

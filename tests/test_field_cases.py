@@ -8,7 +8,7 @@ import pytest
 from test_videos import QUICK, STANDING, box_table, moving, numbers, shoot, write_trc
 
 from mvssl.dataset import DatasetError
-from mvssl.embedding_map import tsne_map
+from mvssl.show.embedding_map import tsne_map
 from mvssl.refusal import Refusal
 from mvssl.sampler import ChunkPairSampler
 from mvssl.skeleton import JOINTS

@@ -318,8 +318,8 @@ MISTAKES = {'numpy': lambda *args, **how: np.zeros(2) + np.zeros(3), 'key': lamb
 
 
 @pytest.mark.parametrize('mistake', MISTAKES.values(), ids=list(MISTAKES))
-@pytest.mark.parametrize('words, where', [(TRAIN, 'mvssl.training.split'), (EMBED, 'mvssl.training.embed'), (SCORE, 'mvssl.scores.score_store'), (SEARCH, 'mvssl.search.query_gallery'), (ATLAS, 'mvssl.atlas.write_atlas'), (('data', 'check', 'store'), 'mvssl.cli.describe'),
-                                          (MAKE, 'mvssl.sources.synthetic.make_dataset'), (REPRODUCE, 'mvssl.reproduce.make_stores'), (STATUS, 'mvssl.reproduce.is_held')], ids=lambda value: value if isinstance(value, str) else value[0])
+@pytest.mark.parametrize('words, where', [(TRAIN, 'mvssl.training.split'), (EMBED, 'mvssl.training.embed'), (SCORE, 'mvssl.study.scores.score_store'), (SEARCH, 'mvssl.show.search.query_gallery'), (ATLAS, 'mvssl.show.atlas.write_atlas'), (('data', 'check', 'store'), 'mvssl.cli.describe'),
+                                          (MAKE, 'mvssl.sources.synthetic.make_dataset'), (REPRODUCE, 'mvssl.study.reproduce.make_stores'), (STATUS, 'mvssl.study.reproduce.is_held')], ids=lambda value: value if isinstance(value, str) else value[0])
 def test_a_mistake_of_ours_keeps_its_traceback(here, monkeypatch, words, where, mistake):
     monkeypatch.setattr(where, mistake)
     result = call(*words)
@@ -335,7 +335,7 @@ def test_a_mistake_is_shown_by_the_installed_command(here):
 
 
 def test_a_report_that_fails_by_a_mistake_of_ours_is_no_line_in_a_summary(here, monkeypatch):
-    from mvssl import report, reproduce
+    from mvssl.study import report, reproduce
     (here/'figures').mkdir()
     batch, summary = SimpleNamespace(figures=here/'figures'), reproduce.Summary('x')
     monkeypatch.setattr(report, 'write_report', lambda *args, **how: (_ for _ in ()).throw(Refusal('the disk is full')))

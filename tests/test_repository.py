@@ -18,7 +18,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from packaging.requirements import Requirement
 
-from touched import imports
+from touched import cells_of, imports
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -34,36 +34,53 @@ def named(path):
     return str(path.relative_to(ROOT))
 
 
+def exported_to(nb):
+    "Module that the notebook `nb` is exported to, None if it is not."
+    return next((found[1] for cell in nb.cells if (found := re.search(r'^#\|\s*default_exp\s+(\S+)', cell.source, re.M))), None)
+
+
+def is_python(code):
+    "Whether a cell is plain Python, without magics."
+    try: ast.parse(code)
+    except SyntaxError: return False
+    return True
+
+
 # ---- which module may import which -----------------------------------------------------------------------------------
 
 # What a module stands on. What those stand on is allowed too. A new module adds its line here.
 STANDS_ON = {
-    'refusal': [], 'texts': [], 'progress': [], 'arrays': [], 'skeleton': ['arrays'], 'cameras': ['arrays'], 'device': [], 'optimizer': [], 'encoder': [], 'loss': [], 'plots': ['arrays'], 'study.paper': [],
-    'dataset': ['skeleton', 'progress', 'texts'],
-    'runs': ['device'],
-    'sampler': ['dataset'],
-    'batches': ['sampler', 'device'],
+    'refusal': [], 'ground.texts': [], 'ground.progress': [], 'ground.arrays': [], 'ground.device': [],
+    'skeleton': ['ground.arrays'], 'cameras': ['ground.arrays'],
+    'runs': ['ground.device'],
+    'dataset': ['skeleton', 'ground.progress', 'ground.texts'],
     'evaluation': ['skeleton'],
-    'retrieval': ['evaluation'],
-    'embedding_map': ['retrieval'],
+    'loss': [], 'encoder': [], 'optimizer': [],
+    'sampler': ['dataset'],
+    'batches': ['sampler', 'ground.device'],
     'training': ['batches', 'encoder', 'loss', 'optimizer', 'evaluation', 'runs'],
-    'atlas': ['embedding_map', 'plots', 'runs'],
-    'search': ['training', 'atlas'],
-    'report': ['runs'],
-    'negatives': ['training'],
-    'margins': ['evaluation'],
-    'scores': ['training', 'evaluation'],
+    'retrieval': ['evaluation'],
+    'show.plots': ['ground.arrays'],
+    'show.embedding_map': ['retrieval'],
+    'show.atlas': ['show.embedding_map', 'show.plots', 'runs'],
+    'show.search': ['training', 'show.atlas'],
+    'study.paper': [],
+    'study.negatives': ['training'],
+    'study.margins': ['evaluation'],
+    'study.scores': ['training', 'evaluation'],
+    'study.report': ['runs'],
+    'study.estimate': ['training', 'sources.synthetic'],
+    'study.outlook': ['ground.progress', 'study.estimate'],
+    'study.reproduce': ['training', 'study.report', 'study.paper', 'study.outlook'],
+    'study.artefacts': ['study.reproduce'],
+    'names': [],
 }
-SOURCES = ['motion', 'mocap', 'bodies', 'rendering', 'synthetic', 'crops', 'videos', 'human36m', 'mpi_inf_3dhp']    # mocap reads motion that synthetic films
+SOURCES = ['motion', 'mocap', 'bodies', 'rendering', 'synthetic', 'crops', 'videos', 'human36m', 'mpi_inf_3dhp']
 for at, source in enumerate(SOURCES):    # a source may use the ground and the sources before it
-    STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', 'skeleton', 'texts', *(f'sources.{lower}' for lower in SOURCES[:at])]
-STANDS_ON['study.estimate'] = ['training', 'sources.synthetic']
-STANDS_ON['study.outlook'] = ['progress', 'study.estimate']
-STANDS_ON['reproduce'] = ['training', 'report', 'study.paper', 'study.outlook']
-STANDS_ON['study.artefacts'] = ['reproduce']
+    STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', *(f'sources.{lower}' for lower in SOURCES[:at])]
 STANDS_ON['cli'] = list(STANDS_ON)
 for module, lower in STANDS_ON.items():     # everybody but data may refuse
-    if module not in ('refusal', 'study.paper'): lower.append('refusal')
+    if module not in ('refusal', 'study.paper', 'names'): lower.append('refusal')
 
 
 def below(module):
@@ -94,6 +111,17 @@ def test_an_import_is_seen_however_it_is_written(line):
     assert library_imports(line, 'sources.motion', STANDS_ON) == {'cli'}
 
 
+ORDER = {exported: path.name for path in NOTEBOOKS if path.name[:2].isdigit() and (exported := exported_to(nbformat.read(path, as_version=4)))}
+
+
+@pytest.mark.parametrize('module', ORDER)
+def test_a_notebook_uses_only_what_those_before_it_define(module):
+    "By the numbers of the files, examples and pictures included: the notebooks can be read in their order."
+    own = next(path for path in NOTEBOOKS if path.name == ORDER[module])
+    used = library_imports('\n'.join(code for code in cells_of(own) if 'import' in code and is_python(code)), module, ORDER)
+    assert {ORDER[other] for other in used - {module} if ORDER[other] >= ORDER[module]} == set()
+
+
 def raised(source):
     "Names of the exceptions that code raises by name."
     for node in ast.walk(ast.parse(source)):
@@ -102,7 +130,7 @@ def raised(source):
             if isinstance(what, ast.Name): yield what.id
 
 
-OURS_TO_MEND = {'NotImplementedError'}      # told to whoever writes code, never to whoever asks for something
+OURS_TO_MEND = {'NotImplementedError', 'AttributeError'}      # told to whoever writes code, never to whoever asks for something
 
 
 @pytest.mark.parametrize('module', MODULES)
@@ -230,11 +258,6 @@ def test_every_requirement_is_pinned_within_its_range():
 
 
 # ---- notebooks -------------------------------------------------------------------------------------------------------
-
-def exported_to(nb):
-    "Module that the notebook `nb` is exported to, None if it is not."
-    return next((found[1] for cell in nb.cells if (found := re.search(r'^#\|\s*default_exp\s+(\S+)', cell.source, re.M))), None)
-
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=named)
 def test_notebook_is_valid_and_ran_without_error(path):

@@ -93,20 +93,20 @@ def test_nothing(repository, capsys):
     assert capsys.readouterr().out == 'Nothing is changed.\n'
 
 
-def own(module): return next(path for path in (ROOT/'nbs').glob('*.ipynb') if re.fullmatch(rf'\d+_{module}', path.stem)).relative_to(ROOT).as_posix()
+def own(module): return next(path for path in (ROOT/'nbs').rglob('*.ipynb') if re.fullmatch(rf'\d+_{module}', path.stem)).relative_to(ROOT).as_posix()
 
 
 def test_a_change_of_the_loss_of_this_repository():
     "Its own notebook and tests before those of what stands on it, and nothing of what it stands on."
     steps = touched(ROOT, {own('loss')})
     assert steps[own('loss')] == 0 and steps['tests/test_loss.py'] == steps[own('training')] == 1 and steps['tests/test_training.py'] == 2
-    assert not {'tests/test_motion.py', own('dataset')} & set(steps) and not any(name.startswith('nbs/experiments/') for name in steps)
+    assert not {'tests/sources/test_motion.py', own('dataset')} & set(steps) and not any(name.startswith('nbs/experiments/') for name in steps)
     assert list(steps.values()) == sorted(steps.values())
 
 
 def test_a_change_of_the_ground_of_this_repository():
     "Touches whoever uses a dataset, which stands on it."
-    steps, users = touched(ROOT, {own('skeleton')}), [path for path in (ROOT/'tests').glob('test_*.py') if '\nfrom mvssl.dataset import' in path.read_text(encoding='utf-8')]
+    steps, users = touched(ROOT, {own('skeleton')}), [path for path in (ROOT/'tests').rglob('test_*.py') if '\nfrom mvssl.dataset import' in path.read_text(encoding='utf-8')]
     assert len(users) > 10 and {path.relative_to(ROOT).as_posix() for path in users} <= set(steps)
 
 

@@ -7,7 +7,7 @@ import papermill
 import pytest
 
 from mvssl.dataset import DatasetWriter, MultiviewDataset
-from mvssl.reproduce import reproduce
+from mvssl.study.reproduce import reproduce
 from mvssl.sources.synthetic import make_dataset
 
 NBS = Path(__file__).parents[1] / 'nbs'

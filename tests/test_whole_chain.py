@@ -5,7 +5,7 @@ import pytest
 from human36m_fixture import write_human36m
 from invented_3dhp import write_sequence
 
-from mvssl.reproduce import Batch, reproduce
+from mvssl.study.reproduce import Batch, reproduce
 from mvssl.sources import human36m, mpi_inf_3dhp
 
 SEQUENCES = tuple((subject, action, trial, f'{name} {trial}') for subject, takes in dict(S1=(14, 5), S5=(14, 5), S8=(14,), S9=(14, 5), S11=(14,)).items()

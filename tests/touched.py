@@ -108,7 +108,7 @@ def touched(root, changes):
     steps = steps_from(changes, uses(files, changes)) | dict.fromkeys([ALWAYS] if changes else [], 0)
 
     def is_run(name):
-        return name in files and (name.startswith('tests/test_') or name.endswith('.ipynb') and not (root/name).with_name('.notest').exists())
+        return name in files and (name.startswith('tests/') and Path(name).name.startswith('test_') or name.endswith('.ipynb') and not (root/name).with_name('.notest').exists())
     return dict(sorted(filter(lambda item: is_run(item[0]), steps.items()), key=lambda item: (item[1], Path(item[0]).stem in LONGEST, item[0].endswith('.ipynb'), item[0])))
 
 
