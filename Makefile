@@ -54,6 +54,7 @@ notebooks: $(INSTALLED)  ## export mvssl/ from the notebooks and clean them
 
 lint: $(INSTALLED)  ## look for mistakes in notebooks, tests and benchmarks
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check --quiet || { echo 'Lay it out: $(BIN)/ruff format' >&2; exit 1; }
 
 readme: $(INSTALLED)  ## run nbs/index.ipynb and make README.md from it
 	$(BIN)/jupyter nbconvert --log-level ERROR --to notebook --execute --inplace nbs/index.ipynb

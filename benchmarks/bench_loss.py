@@ -5,6 +5,7 @@ its statistics besides. pytorch-metric-learning mines rows only, so it mines twi
 weaker loss, is printed as well. The two take turns, so that a busy machine slows both; medians. Wanted on 2 cores, B = 1024,
 D = 128: at least 3 times as fast. Measured: printed; a run ends with an error if it is missed.
 """
+
 import statistics
 import sys
 import time
@@ -15,10 +16,12 @@ from pytorch_metric_learning import distances, losses, miners, reducers
 
 from mvssl.loss import consistency_loss
 
-MARGIN, BETA, TURNS, WANTED = .6, .3, 25, 3.
+MARGIN, BETA, TURNS, WANTED = 0.6, 0.3, 25, 3.0
 
 distance = distances.LpDistance(normalize_embeddings=False)
-miner = miners.BatchEasyHardMiner(pos_strategy='hard', neg_strategy='hard', allowed_neg_range=(BETA, 10), distance=distance)
+miner = miners.BatchEasyHardMiner(
+    pos_strategy='hard', neg_strategy='hard', allowed_neg_range=(BETA, 10), distance=distance
+)
 triplet = losses.TripletMarginLoss(margin=MARGIN, distance=distance, reducer=reducers.DoNothingReducer())
 
 
@@ -56,16 +59,22 @@ def timed(loss, zs):
 def main(B=1024, D=128):
     torch.set_num_threads(2)
     zs = pairs(B, D)
-    results = {name: timed(loss, zs)[1] for name, loss in CONTENDERS.items()}    # also warms up
+    results = {name: timed(loss, zs)[1] for name, loss in CONTENDERS.items()}  # also warms up
     torch.testing.assert_close(results['mvssl'], results['pytorch-metric-learning'])
     seconds = {name: [] for name in CONTENDERS}
     for _ in range(TURNS):
-        for name, loss in CONTENDERS.items(): seconds[name].append(timed(loss, zs)[0])
+        for name, loss in CONTENDERS.items():
+            seconds[name].append(timed(loss, zs)[0])
     median = {name: statistics.median(times) for name, times in seconds.items()}
-    print(f'forward and backward, B = {B}, D = {D}, {torch.get_num_threads()} threads, torch {torch.__version__}, medians of {TURNS}')
+    print(
+        f'forward and backward, B = {B}, D = {D}, {torch.get_num_threads()} threads, torch {torch.__version__}, medians of {TURNS}'
+    )
     for name, value in median.items():
-        print(f"{name:36} {1e3*value:8.1f} ms   fastest {1e3*min(seconds[name]):8.1f} ms   {value/median['mvssl']:5.1f} x")
-    if median['pytorch-metric-learning'] < WANTED * median['mvssl']: sys.exit(f'less than {WANTED:g} times as fast')
+        print(
+            f"{name:36} {1e3 * value:8.1f} ms   fastest {1e3 * min(seconds[name]):8.1f} ms   {value / median['mvssl']:5.1f} x"
+        )
+    if median['pytorch-metric-learning'] < WANTED * median['mvssl']:
+        sys.exit(f'less than {WANTED:g} times as fast')
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ For each codec that such videos come in, frames of the source per second of proc
 perspective-correct; the ratios are of the same run. The pictures are noise in front of which a block moves, harder to decode than a studio.
 Also how long annotations take, of a whole sequence of 12,820 frames before 14 cameras.
 """
+
 import os
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 os.environ['OMP_NUM_THREADS'] = '1'
-sys.path.insert(0, str(Path(__file__).parents[1]/'tests'))
+sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 import av  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -31,10 +32,10 @@ SIZE, SIDE, REPEATS = 2048, 128, 3
 
 def made(n):
     rng = np.random.default_rng(0)
-    room = np.repeat(np.repeat(rng.integers(40, 200, (SIZE//8, SIZE//8, 3), 'uint8'), 8, 0), 8, 1)
+    room = np.repeat(np.repeat(rng.integers(40, 200, (SIZE // 8, SIZE // 8, 3), 'uint8'), 8, 0), 8, 1)
     for i in range(n):
         picture = room + rng.integers(0, 6, room.shape, 'uint8')
-        picture[600:1500, 700 + 3*i:1000 + 3*i] = 30
+        picture[600:1500, 700 + 3 * i : 1000 + 3 * i] = 30
         yield picture
 
 
@@ -53,28 +54,48 @@ def timed(function):
 
 def compare(home, codec):
     "Prints frames per second of each way."
-    path, out = write_film(home/f'{codec}.avi', made(FRAMES), hz=50, codec=codec), home/'frames'
+    path, out = write_film(home / f'{codec}.avi', made(FRAMES), hz=50, codec=codec), home / 'frames'
     video, frames = probe(path), frames_shown(FRAMES, 50, 10)
-    squares = np.array([[500., 500, 1600, 1600]]*len(frames)) + np.arange(len(frames))[:, None]
-    turns = _turns(np.array([[1500., 0, 1024], [0, 1500, 1024], [0, 0, 1]]), np.eye(3), np.zeros(3), (SIZE, SIZE), squares, SIDE)
-    out.write_bytes(bytes(len(frames)*SIDE*SIDE*3))
-    ways = dict(decoding=lambda: bare(path), plain=lambda: film(Shot(video, frames, squares, None, True, SIDE, out, 0, 1)), perspective=lambda: film(Shot(video, frames, squares, turns, True, SIDE, out, 0, 1)))
+    squares = np.array([[500.0, 500, 1600, 1600]] * len(frames)) + np.arange(len(frames))[:, None]
+    turns = _turns(
+        np.array([[1500.0, 0, 1024], [0, 1500, 1024], [0, 0, 1]]), np.eye(3), np.zeros(3), (SIZE, SIZE), squares, SIDE
+    )
+    out.write_bytes(bytes(len(frames) * SIDE * SIDE * 3))
+    ways = dict(
+        decoding=lambda: bare(path),
+        plain=lambda: film(Shot(video, frames, squares, None, True, SIDE, out, 0, 1)),
+        perspective=lambda: film(Shot(video, frames, squares, turns, True, SIDE, out, 0, 1)),
+    )
     best = {name: min(timed(way) for _ in range(REPEATS)) for name, way in ways.items()}
-    print(f'{codec:8s} {path.stat().st_size/FRAMES/1e3:6.0f} kB/frame  ' + '  '.join(f'{name} {FRAMES/seconds:6.0f} ({best["decoding"]/seconds:.2f})' for name, seconds in best.items())
-          + f'  probing {FRAMES/timed(lambda: probe(path)):.0f}')
+    print(
+        f'{codec:8s} {path.stat().st_size / FRAMES / 1e3:6.0f} kB/frame  '
+        + '  '.join(
+            f'{name} {FRAMES / seconds:6.0f} ({best["decoding"] / seconds:.2f})' for name, seconds in best.items()
+        )
+        + f'  probing {FRAMES / timed(lambda: probe(path)):.0f}'
+    )
 
 
 def read_annotated(home, n=12820):
     "Prints how long the annotations of the longest sequence take."
     rig = make_rig()
-    write_mat(home/'annot.mat', annotation(np.resize(walk(200), (n, 21, 3)), rig))
-    (home/'camera.calibration').write_text(calibration_text(rig))
-    calibration = read_calibration(home/'camera.calibration')
-    seconds = timed(lambda: read_annotations(home/'annot.mat', calibration, (0, 1, 2, 4, 5, 6, 7, 8), rows=lambda n: frames_shown(n, 50, 10)))
-    print(f"annotations of {n:,} frames x 14 cameras, {(home/'annot.mat').stat().st_size/1e6:.0f} MB: {seconds:.1f} s")
+    write_mat(home / 'annot.mat', annotation(np.resize(walk(200), (n, 21, 3)), rig))
+    (home / 'camera.calibration').write_text(calibration_text(rig))
+    calibration = read_calibration(home / 'camera.calibration')
+    seconds = timed(
+        lambda: read_annotations(
+            home / 'annot.mat', calibration, (0, 1, 2, 4, 5, 6, 7, 8), rows=lambda n: frames_shown(n, 50, 10)
+        )
+    )
+    print(
+        f"annotations of {n:,} frames x 14 cameras, {(home / 'annot.mat').stat().st_size / 1e6:.0f} MB: {seconds:.1f} s"
+    )
 
 
 with tempfile.TemporaryDirectory() as home:
-    print(f'{FRAMES} frames of {SIZE} x {SIZE} px, {SIDE} px crops; frames/s and share of bare decoding, best of {REPEATS}')
-    for codec in ('mpeg4', 'libx264'): compare(Path(home), codec)
+    print(
+        f'{FRAMES} frames of {SIZE} x {SIZE} px, {SIDE} px crops; frames/s and share of bare decoding, best of {REPEATS}'
+    )
+    for codec in ('mpeg4', 'libx264'):
+        compare(Path(home), codec)
     read_annotated(Path(home))

@@ -4,6 +4,7 @@
 
 Filming only (motion, posing, drawing), without writing to disk. Aims: 1,500 at 64 px and 250 at 224 px on two cores; 20,000 at 128 px on a GPU.
 """
+
 import argparse
 import os
 import time
@@ -21,7 +22,8 @@ def rate(side, device, workers, seconds):
     "Images per second of takes of 60 instants, the persons and the room being ready."
     studio = Studio(RIGS['studio'], side, device=device)
     takes = [Take('S1', action, 1, 60) for action in ('Walking', 'Sitting', 'Greeting', 'SittingDown')]
-    for take in takes: studio.film(take)
+    for take in takes:
+        studio.film(take)
     ends, number = [], count()
     start = time.perf_counter()
 
@@ -29,14 +31,16 @@ def rate(side, device, workers, seconds):
         while time.perf_counter() < start + seconds:
             studio.film(takes[next(number) % len(takes)])
             ends.append(time.perf_counter())
-    with ThreadPoolExecutor(workers) as pool: list(pool.map(work, range(workers)))
-    return len(ends)*60*len(studio.rig.views)/(max(ends) - start)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, range(workers)))
+    return len(ends) * 60 * len(studio.rig.views) / (max(ends) - start)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--sides', type=int, nargs='+', default=[64, 96, 128, 224])
-    parser.add_argument('--seconds', type=float, default=8.)
+    parser.add_argument('--seconds', type=float, default=8.0)
     args = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     torch.set_num_threads(1)
@@ -44,7 +48,11 @@ def main():
     print('device  side  images/s  aim')
     for device, workers in devices:
         for side in args.sides:
-            print(f'{device:6}  {side:4}  {rate(side, device, workers, args.seconds):8.0f}  {AIMS.get((device, side), "-")}', flush=True)
+            print(
+                f'{device:6}  {side:4}  {rate(side, device, workers, args.seconds):8.0f}  {AIMS.get((device, side), "-")}',
+                flush=True,
+            )
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

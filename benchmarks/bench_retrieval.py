@@ -11,6 +11,7 @@ A processor without AVX-512 is imitated on one that has it by
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \\
     FAISS_SIMD_LEVEL=AVX2 OPENBLAS_CORETYPE=Haswell python benchmarks/bench_retrieval.py
 """
+
 import statistics
 import time
 from argparse import ArgumentParser
@@ -31,12 +32,14 @@ PEER = 'faiss-cpu IndexFlatIP, no rule'
 def labels(n, generator):
     "A test set of 2 subjects and 4 views; images of one instant share its number."
     subject, view, moment = (torch.randint(0, high, (n,), generator=generator) for high in (2, 4, IMAGES // 8))
-    return {'subject': subject.numpy(), 'view': view.numpy(), 'instant': (2*moment + subject).numpy()}
+    return {'subject': subject.numpy(), 'view': view.numpy(), 'instant': (2 * moment + subject).numpy()}
 
 
 def without_faiss(search):
     def run():
-        with patch.object(retrieval, '_faiss', lambda: None): return search()
+        with patch.object(retrieval, '_faiss', lambda: None):
+            return search()
+
     return run
 
 
@@ -76,8 +79,10 @@ def main():
     agree = (found['no rule'] == found[PEER]).float().mean()
     level = faiss.SIMDConfig.get_level_name() if hasattr(faiss, 'SIMDConfig') else faiss.get_compile_options()
     print(f'{describe()}; faiss-cpu {faiss.__version__}: {level}')
-    print(f'{args.queries:,} x {IMAGES:,} x {DIM}, top {K}, {args.threads} threads, {args.rounds} rounds; '
-          f'{agree:.4%} of the neighbours without a rule as faiss has them')
+    print(
+        f'{args.queries:,} x {IMAGES:,} x {DIM}, top {K}, {args.threads} threads, {args.rounds} rounds; '
+        f'{agree:.4%} of the neighbours without a rule as faiss has them'
+    )
     for name, times in seconds.items():
         best, median = (f(times) / f(seconds[PEER]) for f in (min, statistics.median))
         print(f'{name:55} best {min(times):7.2f} s   ratio {best:5.2f}, of medians {median:5.2f}')

@@ -5,6 +5,7 @@ then the bare pass, so that a busy machine slows both. On a CPU the time that it
 clock. Wanted: a whole step at most 1.15 of the bare one. Without pairs both batches are tried that the profiles have. The other kind of
 processor, on one that has bfloat16: ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/bench_training.py
 """
+
 import statistics
 import sys
 import tempfile
@@ -24,41 +25,63 @@ from mvssl.training import TrainConfig, Trainer, Window, _log, _look
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 TURNS, WARM_UP = 40, 5
-LIGHT = dict(shift=.03, zoom=.05, stretch=0., rotation_deg=0., brightness=0., contrast=0., saturation=0., hue_deg=0., grey=0., cutout=0.)
+LIGHT = dict(
+    shift=0.03,
+    zoom=0.05,
+    stretch=0.0,
+    rotation_deg=0.0,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    hue_deg=0.0,
+    grey=0.0,
+    cutout=0.0,
+)
 PARTS = ('read', 'augment', 'forward', 'backward', 'optimiser', 'average', 'log')
 
 
 def clock():
     "Seconds of work so far."
-    if DEVICE == 'cpu': return time.thread_time()
+    if DEVICE == 'cpu':
+        return time.thread_time()
     torch.cuda.synchronize()
     return time.perf_counter()
 
 
 class Stopwatch:
     "Seconds by part, summed within a turn."
+
     def __init__(self):
         self.turns = [defaultdict(float)]
 
     @contextmanager
     def timing(self, part):
         start = clock()
-        try: yield
-        finally: self.turns[-1][part] += clock() - start
+        try:
+            yield
+        finally:
+            self.turns[-1][part] += clock() - start
 
     def timed(self, part, function):
         def run(*args, **kwargs):
-            with self.timing(part): return function(*args, **kwargs)
+            with self.timing(part):
+                return function(*args, **kwargs)
+
         return run
 
 
 def step_in_parts(trainer, watch, window, run):
     "A training step as `Trainer.step` and the loop around it do it, timed part by part."
-    with watch.timing('loader'): given = trainer.next_batches()
-    with watch.timing('forward'): loss, stats = trainer.loss(*given)
-    with watch.timing('backward'): loss.backward()
-    with watch.timing('optimiser'): stats['grad_norm'] = trainer.update()
-    with watch.timing('average'): trainer.follow()
+    with watch.timing('loader'):
+        given = trainer.next_batches()
+    with watch.timing('forward'):
+        loss, stats = trainer.loss(*given)
+    with watch.timing('backward'):
+        loss.backward()
+    with watch.timing('optimiser'):
+        stats['grad_norm'] = trainer.update()
+    with watch.timing('average'):
+        trainer.follow()
     trainer.done += 1
     with watch.timing('log'):
         window.add(stats)
@@ -70,7 +93,8 @@ def step_in_parts(trainer, watch, window, run):
 
 def bare(trainer, images):
     "Forward and backward of the network alone."
-    with trainer.way.autocast(trainer.device): z, pose = trainer.network(images)
+    with trainer.way.autocast(trainer.device):
+        z, pose = trainer.network(images)
     (z.square().sum() + pose.square().mean()).backward()
     trainer.network.zero_grad()
 
@@ -84,28 +108,56 @@ def measured(config, store, folder):
             for _ in range(WARM_UP + TURNS):
                 (pairs, labelled), window = step_in_parts(trainer, watch, window, run)
                 images = torch.cat([pairs.images, labelled.images])
-                with watch.timing('bare'): bare(trainer, images)
+                with watch.timing('bare'):
+                    bare(trainer, images)
                 watch.turns.append(defaultdict(float))
-    finally: batches.augment = kept
+    finally:
+        batches.augment = kept
     turns = watch.turns[WARM_UP:-1]
-    for turn in turns: turn['read'] = turn['loader'] - turn['augment']
+    for turn in turns:
+        turn['read'] = turn['loader'] - turn['augment']
     base = statistics.median(turn['bare'] for turn in turns)
     # a line of the log is written once in log_every steps, so its mean counts; of all else the median, which an interruption does not move
-    cost = {part: (statistics.mean if part == 'log' else statistics.median)(turn[part]/turn['bare'] for turn in turns) for part in PARTS}
+    cost = {
+        part: (statistics.mean if part == 'log' else statistics.median)(turn[part] / turn['bare'] for turn in turns)
+        for part in PARTS
+    }
     return cost, base, trainer.way
 
 
 def main(n_pairs=None, width=64 if DEVICE == 'cuda' else 16, side=128 if DEVICE == 'cuda' else 48):
-    if DEVICE == 'cpu': torch.set_num_threads(1)
+    if DEVICE == 'cpu':
+        torch.set_num_threads(1)
     print(f'{describe(DEVICE)}, torch {torch.__version__}, width {width}, {side} px')
     with tempfile.TemporaryDirectory() as folder:
-        store = make_dataset(f'{folder}/store', subjects=('S1', 'S5', 'S6', 'S8', 'S9'), instants=1500, side=side, progress=False)
-        print(f'{"optimiser":9} {"images":>6} {"way":>22} {"bare ms":>8} ' + ' '.join(f'{part:>9}' for part in PARTS) + f' {"step":>6}')
+        store = make_dataset(
+            f'{folder}/store', subjects=('S1', 'S5', 'S6', 'S8', 'S9'), instants=1500, side=side, progress=False
+        )
+        print(
+            f'{"optimiser":9} {"images":>6} {"way":>22} {"bare ms":>8} '
+            + ' '.join(f'{part:>9}' for part in PARTS)
+            + f' {"step":>6}'
+        )
         for pairs in [n_pairs] if n_pairs else ([128] if DEVICE == 'cuda' else [16, 32]):
             for optimizer in ('adamw', 'muon'):
-                config = TrainConfig(optimizer=optimizer, steps=10**6, n_pairs=pairs, n_labelled=2*pairs, subjects_per_batch=4, test=('S9',), width=width, grid=2, augmentation=LIGHT)
-                cost, base, way = measured(replace(config), store, Path(folder)/f'{optimizer}-{pairs}')
-                print(f'{optimizer:9} {4*pairs:6} {str(way):>22} {1e3*base:8.1f} ' + ' '.join(f'{cost[part]:9.3f}' for part in PARTS) + f' {sum(cost.values()):6.2f}', flush=True)
+                config = TrainConfig(
+                    optimizer=optimizer,
+                    steps=10**6,
+                    n_pairs=pairs,
+                    n_labelled=2 * pairs,
+                    subjects_per_batch=4,
+                    test=('S9',),
+                    width=width,
+                    grid=2,
+                    augmentation=LIGHT,
+                )
+                cost, base, way = measured(replace(config), store, Path(folder) / f'{optimizer}-{pairs}')
+                print(
+                    f'{optimizer:9} {4 * pairs:6} {str(way):>22} {1e3 * base:8.1f} '
+                    + ' '.join(f'{cost[part]:9.3f}' for part in PARTS)
+                    + f' {sum(cost.values()):6.2f}',
+                    flush=True,
+                )
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ the same seconds of one core, from the cost of its steps in units of AdamW's, al
 images, gets twice the seconds. Errors are those of validation people only. A line is written as soon as it is known; what stands in OUT is
 not done again. nbs/experiments/optimizer_search.csv was made so, with ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2.
 """
+
 import argparse
 import statistics
 import time
@@ -21,19 +22,32 @@ from mvssl.training import TrainConfig, Trainer, validate
 
 ARMS = dict(everybody='supervised-all', supervised='supervised-100', control='control-100', joint='joint-100')
 CANDIDATES = {
-    'adamw': dict(optimizer='adamw', lr=2e-3), 'adamw, faster': dict(optimizer='adamw', lr=3e-3),
-    'adamw, grid 2': dict(optimizer='adamw', lr=2e-3, grid=2), 'muon': dict(lr=.01), 'muon .02': dict(lr=.02),
-    'muon, grid 2': dict(lr=.01, grid=2), 'muon .02, grid 2': dict(lr=.02, grid=2), 'muon .03, grid 2': dict(lr=.03, grid=2),
-    'muon, grid 3': dict(lr=.01, grid=3), 'muon, grid 2, twice the batch': dict(lr=.01, grid=2, n_labelled=64, n_pairs=32, subjects_per_batch=8)}
+    'adamw': dict(optimizer='adamw', lr=2e-3),
+    'adamw, faster': dict(optimizer='adamw', lr=3e-3),
+    'adamw, grid 2': dict(optimizer='adamw', lr=2e-3, grid=2),
+    'muon': dict(lr=0.01),
+    'muon .02': dict(lr=0.02),
+    'muon, grid 2': dict(lr=0.01, grid=2),
+    'muon .02, grid 2': dict(lr=0.02, grid=2),
+    'muon .03, grid 2': dict(lr=0.03, grid=2),
+    'muon, grid 3': dict(lr=0.01, grid=3),
+    'muon, grid 2, twice the batch': dict(lr=0.01, grid=2, n_labelled=64, n_pairs=32, subjects_per_batch=8),
+}
 BASE, ROUNDS = 'adamw', 12
-LOOKED_AT = 480     # instants of validation: all of them
+LOOKED_AT = 480  # instants of validation: all of them
 
 
 def config_of(name, arm, seed=0, steps=1000):
     "Candidate `name` in an arm, the rest as in the laptop profile."
     profile = PROFILES['laptop']
-    fields = profile.train | groups(profile)[ARMS[arm]] | dict(precision='fp32', memory_format='channels_last', grid=1, lr=None, validate_every=10, keep_every=0)
-    return TrainConfig(**fields | dict(seed=seed, steps=steps, validation=profile.validation, test=profile.test) | CANDIDATES[name])
+    fields = (
+        profile.train
+        | groups(profile)[ARMS[arm]]
+        | dict(precision='fp32', memory_format='channels_last', grid=1, lr=None, validate_every=10, keep_every=0)
+    )
+    return TrainConfig(
+        **fields | dict(seed=seed, steps=steps, validation=profile.validation, test=profile.test) | CANDIDATES[name]
+    )
 
 
 def relative_costs(names, arms, store):
@@ -44,18 +58,22 @@ def relative_costs(names, arms, store):
     for _ in range(ROUNDS):
         for one, trainer in trainers.items():
             began = time.thread_time()
-            for _ in range(2): trainer.step()
-            took[one].append((time.thread_time() - began)/2)
+            for _ in range(2):
+                trainer.step()
+            took[one].append((time.thread_time() - began) / 2)
     base = took[BASE, 'everybody']
-    quiet = sorted(base)[len(base)//4]
-    return {one: (statistics.median(a/b for a, b in zip(seconds[2:], base[2:])), quiet) for one, seconds in took.items()}
+    quiet = sorted(base)[len(base) // 4]
+    return {
+        one: (statistics.median(a / b for a, b in zip(seconds[2:], base[2:])), quiet) for one, seconds in took.items()
+    }
 
 
 def trained(name, arm, seed, steps, store):
     "Validation scores of the averaged weights after so many steps."
     config = config_of(name, arm, seed, steps)
     trainer = Trainer(config, store)
-    while trainer.done < config.steps: trainer.step()
+    while trainer.done < config.steps:
+        trainer.step()
     scores = validate(trainer.average, store, trainer.parts, config)
     return {score: round(scores[score], 2) for score in ('mpjpe_mm', 'pa_mpjpe_mm', 'nearest_mm')}
 
@@ -76,13 +94,31 @@ def main():
     for seed in range(asked.seeds):
         for arm in asked.arms:
             for name in asked.only:
-                seconds = asked.seconds*(2 if arm == 'joint' else 1)
-                done = pd.read_csv(asked.out) if asked.out.exists() else pd.DataFrame(columns=['name', 'arm', 'seed', 'seconds'])
-                if ((done['name'] == name) & (done['arm'] == arm) & (done['seed'] == seed) & (done['seconds'] == seconds)).any(): continue
+                seconds = asked.seconds * (2 if arm == 'joint' else 1)
+                done = (
+                    pd.read_csv(asked.out)
+                    if asked.out.exists()
+                    else pd.DataFrame(columns=['name', 'arm', 'seed', 'seconds'])
+                )
+                if (
+                    (done['name'] == name)
+                    & (done['arm'] == arm)
+                    & (done['seed'] == seed)
+                    & (done['seconds'] == seconds)
+                ).any():
+                    continue
                 relative, base = costs[name, arm]
-                steps = max(20, int(seconds/(relative*base)))
-                line = dict(name=name, arm=arm, seed=seed, seconds=seconds, relative_cost=round(relative, 3), steps=steps,
-                            **trained(name, arm, seed, steps, store), instructions=instruction_set())
+                steps = max(20, int(seconds / (relative * base)))
+                line = dict(
+                    name=name,
+                    arm=arm,
+                    seed=seed,
+                    seconds=seconds,
+                    relative_cost=round(relative, 3),
+                    steps=steps,
+                    **trained(name, arm, seed, steps, store),
+                    instructions=instruction_set(),
+                )
                 pd.DataFrame([line]).to_csv(asked.out, mode='a', header=not asked.out.exists(), index=False)
                 print(line, flush=True)
 

@@ -1,4 +1,5 @@
 """Makes README.md and its pictures from index.ipynb: python nbs/readme.py FOLDER (see `make readme`)."""
+
 import posixpath
 import re
 import sys
@@ -9,7 +10,7 @@ from nbconvert import MarkdownExporter
 
 NBS = Path(__file__).parent
 IMAGES = 'nbs/images'
-LINK = re.compile(r'(?<=\]\()(?!\w+:|#)[^)\s]+')    # the target of a relative Markdown link
+LINK = re.compile(r'(?<=\]\()(?!\w+:|#)[^)\s]+')  # the target of a relative Markdown link
 TEMPLATE = """
 {%- extends 'markdown/index.md.j2' -%}
 {% block input %}

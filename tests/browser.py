@@ -1,4 +1,5 @@
 """A page in headless Chromium, driven through the DevTools protocol: what tests of HTML pages need, and no more."""
+
 import base64
 import json
 import os
@@ -12,21 +13,48 @@ from pathlib import Path
 import pytest
 import websocket
 
-CHROMIUM = next((path for name in ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable') if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (
+        path
+        for name in ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
+        if (path := shutil.which(name))
+    ),
+    None,
+)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason='needs Chromium in PATH: apt-get install chromium')
 PATIENCE_S = 120
 
 
 class Browser:
     "Headless Chromium without any way to the network. Use as a context; `open` gives a page."
+
     def __enter__(self):
         self.home = tempfile.mkdtemp()
         self.process = subprocess.Popen(
-            [CHROMIUM, '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-             '--force-device-scale-factor=1', '--remote-debugging-port=0', f'--user-data-dir={self.home}', 'about:blank'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [
+                CHROMIUM,
+                '--headless=new',
+                '--no-sandbox',
+                '--disable-gpu',
+                '--disable-dev-shm-usage',
+                '--no-first-run',
+                '--disable-background-networking',
+                '--disable-component-update',
+                '--disable-sync',
+                '--force-device-scale-factor=1',
+                '--remote-debugging-port=0',
+                f'--user-data-dir={self.home}',
+                'about:blank',
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
-            at = Path(self.home)/'DevToolsActivePort'
-            until(lambda: at.exists() and at.read_text().count('\n') or self.process.poll() is not None, 'Chromium to start')
+            at = Path(self.home) / 'DevToolsActivePort'
+            until(
+                lambda: at.exists() and at.read_text().count('\n') or self.process.poll() is not None,
+                'Chromium to start',
+            )
             if self.process.poll() is not None:
                 raise RuntimeError(f'{CHROMIUM} ended with status {self.process.returncode}')
             self.port = int(at.read_text().split()[0])
@@ -48,6 +76,7 @@ class Browser:
 
 class Page:
     "A page that was opened; what it asked for and what it complained of."
+
     def __init__(self, address, path, width, height):
         self.socket, self.sent = websocket.create_connection(address, timeout=PATIENCE_S, suppress_origin=True), 0
         self.requests, self.complaints = [], []
@@ -72,7 +101,9 @@ class Page:
         if event == 'Network.requestWillBeSent' and not params['request']['url'].startswith(('data:', 'about:')):
             self.requests.append(params['request']['url'])
         elif event == 'Runtime.exceptionThrown':
-            self.complaints.append(params['exceptionDetails'].get('exception', {}).get('description', params['exceptionDetails']['text']))
+            self.complaints.append(
+                params['exceptionDetails'].get('exception', {}).get('description', params['exceptionDetails']['text'])
+            )
         elif event == 'Runtime.consoleAPICalled' and params['type'] in ('error', 'warning', 'assert'):
             self.complaints.append(' '.join(str(part.get('value', part.get('description'))) for part in params['args']))
         elif event == 'Log.entryAdded' and params['entry']['level'] in ('error', 'warning'):
@@ -116,8 +147,8 @@ class Page:
 
 def until(is_so, what):
     "Asks again and again until it is so."
-    end = time.monotonic() + PATIENCE_S*(4 if os.environ.get('CI') else 1)
+    end = time.monotonic() + PATIENCE_S * (4 if os.environ.get('CI') else 1)
     while not (answer := is_so()):
         assert time.monotonic() < end, f'waited in vain for {what}'
-        time.sleep(.05)
+        time.sleep(0.05)
     return answer

@@ -1,4 +1,5 @@
 """The loss against slow loops, torch's own functions and pytorch-metric-learning; precision, gradients, missing negatives."""
+
 import itertools
 import math
 import random
@@ -9,23 +10,31 @@ import torch.nn.functional as F
 from pytorch_metric_learning import distances, losses, miners, reducers
 from torch.testing import assert_close
 
-from mvssl.loss import consistency_loss, hardest_negative, hinge, info_nce_loss, pairwise_distance, pose_error, pose_loss
+from mvssl.loss import (
+    consistency_loss,
+    hardest_negative,
+    hinge,
+    info_nce_loss,
+    pairwise_distance,
+    pose_error,
+    pose_loss,
+)
 
 STATISTICS = ['d_positive', 'd_negative', 'share_with_negative', 'share_under_beta', 'share_active', 'spread']
 
 
-def cloud(B=32, D=8, noise=.6, seed=0, dtype=torch.float64):
+def cloud(B=32, D=8, noise=0.6, seed=0, dtype=torch.float64):
     "Pairs of unit vectors whose sides differ by noise."
     generator = torch.Generator().manual_seed(seed)
     base = torch.randn(B, D, generator=generator, dtype=dtype)
-    return [F.normalize(base + noise*torch.randn(B, D, generator=generator, dtype=dtype), dim=1) for _ in range(2)]
+    return [F.normalize(base + noise * torch.randn(B, D, generator=generator, dtype=dtype), dim=1) for _ in range(2)]
 
 
-def slow(z_a, z_p, margin=.6, beta=.3, may=None, k=1, semi_hard=False):
+def slow(z_a, z_p, margin=0.6, beta=0.3, may=None, k=1, semi_hard=False):
     "The loss and its statistics, scalar by scalar, in Python's floats."
     a, p = z_a.double().tolist(), z_p.double().tolist()
     B, D = len(a), len(a[0])
-    may = [[True]*B]*B if may is None else may.tolist()
+    may = [[True] * B] * B if may is None else may.tolist()
     per_pair, nearest, positive = [], [], []
     for i in range(B):
         own = math.dist(a[i], p[i])
@@ -33,33 +42,44 @@ def slow(z_a, z_p, margin=.6, beta=.3, may=None, k=1, semi_hard=False):
         for j in range(B):
             for x, y in ((i, j), (j, i)):
                 d = math.dist(a[x], p[y])
-                if j != i and may[x][y] and d > beta and not (semi_hard and d <= own): found.append(d)
+                if j != i and may[x][y] and d > beta and not (semi_hard and d <= own):
+                    found.append(d)
         found = sorted(found)[:k]
         costs = [max(0, margin + own - d) for d in found]
         per_pair.append(sum(costs) / max(len(costs), 1))
         positive.append(own)
         nearest += found[:1]
     entries = [math.dist(a[x], p[y]) for x in range(B) for y in range(B) if x != y and may[x][y]]
+
     def std(values):
         mean = sum(values) / len(values)
-        return math.sqrt(sum((v - mean)**2 for v in values) / len(values))
+        return math.sqrt(sum((v - mean) ** 2 for v in values) / len(values))
+
     mean = lambda values: sum(values) / len(values) if values else math.nan
-    return mean(per_pair), [mean(positive), mean(nearest), len(nearest) / B, sum(d <= beta for d in entries) / max(len(entries), 1),
-                            sum(c > 0 for c in per_pair) / B,
-                            mean([std([row[c] for row in a + p]) for c in range(D)]) * math.sqrt(D)]
+    return mean(per_pair), [
+        mean(positive),
+        mean(nearest),
+        len(nearest) / B,
+        sum(d <= beta for d in entries) / max(len(entries), 1),
+        sum(c > 0 for c in per_pair) / B,
+        mean([std([row[c] for row in a + p]) for c in range(D)]) * math.sqrt(D),
+    ]
 
 
 def some_rule(B, kind):
     "Who may be a negative of whom: None, same subject, and one that is not symmetric."
-    if kind == 'subject': return torch.arange(B)[:, None] % 3 == torch.arange(B) % 3
-    if kind == 'unsymmetric': return torch.rand(B, B, generator=torch.Generator().manual_seed(5)) < .5
+    if kind == 'subject':
+        return torch.arange(B)[:, None] % 3 == torch.arange(B) % 3
+    if kind == 'unsymmetric':
+        return torch.rand(B, B, generator=torch.Generator().manual_seed(5)) < 0.5
 
 
 # ---- the loss against loops ------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('rule', [None, 'subject', 'unsymmetric'])
 @pytest.mark.parametrize('k, semi_hard', [(1, False), (3, False), (None, False), (1, True), (3, True), (None, True)])
-@pytest.mark.parametrize('margin, beta, D', [(.6, .3, 3), (1., .5, 8), (.4, 0, 2), (1., 1.9, 2)])
+@pytest.mark.parametrize('margin, beta, D', [(0.6, 0.3, 3), (1.0, 0.5, 8), (0.4, 0, 2), (1.0, 1.9, 2)])
 def test_consistency_loss_is_the_loop(margin, beta, D, k, semi_hard, rule):
     z_a, z_p = cloud(17, D)
     may = some_rule(17, rule)
@@ -74,9 +94,11 @@ def test_consistency_loss_is_the_loop(margin, beta, D, k, semi_hard, rule):
 def test_the_loop_meets_every_case():
     "Otherwise the comparison would prove less than it seems to."
     z_a, z_p = cloud(17, 3)
-    assert 0 < slow(z_a, z_p)[1][3] < 1                                         # some distances under beta
-    assert 0 < slow(z_a, z_p, .4, may=some_rule(17, 'subject'))[1][4] < 1       # some pairs active, some not
-    assert 0 < slow(*cloud(17, 2), 1, 1.9, some_rule(17, 'subject'), semi_hard=True)[1][2] < 1   # some pairs without a negative
+    assert 0 < slow(z_a, z_p)[1][3] < 1  # some distances under beta
+    assert 0 < slow(z_a, z_p, 0.4, may=some_rule(17, 'subject'))[1][4] < 1  # some pairs active, some not
+    assert (
+        0 < slow(*cloud(17, 2), 1, 1.9, some_rule(17, 'subject'), semi_hard=True)[1][2] < 1
+    )  # some pairs without a negative
     assert slow(z_a, z_p, beta=0)[0] > slow(z_a, z_p)[0] > slow(z_a, z_p, may=some_rule(17, 'subject'))[0]
 
 
@@ -89,22 +111,27 @@ def test_composed_of_its_parts():
 @pytest.mark.parametrize('seed', range(20))
 def test_hardest_negative_on_any_matrix(seed):
     rng = random.Random(seed)
-    B, beta = rng.randint(1, 9), rng.choice([0, .3, .9])
-    d = torch.tensor([[rng.choice([0., .3, .5, .9, 1.4, rng.random()]) for _ in range(B)] for _ in range(B)])
-    may = torch.tensor([[rng.random() < .6 for _ in range(B)] for _ in range(B)])
-    expected = [min((d[x, y].item() for j in range(B) for x, y in ((i, j), (j, i)) if j != i and may[x, y] and d[x, y] > beta), default=math.inf)
-                for i in range(B)]
+    B, beta = rng.randint(1, 9), rng.choice([0, 0.3, 0.9])
+    d = torch.tensor([[rng.choice([0.0, 0.3, 0.5, 0.9, 1.4, rng.random()]) for _ in range(B)] for _ in range(B)])
+    may = torch.tensor([[rng.random() < 0.6 for _ in range(B)] for _ in range(B)])
+    expected = [
+        min(
+            (d[x, y].item() for j in range(B) for x, y in ((i, j), (j, i)) if j != i and may[x, y] and d[x, y] > beta),
+            default=math.inf,
+        )
+        for i in range(B)
+    ]
     assert hardest_negative(d, beta, may).tolist() == expected
 
 
 def test_beta_itself_is_not_above_beta():
-    d = torch.tensor([[0, .5], [.75, 0]])
-    assert hardest_negative(d, .5).tolist() == [.75, .75]
-    assert hardest_negative(d, .75).tolist() == [math.inf, math.inf]
+    d = torch.tensor([[0, 0.5], [0.75, 0]])
+    assert hardest_negative(d, 0.5).tolist() == [0.75, 0.75]
+    assert hardest_negative(d, 0.75).tolist() == [math.inf, math.inf]
 
 
 def test_hardest_negative_differentiates_to_one_entry_each():
-    d = torch.tensor([[.1, .5, .9], [.8, .1, .7], [.6, .4, .1]], requires_grad=True)
+    d = torch.tensor([[0.1, 0.5, 0.9], [0.8, 0.1, 0.7], [0.6, 0.4, 0.1]], requires_grad=True)
     hardest_negative(d).sum().backward()
     assert d.grad.tolist() == [[0, 1, 0], [0, 0, 0], [0, 2, 0]]
 
@@ -112,10 +139,10 @@ def test_hardest_negative_differentiates_to_one_entry_each():
 def test_info_nce_is_torch_cross_entropy_without_the_candidates_left_out():
     z_a, z_p = cloud(17, 3)
     may, own = some_rule(17, 'unsymmetric'), torch.eye(17, dtype=torch.bool)
-    keep = own | may & (torch.cdist(z_a, z_p) > .3)
-    logits = (z_a @ z_p.T / .2).masked_fill(~keep, -math.inf)
+    keep = own | may & (torch.cdist(z_a, z_p) > 0.3)
+    logits = (z_a @ z_p.T / 0.2).masked_fill(~keep, -math.inf)
     expected = (F.cross_entropy(logits, torch.arange(17)) + F.cross_entropy(logits.T, torch.arange(17))) / 2
-    loss, stats = info_nce_loss(z_a, z_p, .2, .3, may)
+    loss, stats = info_nce_loss(z_a, z_p, 0.2, 0.3, may)
     assert_close(loss, expected)
     assert list(stats) == STATISTICS
     for name in ('d_positive', 'd_negative', 'share_with_negative', 'share_under_beta', 'spread'):
@@ -123,6 +150,7 @@ def test_info_nce_is_torch_cross_entropy_without_the_candidates_left_out():
 
 
 # ---- against pytorch-metric-learning ---------------------------------------------------------------------------------
+
 
 def peer(z_a, z_p, margin, beta):
     """The same loss by pytorch-metric-learning, which mines only the rows of a distance matrix.
@@ -133,38 +161,51 @@ def peer(z_a, z_p, margin, beta):
     has no rule beyond labels. Labels must be two different tensors, or it takes both sides for one.
     """
     distance = distances.LpDistance(normalize_embeddings=False)
-    miner = miners.BatchEasyHardMiner(pos_strategy='hard', neg_strategy='hard', allowed_neg_range=(beta, 10), distance=distance)
+    miner = miners.BatchEasyHardMiner(
+        pos_strategy='hard', neg_strategy='hard', allowed_neg_range=(beta, 10), distance=distance
+    )
     triplet = losses.TripletMarginLoss(margin=margin, distance=distance, reducer=reducers.DoNothingReducer())
     label, other_label = torch.arange(len(z_a)), torch.arange(len(z_a))
+
     def rows(x, y):
         anchor, positive, _, negative = miner(x, label, y, other_label)
         costs = triplet(x, label, (anchor, positive, negative), y, other_label)['loss']['losses']
         return torch.zeros(len(x), dtype=x.dtype).index_add(0, anchor, costs)
+
     return torch.maximum(rows(z_a, z_p), rows(z_p, z_a)).mean()
 
 
-@pytest.mark.parametrize('margin, beta', [(.4, .2), (.6, .3), (.8, .4), (1., .5)])
+@pytest.mark.parametrize('margin, beta', [(0.4, 0.2), (0.6, 0.3), (0.8, 0.4), (1.0, 0.5)])
 @pytest.mark.parametrize('D', [3, 128])
 def test_same_loss_and_gradient_as_pytorch_metric_learning(margin, beta, D):
     ours, theirs = ([z.requires_grad_() for z in cloud(40, D, noise=2)] for _ in range(2))
     loss, expected = consistency_loss(*ours, margin, beta)[0], peer(*theirs, margin, beta)
-    assert loss > .01
+    assert loss > 0.01
     assert_close(loss, expected)
     loss.backward(), expected.backward()
-    for mine, other in zip(ours, theirs): assert_close(mine.grad, other.grad)
+    for mine, other in zip(ours, theirs):
+        assert_close(mine.grad, other.grad)
 
 
 # ---- distances -------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('dtype, result, tolerance', [
-    (torch.float64, torch.float64, 1e-12), (torch.float32, torch.float32, 1e-5),
-    (torch.bfloat16, torch.float32, 1e-5), (torch.float16, torch.float32, 1e-5)])
+
+@pytest.mark.parametrize(
+    'dtype, result, tolerance',
+    [
+        (torch.float64, torch.float64, 1e-12),
+        (torch.float32, torch.float32, 1e-5),
+        (torch.bfloat16, torch.float32, 1e-5),
+        (torch.float16, torch.float32, 1e-5),
+    ],
+)
 @pytest.mark.parametrize('autocast', [None, torch.bfloat16, torch.float16])
 def test_distance_of_the_given_vectors_in_every_dtype(dtype, result, tolerance, autocast):
     "Also of vectors that rounding has moved off the sphere; from the direct difference in float64."
     z_a, z_p = (z.to(dtype) for z in cloud(30, 128))
     expected = torch.cdist(z_a[:20].double(), z_p.double(), compute_mode='donot_use_mm_for_euclid_dist')
-    with torch.autocast('cpu', dtype=autocast or torch.bfloat16, enabled=autocast is not None): d = pairwise_distance(z_a[:20], z_p)
+    with torch.autocast('cpu', dtype=autocast or torch.bfloat16, enabled=autocast is not None):
+        d = pairwise_distance(z_a[:20], z_p)
     assert d.dtype == result and d.shape == (20, 30)
     assert_close(d.double(), expected, rtol=0, atol=tolerance)
 
@@ -176,37 +217,46 @@ def test_duplicates_are_exactly_zero_apart_and_do_not_pull(dtype, D):
     z_a, z_p = z.clone().requires_grad_(), z.clone().requires_grad_()
     d = pairwise_distance(z_a, z_p).diagonal()
     d.sum().backward()
-    assert d.tolist() == [0]*200
+    assert d.tolist() == [0] * 200
     assert z_a.grad.abs().max() == 0 and z_p.grad.abs().max() == 0
 
 
 def test_what_single_precision_can_tell_apart_is_not_zero():
-    angle = torch.tensor([.0015, .003, .01])
-    d = pairwise_distance(torch.tensor([[1., 0]]), torch.stack((angle.cos(), angle.sin()), 1))[0]
-    assert_close(d, angle, rtol=.1, atol=0)
+    angle = torch.tensor([0.0015, 0.003, 0.01])
+    d = pairwise_distance(torch.tensor([[1.0, 0]]), torch.stack((angle.cos(), angle.sin()), 1))[0]
+    assert_close(d, angle, rtol=0.1, atol=0)
 
 
 def test_no_tensor_of_size_B_B_D_is_made():
     "Counted among all results of all operations, forward and backward."
     from torch.utils._python_dispatch import TorchDispatchMode
+
     B, D, sizes = 64, 48, []
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
-            sizes.extend(t.numel() for t in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(t, torch.Tensor))
+            sizes.extend(
+                t.numel() for t in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(t, torch.Tensor)
+            )
             return out
 
     for function in (consistency_loss, lambda *z: consistency_loss(*z, k=None), info_nce_loss):
         z_a, z_p = (z.requires_grad_() for z in cloud(B, D))
-        with Watch(): function(z_a, z_p)[0].backward()
-    assert B*B <= max(sizes) <= 2*B*B
+        with Watch():
+            function(z_a, z_p)[0].backward()
+    assert B * B <= max(sizes) <= 2 * B * B
 
 
 # ---- gradients -------------------------------------------------------------------------------------------------------
 
-LOSSES = {'hardest': consistency_loss, 'three': lambda *z: consistency_loss(*z, k=3), 'all': lambda *z: consistency_loss(*z, k=None),
-          'semi_hard': lambda *z: consistency_loss(*z, semi_hard=True), 'info_nce': info_nce_loss}
+LOSSES = {
+    'hardest': consistency_loss,
+    'three': lambda *z: consistency_loss(*z, k=3),
+    'all': lambda *z: consistency_loss(*z, k=None),
+    'semi_hard': lambda *z: consistency_loss(*z, semi_hard=True),
+    'info_nce': info_nce_loss,
+}
 
 
 @pytest.mark.parametrize('name', LOSSES)
@@ -231,7 +281,8 @@ def test_duplicates_within_and_across_pairs_give_finite_gradients(name, dtype):
     loss, _ = LOSSES[name](z_a, z_p)
     loss.backward()
     assert loss.isfinite() and loss.dtype == torch.float32
-    for z in (z_a, z_p): assert z.grad.dtype == dtype and z.grad.isfinite().all() and z.grad.abs().max() > 0
+    for z in (z_a, z_p):
+        assert z.grad.dtype == dtype and z.grad.isfinite().all() and z.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize('name', LOSSES)
@@ -243,17 +294,21 @@ def test_nothing_depends_on_order_orientation_or_the_name_of_the_sides(name):
     for other in ((z_a[order], z_p[order]), (z_a @ turned, z_p @ turned), (z_p, z_a)):
         value, values = LOSSES[name](*other)
         assert_close(value, loss)
-        del values['spread']    # per dimension, so it depends on the orientation
+        del values['spread']  # per dimension, so it depends on the orientation
         assert_close(values, {key: stats[key] for key in values})
 
 
 def test_gradient_is_exactly_zero_from_the_margin_on():
-    d_positive, d_negative = torch.tensor([.5, .5, .5], requires_grad=True), torch.tensor([1., 1.25, 1.5], requires_grad=True)
-    hinge(d_positive, d_negative, .75).sum().backward()
+    d_positive, d_negative = (
+        torch.tensor([0.5, 0.5, 0.5], requires_grad=True),
+        torch.tensor([1.0, 1.25, 1.5], requires_grad=True),
+    )
+    hinge(d_positive, d_negative, 0.75).sum().backward()
     assert d_positive.grad.tolist() == [1, 0, 0] and d_negative.grad.tolist() == [-1, 0, 0]
 
 
 # ---- pairs without a negative, and broken input ----------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('k', [1, 3, None])
 def test_a_pair_without_negative_adds_zero_and_counts(k):
@@ -294,7 +349,7 @@ def test_a_broken_embedding_is_never_hidden(name, bad):
     for side, far in itertools.product((0, 1), (0, 1)):
         pair = cloud(6, 4)
         pair[side][2] = bad
-        may = None if not far else torch.eye(6, dtype=torch.bool)     # even where its pair has no negative
+        may = None if not far else torch.eye(6, dtype=torch.bool)  # even where its pair has no negative
         function = info_nce_loss if name == 'info_nce' else consistency_loss
         options = dict(three=dict(k=3), all=dict(k=None), semi_hard=dict(semi_hard=True)).get(name, {})
         assert not function(*pair, may_be_negative=may, **options)[0].isfinite()
@@ -302,25 +357,35 @@ def test_a_broken_embedding_is_never_hidden(name, bad):
 
 def test_spread_is_one_on_the_sphere_and_zero_in_a_point():
     z_a, z_p = cloud(4000, 64, noise=10)
-    assert_close(consistency_loss(z_a[:1000], z_p[:1000])[1]['spread'].item(), 1., rtol=0, atol=.02)
+    assert_close(consistency_loss(z_a[:1000], z_p[:1000])[1]['spread'].item(), 1.0, rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize('change, message', [
-    (dict(margin=-1), 'margin must be positive, got -1'), (dict(margin=math.nan), 'margin must be positive, got nan'),
-    (dict(beta=-.1), r'beta must lie in \[0, 2\), got -0.1'), (dict(beta=2), r'beta must lie in \[0, 2\), got 2'),
-    (dict(k=0), 'k must be at least 1, or None for all, got 0'),
-    (dict(may_be_negative=torch.ones(4, 3, dtype=torch.bool)), r'may_be_negative must be bool, of shape \(4, 4\), got torch.bool \(4, 3\)'),
-    (dict(z_p=torch.zeros(3, 4)), r'at least one pair, got \(4, 4\) and \(3, 4\)'),
-    (dict(z_a=torch.zeros(0, 4), z_p=torch.zeros(0, 4)), 'at least one pair'),
-    (dict(z_p=torch.zeros(4, 5)), r'same dimension D, got \(4, 4\) and \(4, 5\)'),
-    (dict(z_a=torch.zeros(4, 4, dtype=torch.long)), 'z_a must be floating'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(margin=-1), 'margin must be positive, got -1'),
+        (dict(margin=math.nan), 'margin must be positive, got nan'),
+        (dict(beta=-0.1), r'beta must lie in \[0, 2\), got -0.1'),
+        (dict(beta=2), r'beta must lie in \[0, 2\), got 2'),
+        (dict(k=0), 'k must be at least 1, or None for all, got 0'),
+        (
+            dict(may_be_negative=torch.ones(4, 3, dtype=torch.bool)),
+            r'may_be_negative must be bool, of shape \(4, 4\), got torch.bool \(4, 3\)',
+        ),
+        (dict(z_p=torch.zeros(3, 4)), r'at least one pair, got \(4, 4\) and \(3, 4\)'),
+        (dict(z_a=torch.zeros(0, 4), z_p=torch.zeros(0, 4)), 'at least one pair'),
+        (dict(z_p=torch.zeros(4, 5)), r'same dimension D, got \(4, 4\) and \(4, 5\)'),
+        (dict(z_a=torch.zeros(4, 4, dtype=torch.long)), 'z_a must be floating'),
+    ],
+)
 def test_refusals(change, message):
     z_a, z_p = cloud(4, 4)
-    with pytest.raises(ValueError, match=message): consistency_loss(**dict(z_a=z_a, z_p=z_p) | change)
+    with pytest.raises(ValueError, match=message):
+        consistency_loss(**dict(z_a=z_a, z_p=z_p) | change)
 
 
 # ---- several processes, batches in pieces ----------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('name', LOSSES)
 def test_gathered_embeddings_give_each_process_its_share_of_the_gradient(name):
@@ -331,17 +396,19 @@ def test_gathered_embeddings_give_each_process_its_share_of_the_gradient(name):
         mine = [z.detach()[own].requires_grad_() for z in whole]
         gathered = [z.detach().index_copy(0, own, part) for z, part in zip(whole, mine)]
         LOSSES[name](*gathered)[0].backward()
-        for z, part in zip(whole, mine): assert_close(part.grad, z.grad[own])
+        for z, part in zip(whole, mine):
+            assert_close(part.grad, z.grad[own])
 
 
 # ---- poses -----------------------------------------------------------------------------------------------------------
 
+
 def some_poses(B=5, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    pred, true = (300*torch.randn(B, 17, 3, dtype=torch.float64, generator=generator) for _ in range(2))
+    pred, true = (300 * torch.randn(B, 17, 3, dtype=torch.float64, generator=generator) for _ in range(2))
     true[1] = math.nan
     true[2, 4:9] = math.nan
-    true[3, 16, 1] = math.nan    # one coordinate is enough
+    true[3, 16, 1] = math.nan  # one coordinate is enough
     return pred, true
 
 
@@ -350,10 +417,14 @@ def slow_pose_loss(pred, true, kind):
     for p, t in zip(pred.tolist(), true.tolist()):
         for j in range(1, 17):
             off = [abs(a - b) for a, b in zip(p[j], t[j])]
-            if any(math.isnan(x) for x in off): continue
-            if kind == 'l1': errors.append(sum(off) / 3)
-            if kind == 'l2': errors.append(math.hypot(*off))
-            if kind == 'smooth': errors.append(sum(x*x/100 if x < 50 else x - 25 for x in off) / 3)
+            if any(math.isnan(x) for x in off):
+                continue
+            if kind == 'l1':
+                errors.append(sum(off) / 3)
+            if kind == 'l2':
+                errors.append(math.hypot(*off))
+            if kind == 'smooth':
+                errors.append(sum(x * x / 100 if x < 50 else x - 25 for x in off) / 3)
     return sum(errors) / len(errors) / 300
 
 
@@ -370,13 +441,13 @@ def test_pose_loss_is_the_loop(kind):
 @pytest.mark.parametrize('kind', ['l1', 'l2', 'smooth'])
 def test_pose_loss_where_it_could_break(kind):
     pred, true = some_poses()
-    same = true.clone().requires_grad_()                       # a perfect prediction: finite gradient
+    same = true.clone().requires_grad_()  # a perfect prediction: finite gradient
     clean = true.nan_to_num()
     assert torch.autograd.grad(pose_loss(same.nan_to_num(), clean, kind), same)[0].isfinite().all()
     nothing = pose_loss(pred.requires_grad_(), torch.full_like(true, math.nan), kind)
     assert nothing == 0 and (torch.autograd.grad(nothing, pred)[0] == 0).all()
     broken = pred.detach().index_fill(0, torch.tensor([0]), math.nan)
-    assert pose_loss(broken, true, kind).isnan()               # of the network, not of the label
+    assert pose_loss(broken, true, kind).isnan()  # of the network, not of the label
     assert pose_loss(pred.bfloat16(), true.float(), kind).dtype == torch.float32
 
 

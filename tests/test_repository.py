@@ -1,4 +1,5 @@
 """What holds for the repository as a whole. `make test` itself checks that export and clean leave no diff."""
+
 import ast
 import builtins
 import json
@@ -23,8 +24,11 @@ from touched import cells_of, imports
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 NOTEBOOKS = sorted(path for path in (ROOT / 'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in path.parts)
-MODULES = {'.'.join(path.relative_to(ROOT / 'mvssl').with_suffix('').parts): path
-           for path in sorted((ROOT / 'mvssl').rglob('*.py')) if path.name not in ('__init__.py', '_modidx.py')}
+MODULES = {
+    '.'.join(path.relative_to(ROOT / 'mvssl').with_suffix('').parts): path
+    for path in sorted((ROOT / 'mvssl').rglob('*.py'))
+    if path.name not in ('__init__.py', '_modidx.py')
+}
 SETTINGS = ConfigParser(delimiters='=', interpolation=None)
 SETTINGS.read(ROOT / 'settings.ini', encoding='utf-8')
 SETTINGS = SETTINGS['DEFAULT']
@@ -36,13 +40,17 @@ def named(path):
 
 def exported_to(nb):
     "Module that the notebook `nb` is exported to, None if it is not."
-    return next((found[1] for cell in nb.cells if (found := re.search(r'^#\|\s*default_exp\s+(\S+)', cell.source, re.M))), None)
+    return next(
+        (found[1] for cell in nb.cells if (found := re.search(r'^#\|\s*default_exp\s+(\S+)', cell.source, re.M))), None
+    )
 
 
 def is_python(code):
     "Whether a cell is plain Python, without magics."
-    try: ast.parse(code)
-    except SyntaxError: return False
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
     return True
 
 
@@ -50,12 +58,19 @@ def is_python(code):
 
 # What a module stands on. What those stand on is allowed too. A new module adds its line here.
 STANDS_ON = {
-    'refusal': [], 'ground.texts': [], 'ground.progress': [], 'ground.arrays': [], 'ground.device': [],
-    'skeleton': ['ground.arrays'], 'cameras': ['ground.arrays'],
+    'refusal': [],
+    'ground.texts': [],
+    'ground.progress': [],
+    'ground.arrays': [],
+    'ground.device': [],
+    'skeleton': ['ground.arrays'],
+    'cameras': ['ground.arrays'],
     'runs': ['ground.device'],
     'dataset': ['skeleton', 'ground.progress', 'ground.texts'],
     'evaluation': ['skeleton'],
-    'loss': [], 'encoder': [], 'optimizer': [],
+    'loss': [],
+    'encoder': [],
+    'optimizer': [],
     'sampler': ['dataset'],
     'batches': ['sampler', 'ground.device'],
     'training': ['batches', 'encoder', 'loss', 'optimizer', 'evaluation', 'runs'],
@@ -76,11 +91,12 @@ STANDS_ON = {
     'names': [],
 }
 SOURCES = ['motion', 'mocap', 'bodies', 'rendering', 'synthetic', 'crops', 'videos', 'human36m', 'mpi_inf_3dhp']
-for at, source in enumerate(SOURCES):    # a source may use the ground and the sources before it
+for at, source in enumerate(SOURCES):  # a source may use the ground and the sources before it
     STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', *(f'sources.{lower}' for lower in SOURCES[:at])]
 STANDS_ON['cli'] = list(STANDS_ON)
-for module, lower in STANDS_ON.items():     # everybody but data may refuse
-    if module not in ('refusal', 'study.paper', 'names'): lower.append('refusal')
+for module, lower in STANDS_ON.items():  # everybody but data may refuse
+    if module not in ('refusal', 'study.paper', 'names'):
+        lower.append('refusal')
 
 
 def below(module):
@@ -103,22 +119,35 @@ def test_imports_go_only_to_lower_floors(module):
     assert not upwards, f'mvssl.{module} may not import {sorted(upwards)}'
 
 
-@pytest.mark.parametrize('line', [
-    'from ..cli import main', 'from .. import cli', 'import mvssl.cli', 'from mvssl import cli', 'from mvssl.cli import main',
-    'def later():\n    from mvssl.cli import main',
-])
+@pytest.mark.parametrize(
+    'line',
+    [
+        'from ..cli import main',
+        'from .. import cli',
+        'import mvssl.cli',
+        'from mvssl import cli',
+        'from mvssl.cli import main',
+        'def later():\n    from mvssl.cli import main',
+    ],
+)
 def test_an_import_is_seen_however_it_is_written(line):
     assert library_imports(line, 'sources.motion', STANDS_ON) == {'cli'}
 
 
-ORDER = {exported: path.name for path in NOTEBOOKS if path.name[:2].isdigit() and (exported := exported_to(nbformat.read(path, as_version=4)))}
+ORDER = {
+    exported: path.name
+    for path in NOTEBOOKS
+    if path.name[:2].isdigit() and (exported := exported_to(nbformat.read(path, as_version=4)))
+}
 
 
 @pytest.mark.parametrize('module', ORDER)
 def test_a_notebook_uses_only_what_those_before_it_define(module):
     "By the numbers of the files, examples and pictures included: the notebooks can be read in their order."
     own = next(path for path in NOTEBOOKS if path.name == ORDER[module])
-    used = library_imports('\n'.join(code for code in cells_of(own) if 'import' in code and is_python(code)), module, ORDER)
+    used = library_imports(
+        '\n'.join(code for code in cells_of(own) if 'import' in code and is_python(code)), module, ORDER
+    )
     assert {ORDER[other] for other in used - {module} if ORDER[other] >= ORDER[module]} == set()
 
 
@@ -127,30 +156,47 @@ def raised(source):
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Raise) and node.exc:
             what = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-            if isinstance(what, ast.Name): yield what.id
+            if isinstance(what, ast.Name):
+                yield what.id
 
 
-OURS_TO_MEND = {'NotImplementedError', 'AttributeError'}      # told to whoever writes code, never to whoever asks for something
+OURS_TO_MEND = {
+    'NotImplementedError',
+    'AttributeError',
+}  # told to whoever writes code, never to whoever asks for something
 
 
 @pytest.mark.parametrize('module', MODULES)
 def test_what_a_module_refuses_is_a_refusal(module):
     "The command line shows the text of refusals alone; whatever else is raised ends in a traceback there."
-    builtin = {name for name in raised(MODULES[module].read_text(encoding='utf-8')) if isinstance(found := getattr(builtins, name, None), type) and issubclass(found, Exception)}     # Ctrl-C is none
+    builtin = {
+        name
+        for name in raised(MODULES[module].read_text(encoding='utf-8'))
+        if isinstance(found := getattr(builtins, name, None), type) and issubclass(found, Exception)
+    }  # Ctrl-C is none
     assert builtin - OURS_TO_MEND <= ({'OSError'} if module == 'refusal' else set())
 
 
 def test_an_error_that_is_no_refusal_is_seen():
-    assert sorted(raised("if x: raise ValueError('x')\nraise Refusal('y') from None\nraise KeyError")) == ['KeyError', 'Refusal', 'ValueError']
+    assert sorted(raised("if x: raise ValueError('x')\nraise Refusal('y') from None\nraise KeyError")) == [
+        'KeyError',
+        'Refusal',
+        'ValueError',
+    ]
 
 
 def test_imports_between_sources_are_seen():
-    assert library_imports('from .motion import walk\nfrom ..dataset import open', 'sources.synthetic', STANDS_ON) == {'sources.motion', 'dataset'}
+    assert library_imports('from .motion import walk\nfrom ..dataset import open', 'sources.synthetic', STANDS_ON) == {
+        'sources.motion',
+        'dataset',
+    }
 
 
 # ---- what the library needs ------------------------------------------------------------------------------------------
 
-EXTRAS = {key.removesuffix('_requirements'): value.split() for key, value in SETTINGS.items() if key.endswith('_requirements')}
+EXTRAS = {
+    key.removesuffix('_requirements'): value.split() for key, value in SETTINGS.items() if key.endswith('_requirements')
+}
 FOR_USERS = [requirement for extra, requirements in EXTRAS.items() if extra != 'dev' for requirement in requirements]
 
 
@@ -190,10 +236,13 @@ def outside(names, allowed):
 
 def without_functions(tree):
     "The part of `tree` that runs when the module is imported."
+
     class Drop(ast.NodeTransformer):
         def visit_FunctionDef(self, node):
             return ast.Pass()
+
         visit_AsyncFunctionDef = visit_FunctionDef
+
     return Drop().visit(tree)
 
 
@@ -236,8 +285,12 @@ def import_all(modules):
     installed = closure(SETTINGS['requirements'].split()) | {'mvssl', 'pip', 'setuptools'}
     absent = sorted(name for name, dists in providers().items() if not dists & installed)
     assert {'nbdev', 'fastcore', 'execnb', 'papermill', 'jupyter_client', 'nbformat', 'IPython'} <= set(absent)
-    return subprocess.run([sys.executable, '-c', IMPORT_ALL, ','.join(absent), ','.join(modules)],
-                          cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, '-c', IMPORT_ALL, ','.join(absent), ','.join(modules)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_imports_with_a_plain_installation():
@@ -253,24 +306,39 @@ def test_a_plain_installation_has_no_notebook_tools():
 def test_every_requirement_is_pinned_within_its_range():
     lines = (ROOT / 'constraints.txt').read_text(encoding='utf-8').splitlines()
     pins = {plain(name): version for name, version in (line.split('==') for line in lines if not line.startswith('#'))}
-    requirements = [Requirement(text) for texts in [SETTINGS['requirements'].split(), *EXTRAS.values()] for text in texts]
-    assert [str(wanted) for wanted in requirements if not wanted.specifier.contains(pins.get(plain(wanted.name), '0'))] == []
+    requirements = [
+        Requirement(text) for texts in [SETTINGS['requirements'].split(), *EXTRAS.values()] for text in texts
+    ]
+    assert [
+        str(wanted) for wanted in requirements if not wanted.specifier.contains(pins.get(plain(wanted.name), '0'))
+    ] == []
 
 
 # ---- notebooks -------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=named)
 def test_notebook_is_valid_and_ran_without_error(path):
     nb = nbformat.read(path, as_version=4)
     nbformat.validate(nb)
-    failed = [cell.source for cell in nb.cells if cell.cell_type == 'code' and any(out.output_type == 'error' for out in cell.outputs)]
+    failed = [
+        cell.source
+        for cell in nb.cells
+        if cell.cell_type == 'code' and any(out.output_type == 'error' for out in cell.outputs)
+    ]
     assert failed == []
 
 
 def test_every_library_notebook_is_a_module_and_every_module_a_notebook():
-    exported = {named(path): exported_to(nbformat.read(path, as_version=4)) for path in NOTEBOOKS
-                if path.name != 'index.ipynb' and path.parent.name not in ('experiments', 'tutorials')}
-    expected = {name: re.sub(r'(^|\.)\d\d_', r'\1', '.'.join(Path(name).relative_to('nbs').with_suffix('').parts)) for name in exported}
+    exported = {
+        named(path): exported_to(nbformat.read(path, as_version=4))
+        for path in NOTEBOOKS
+        if path.name != 'index.ipynb' and path.parent.name not in ('experiments', 'tutorials')
+    }
+    expected = {
+        name: re.sub(r'(^|\.)\d\d_', r'\1', '.'.join(Path(name).relative_to('nbs').with_suffix('').parts))
+        for name in exported
+    }
     assert exported == expected
     assert sorted(exported.values()) == sorted(MODULES)
 
@@ -287,7 +355,9 @@ def test_experiments_take_parameters_and_are_not_a_library():
         assert exported_to(nb) is None, named(path)
 
 
-PARAMETERS = new_notebook(cells=[new_code_cell('margin: float = 0.6', metadata={'tags': ['parameters'], 'collapsed': False})])
+PARAMETERS = new_notebook(
+    cells=[new_code_cell('margin: float = 0.6', metadata={'tags': ['parameters'], 'collapsed': False})]
+)
 
 
 @pytest.mark.parametrize('allowed, kept', [('tags', {'tags': ['parameters']}), ('', {})])
@@ -314,7 +384,9 @@ def texts_of(path):
         yield cell.source
         for output in cell.get('outputs', []):
             data = {kind: value for kind, value in output.get('data', {}).items() if not kind.startswith('image/')}
-            yield re.sub(r'base64,[\w+/=]+', '', json.dumps([data, output.get('text', ''), output.get('traceback', [])]))
+            yield re.sub(
+                r'base64,[\w+/=]+', '', json.dumps([data, output.get('text', ''), output.get('traceback', [])])
+            )
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS + sorted(MODULES.values()), ids=named)
@@ -338,8 +410,14 @@ UNCLEAN = {
 
 
 def test_committed_artefacts_come_from_clean_checkouts():
-    unclean = {path.parent.name for path in sorted(ROOT.glob('figures/*/*.json')) if json.loads(path.read_text(encoding='utf-8')).get('clean') is not True}
-    assert unclean == set(UNCLEAN), 'commit first, then make artefacts; an exception that is no longer needed goes from UNCLEAN'
+    unclean = {
+        path.parent.name
+        for path in sorted(ROOT.glob('figures/*/*.json'))
+        if json.loads(path.read_text(encoding='utf-8')).get('clean') is not True
+    }
+    assert unclean == set(UNCLEAN), (
+        'commit first, then make artefacts; an exception that is no longer needed goes from UNCLEAN'
+    )
 
 
 @pytest.fixture(scope='module')
@@ -347,26 +425,53 @@ def unpacked(tmp_path_factory):
     "The source distribution, built without a network in a copy and unpacked."
     at = tmp_path_factory.mktemp('sdist')
     kept = ('mvssl', 'nbs', 'tests', 'benchmarks', 'figures')
-    for name in kept: shutil.copytree(ROOT / name, at / 'copy' / name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
+    for name in kept:
+        shutil.copytree(
+            ROOT / name, at / 'copy' / name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints')
+        )
     for path in ROOT.iterdir():
-        if path.is_file(): shutil.copy(path, at / 'copy')
-    subprocess.run([sys.executable, 'setup.py', '-q', 'sdist', '--dist-dir', at], cwd=at / 'copy', check=True, capture_output=True)
-    with tarfile.open(next(at.glob('*.tar.gz'))) as files: files.extractall(at, filter='data')
+        if path.is_file():
+            shutil.copy(path, at / 'copy')
+    subprocess.run(
+        [sys.executable, 'setup.py', '-q', 'sdist', '--dist-dir', at], cwd=at / 'copy', check=True, capture_output=True
+    )
+    with tarfile.open(next(at.glob('*.tar.gz'))) as files:
+        files.extractall(at, filter='data')
     return next(path for path in at.iterdir() if path.is_dir() and path.name.startswith('mvssl-'))
 
 
 def test_the_source_distribution_is_all_that_is_kept(unpacked):
     "Modules that only tests import too, notebooks, pictures: whatever lies in these folders."
     for name in ('mvssl', 'nbs', 'tests', 'benchmarks', 'figures'):
-        there = {path.relative_to(ROOT) for path in (ROOT / name).rglob('*') if path.is_file() and not {'__pycache__', '.ipynb_checkpoints'} & set(path.parts)}
+        there = {
+            path.relative_to(ROOT)
+            for path in (ROOT / name).rglob('*')
+            if path.is_file() and not {'__pycache__', '.ipynb_checkpoints'} & set(path.parts)
+        }
         assert sorted(str(path) for path in there if not (unpacked / path).is_file()) == []
-    assert {'constraints.txt', 'Makefile', 'settings.ini', 'pytest.ini', 'ruff.toml', 'CITATION.cff', 'LICENSE', 'README.md', 'setup.py'} <= {path.name for path in unpacked.iterdir()}
+    assert {
+        'constraints.txt',
+        'Makefile',
+        'settings.ini',
+        'pytest.ini',
+        'ruff.toml',
+        'CITATION.cff',
+        'LICENSE',
+        'README.md',
+        'setup.py',
+    } <= {path.name for path in unpacked.iterdir()}
     assert not [path for path in unpacked.rglob('*') if path.name == '__pycache__']
 
 
 def test_tests_of_the_source_distribution_find_what_they_import(unpacked):
     "Collected there, from nothing but what was unpacked."
-    done = subprocess.run([sys.executable, '-m', 'pytest', '--collect-only', '-q', '-p', 'no:cacheprovider', 'tests'], cwd=unpacked, capture_output=True, text=True, env={name: value for name, value in os.environ.items() if name != 'PYTHONPATH'})
+    done = subprocess.run(
+        [sys.executable, '-m', 'pytest', '--collect-only', '-q', '-p', 'no:cacheprovider', 'tests'],
+        cwd=unpacked,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != 'PYTHONPATH'},
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
@@ -384,8 +489,11 @@ def test_readme_is_made_from_the_index(tmp_path):
 
 def test_readme_lists_every_notebook_of_the_library():
     listed = dict(re.findall(r'\]\((nbs/(?!experiments/)[^)]*\.ipynb)\) \| (.*) \|', README))
-    sentences = {named(path): re.search(r'^> (.*)', ''.join(f'{text}\n' for text in texts_of(path)), re.M)[1]
-                 for path in NOTEBOOKS if path.name[:2].isdigit()}
+    sentences = {
+        named(path): re.search(r'^> (.*)', ''.join(f'{text}\n' for text in texts_of(path)), re.M)[1]
+        for path in NOTEBOOKS
+        if path.name[:2].isdigit()
+    }
     assert listed == sentences, 'run: make readme'
 
 

@@ -1,4 +1,5 @@
 """Training survives kills bit for bit, is the same in one process, in several and in parts, and stops where it should."""
+
 import itertools
 import json
 import math
@@ -20,17 +21,52 @@ from mvssl.dataset import SIDES, DatasetWriter, MultiviewDataset
 from mvssl.encoder import PoseEncoder, PoseNet, load_network, save_weights
 from mvssl.refusal import Refusal
 from mvssl.sources.synthetic import make_dataset
-from mvssl.training import ARMS, Batch, Diverged, Embeddings, TrainConfig, Trainer, TrainingWarning, batch_loss, embed, evenly, joints_2d, rate, split, train, view_scores, weight
+from mvssl.training import (
+    ARMS,
+    Batch,
+    Diverged,
+    Embeddings,
+    TrainConfig,
+    Trainer,
+    TrainingWarning,
+    batch_loss,
+    embed,
+    evenly,
+    joints_2d,
+    rate,
+    split,
+    train,
+    view_scores,
+    weight,
+)
 
-pytestmark = pytest.mark.filterwarnings('ignore::mvssl.training.TrainingWarning')  # a few steps of a tiny network ring them
+pytestmark = pytest.mark.filterwarnings(
+    'ignore::mvssl.training.TrainingWarning'
+)  # a few steps of a tiny network ring them
 
 SUBJECTS = ('S1', 'S5', 'S6', 'S8', 'S9')
-TINY = TrainConfig(steps=12, labelled=('S1',), test=('S9',), n_pairs=4, n_labelled=4, subjects_per_batch=2, width=8, dim=16, precision='fp32', memory_format='channels_last', log_every=2, validate_every=4, ema=.9)
+TINY = TrainConfig(
+    steps=12,
+    labelled=('S1',),
+    test=('S9',),
+    n_pairs=4,
+    n_labelled=4,
+    subjects_per_batch=2,
+    width=8,
+    dim=16,
+    precision='fp32',
+    memory_format='channels_last',
+    log_every=2,
+    validate_every=4,
+    ema=0.9,
+)
 
 
 @pytest.fixture(scope='module')
 def store(tmp_path_factory):
-    return make_dataset(tmp_path_factory.mktemp('data')/'studio', subjects=SUBJECTS, instants=120, side=32, progress=False)
+    return make_dataset(
+        tmp_path_factory.mktemp('data') / 'studio', subjects=SUBJECTS, instants=120, side=32, progress=False
+    )
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -41,7 +77,8 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def weights(folder): return load_file(folder/'weights.safetensors')
+def weights(folder):
+    return load_file(folder / 'weights.safetensors')
 
 
 def assert_same(a, b):
@@ -51,26 +88,45 @@ def assert_same(a, b):
 
 # ---- configuration and split -----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('wrong, message', [
-    (dict(arm='semi'), 'arm must be one of'), (dict(steps=0), 'steps must be positive, got 0'), (dict(label_fraction=0), 'label_fraction must lie'), (dict(ema=1.), 'ema must lie'),
-    (dict(labelled='S1'), "labelled must be a tuple of names, as in ('S1',), got 'S1'"), (dict(validation=('S1',)), 'validation must have no subject in common'), (dict(alpha=-1), 'alpha must not be'),
-    (dict(unlabelled=('S9',)), 'test must have no subject in common'), (dict(cached=8, norm='batch'), 'cached must be None'), (dict(n_pairs=1), 'n_pairs must be at least 2'),
-    (dict(validate_every=15), 'validate_every must be a multiple'), (dict(precision='fp16'), 'precision must be one of'), (dict(memory_format='nhwc'), 'memory_format must be one of'), (dict(optimizer='sgd'), 'optimizer must be one of'),
-    (dict(lr=0.), 'lr must be positive or None'), (dict(grid=0), 'grid must be positive'), (dict(pose_kind='l3'), 'pose_kind must be one of')])
+
+@pytest.mark.parametrize(
+    'wrong, message',
+    [
+        (dict(arm='semi'), 'arm must be one of'),
+        (dict(steps=0), 'steps must be positive, got 0'),
+        (dict(label_fraction=0), 'label_fraction must lie'),
+        (dict(ema=1.0), 'ema must lie'),
+        (dict(labelled='S1'), "labelled must be a tuple of names, as in ('S1',), got 'S1'"),
+        (dict(validation=('S1',)), 'validation must have no subject in common'),
+        (dict(alpha=-1), 'alpha must not be'),
+        (dict(unlabelled=('S9',)), 'test must have no subject in common'),
+        (dict(cached=8, norm='batch'), 'cached must be None'),
+        (dict(n_pairs=1), 'n_pairs must be at least 2'),
+        (dict(validate_every=15), 'validate_every must be a multiple'),
+        (dict(precision='fp16'), 'precision must be one of'),
+        (dict(memory_format='nhwc'), 'memory_format must be one of'),
+        (dict(optimizer='sgd'), 'optimizer must be one of'),
+        (dict(lr=0.0), 'lr must be positive or None'),
+        (dict(grid=0), 'grid must be positive'),
+        (dict(pose_kind='l3'), 'pose_kind must be one of'),
+    ],
+)
 def test_what_makes_no_sense_is_refused(wrong, message):
-    with pytest.raises(ValueError) as error: TrainConfig(**wrong)
+    with pytest.raises(ValueError) as error:
+        TrainConfig(**wrong)
     assert message in str(error.value)
 
 
 def test_a_configuration_does_not_change_and_survives_json():
-    with pytest.raises(AttributeError): TINY.lr = 1.
+    with pytest.raises(AttributeError):
+        TINY.lr = 1.0
     assert TrainConfig(**json.loads(json.dumps(asdict(TINY)))) == TINY
 
 
-@pytest.mark.parametrize('n, fraction', [(1, .1), (7, .5), (10, 1.), (97, .1), (100, .01)])
+@pytest.mark.parametrize('n, fraction', [(1, 0.1), (7, 0.5), (10, 1.0), (97, 0.1), (100, 0.01)])
 def test_a_fraction_is_spread_evenly(n, fraction):
     kept = np.flatnonzero(evenly(n, fraction))
-    assert len(kept) == max(1, round(n*fraction)) and (len(kept) < 2 or np.ptp(np.diff(kept)) <= 1)
+    assert len(kept) == max(1, round(n * fraction)) and (len(kept) < 2 or np.ptp(np.diff(kept)) <= 1)
 
 
 def test_nobody_held_out_is_trained_on(store):
@@ -81,35 +137,49 @@ def test_nobody_held_out_is_trained_on(store):
         assert set(subject[parts.pairs]) == (set() if arm == 'supervised' else {'S1', 'S5', 'S6'})
         assert set(subject[parts.validation]) == {'S8'}
     assert set(subject[split(replace(TINY, unlabelled=('S5',)), store).pairs]) == {'S5'}
-    half = split(replace(TINY, label_fraction=.5), store).labelled
+    half = split(replace(TINY, label_fraction=0.5), store).labelled
     assert half.sum() == split(TINY, store).labelled.sum() // 2
     trainer = Trainer(TINY, store)
     for _ in range(20):
         for name, batches in trainer.batches.items():
-            assert {subject[row] for row in next(batches).instant} <= ({'S1'} if name == 'labelled' else {'S1', 'S5', 'S6'})
+            assert {subject[row] for row in next(batches).instant} <= (
+                {'S1'} if name == 'labelled' else {'S1', 'S5', 'S6'}
+            )
 
 
-@pytest.mark.parametrize('wrong, message', [(dict(test=('S9', 'S11')), "test must name subjects of the store, which has S1, S5, S6, S8, S9, got ('S11',)"),
-                                            (dict(labelled=('s1',)), "labelled must name subjects"), (dict(validation=('S7',)), 'validation must name')])
+@pytest.mark.parametrize(
+    'wrong, message',
+    [
+        (dict(test=('S9', 'S11')), "test must name subjects of the store, which has S1, S5, S6, S8, S9, got ('S11',)"),
+        (dict(labelled=('s1',)), "labelled must name subjects"),
+        (dict(validation=('S7',)), 'validation must name'),
+    ],
+)
 def test_names_that_the_store_has_not(store, wrong, message):
-    with pytest.raises(ValueError) as error: split(replace(TINY, **wrong), store)
+    with pytest.raises(ValueError) as error:
+        split(replace(TINY, **wrong), store)
     assert message in str(error.value)
 
 
 def test_schedules_by_hand():
-    assert [rate(step, 10, .2) for step in (0, 1, 2, 6)] == pytest.approx([1/3, 2/3, 1, .5])
-    assert all(0 < rate(step, 7, warmup) <= 1 for warmup in (0, .5, 1) for step in range(7))
+    assert [rate(step, 10, 0.2) for step in (0, 1, 2, 6)] == pytest.approx([1 / 3, 2 / 3, 1, 0.5])
+    assert all(0 < rate(step, 7, warmup) <= 1 for warmup in (0, 0.5, 1) for step in range(7))
     assert [weight(5, replace(TINY, arm=arm)) for arm in ARMS] == [0, 0, 1, TINY.alpha]
 
 
 # ---- the same numbers ------------------------------------------------------------------------------------------------
 
+
 def test_control_equals_supervised_without_batch_statistics(store, tmp_path):
-    for arm in ('supervised', 'control', 'joint'): train(replace(TINY, arm=arm), store, tmp_path/arm, progress=False)
-    supervised, control, joint = (weights(tmp_path/arm) for arm in ('supervised', 'control', 'joint'))
+    for arm in ('supervised', 'control', 'joint'):
+        train(replace(TINY, arm=arm), store, tmp_path / arm, progress=False)
+    supervised, control, joint = (weights(tmp_path / arm) for arm in ('supervised', 'control', 'joint'))
     for name in supervised:
-        if name.startswith('head'): assert_close(control[name], supervised[name], rtol=1e-3, atol=1e-4)
-    assert (joint['head.leave.weight'] - supervised['head.leave.weight']).abs().max() > 10*(control['head.leave.weight'] - supervised['head.leave.weight']).abs().max()
+        if name.startswith('head'):
+            assert_close(control[name], supervised[name], rtol=1e-3, atol=1e-4)
+    assert (joint['head.leave.weight'] - supervised['head.leave.weight']).abs().max() > 10 * (
+        control['head.leave.weight'] - supervised['head.leave.weight']
+    ).abs().max()
 
 
 def test_a_store_that_no_network_takes_is_refused_before_the_run_is_begun(tmp_path):
@@ -117,27 +187,34 @@ def test_a_store_that_no_network_takes_is_refused_before_the_run_is_begun(tmp_pa
     settings = dict(name='small', source='made', licence='free', hz=10, stride=1, views=['a', 'b'])
     for side in (SIDES[0] - 1, SIDES[0]):
         images = torch.zeros(2, 3, side, side)
-        if side == SIDES[0]: assert PoseEncoder(8)(images).shape == (2, 128)
+        if side == SIDES[0]:
+            assert PoseEncoder(8)(images).shape == (2, 128)
         else:
-            with pytest.raises(ValueError, match='S >= 32'): PoseEncoder(8)(images)
-    with DatasetWriter(tmp_path/'small', **settings, side=SIDES[0] - 1) as writer: writer.add('S1', 'walk', 'walk', np.full((3, 2, SIDES[0] - 1, SIDES[0] - 1, 3), 9, 'uint8'))
+            with pytest.raises(ValueError, match='S >= 32'):
+                PoseEncoder(8)(images)
+    with DatasetWriter(tmp_path / 'small', **settings, side=SIDES[0] - 1) as writer:
+        writer.add('S1', 'walk', 'walk', np.full((3, 2, SIDES[0] - 1, SIDES[0] - 1, 3), 9, 'uint8'))
     config = TrainConfig(arm='metric', validation=(), test=())
-    with pytest.raises(Refusal, match=r'the side of dataset must lie in \[32, 1024\] px, got 31'): train(config, MultiviewDataset.open(tmp_path/'small'), tmp_path/'run')
-    assert not (tmp_path/'run').exists()
+    with pytest.raises(Refusal, match=r'the side of dataset must lie in \[32, 1024\] px, got 31'):
+        train(config, MultiviewDataset.open(tmp_path / 'small'), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
 
 
 def test_same_seed_same_result(store, tmp_path):
-    for name, seed in dict(a=0, b=0, c=1).items(): train(replace(TINY, seed=seed), store, tmp_path/name, progress=False)
-    assert_same(weights(tmp_path/'a'), weights(tmp_path/'b'))
-    assert not torch.equal(weights(tmp_path/'a')['encoder.conv1.weight'], weights(tmp_path/'c')['encoder.conv1.weight'])
-    assert numbers(tmp_path/'a') == numbers(tmp_path/'b')
+    for name, seed in dict(a=0, b=0, c=1).items():
+        train(replace(TINY, seed=seed), store, tmp_path / name, progress=False)
+    assert_same(weights(tmp_path / 'a'), weights(tmp_path / 'b'))
+    assert not torch.equal(
+        weights(tmp_path / 'a')['encoder.conv1.weight'], weights(tmp_path / 'c')['encoder.conv1.weight']
+    )
+    assert numbers(tmp_path / 'a') == numbers(tmp_path / 'b')
 
 
 def test_training_leaves_global_randomness_alone(store, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(TINY, store, tmp_path/'run', progress=False)
+    train(TINY, store, tmp_path / 'run', progress=False)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -158,39 +235,64 @@ training.train(config, MultiviewDataset.open(path), folder, resume=True, progres
 
 
 def in_process(store, folder, kill_at, config, *launcher):
-    command = [*(launcher or (sys.executable,)), *(() if launcher else ('-c', TRAIN)), store.path, folder, str(kill_at), repr(asdict(config))]
+    command = [
+        *(launcher or (sys.executable,)),
+        *(() if launcher else ('-c', TRAIN)),
+        store.path,
+        folder,
+        str(kill_at),
+        repr(asdict(config)),
+    ]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
 
 
 def test_killed_and_resumed_gives_the_same_bits(store, tmp_path):
     config = replace(TINY, steps=10)
-    for kill_at in (3, 9): assert in_process(store, tmp_path/'killed', kill_at, config).returncode == -signal.SIGKILL  # before the first checkpoint, after the second
-    train(config, store, tmp_path/'killed', resume=True, progress=False)        # in a third process, this one
-    train(config, store, tmp_path/'whole', progress=False)
-    assert_same(weights(tmp_path/'killed'), weights(tmp_path/'whole'))
-    assert [json.loads(line)['step'] for line in (tmp_path/'killed'/'metrics.jsonl').open()] == [0, 2, 4, 6, 8, 10]
-    assert len(json.loads((tmp_path/'killed'/'provenance.json').read_text())) == 3
+    for kill_at in (3, 9):
+        assert (
+            in_process(store, tmp_path / 'killed', kill_at, config).returncode == -signal.SIGKILL
+        )  # before the first checkpoint, after the second
+    train(config, store, tmp_path / 'killed', resume=True, progress=False)  # in a third process, this one
+    train(config, store, tmp_path / 'whole', progress=False)
+    assert_same(weights(tmp_path / 'killed'), weights(tmp_path / 'whole'))
+    assert [json.loads(line)['step'] for line in (tmp_path / 'killed' / 'metrics.jsonl').open()] == [0, 2, 4, 6, 8, 10]
+    assert len(json.loads((tmp_path / 'killed' / 'provenance.json').read_text())) == 3
 
 
-@pytest.mark.parametrize('change', [dict(precision='bf16'), dict(optimizer='adamw'), dict(grid=2), dict(norm='batch', head_reads='embedding'), dict(arm='metric', loss='info_nce'), dict(ema=0., cached=5)])
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(precision='bf16'),
+        dict(optimizer='adamw'),
+        dict(grid=2),
+        dict(norm='batch', head_reads='embedding'),
+        dict(arm='metric', loss='info_nce'),
+        dict(ema=0.0, cached=5),
+    ],
+)
 def test_stopped_and_resumed_gives_the_same_bits(store, tmp_path, monkeypatch, change):
     config, plain = replace(TINY, **change), Trainer.step
-    train(config, store, tmp_path/'whole', progress=False)
+    train(config, store, tmp_path / 'whole', progress=False)
 
     def stopped(self):
-        if self.done == 7: raise KeyboardInterrupt
+        if self.done == 7:
+            raise KeyboardInterrupt
         return plain(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, 'step', stopped)
-        with pytest.raises(KeyboardInterrupt): train(config, store, tmp_path/'stopped', progress=False)
-    train(config, store, tmp_path/'stopped', resume=True, progress=False)
-    assert_same(weights(tmp_path/'stopped'), weights(tmp_path/'whole'))
+        with pytest.raises(KeyboardInterrupt):
+            train(config, store, tmp_path / 'stopped', progress=False)
+    train(config, store, tmp_path / 'stopped', resume=True, progress=False)
+    assert_same(weights(tmp_path / 'stopped'), weights(tmp_path / 'whole'))
 
 
 def numbers(folder):
     "The log without its times."
-    return [{name: value for name, value in json.loads(line).items() if name not in ('seconds', 'images_per_s')} for line in (folder/'metrics.jsonl').open()]
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in ('seconds', 'images_per_s')}
+        for line in (folder / 'metrics.jsonl').open()
+    ]
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -199,29 +301,33 @@ def test_a_signal_before_the_first_validation_costs_nothing(store, tmp_path, mon
     config, plain = replace(TINY, steps=10, log_every=2, validate_every=8), Trainer.step
 
     def signalled(self):
-        if self.done == 2: os.kill(os.getpid(), number)
+        if self.done == 2:
+            os.kill(os.getpid(), number)
         return plain(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, 'step', signalled)
-        with pytest.raises(KeyboardInterrupt, match='stopped keeps step 3 of 10'): train(config, store, tmp_path/'stopped', progress=False)
-    assert torch.load(tmp_path/'stopped'/'checkpoint.pt', weights_only=True)['window']['n'] == 1
-    train(config, store, tmp_path/'stopped', resume=True, progress=False)
-    train(config, store, tmp_path/'whole', progress=False)
-    assert_same(weights(tmp_path/'stopped'), weights(tmp_path/'whole'))
-    assert numbers(tmp_path/'stopped') == numbers(tmp_path/'whole')
+        with pytest.raises(KeyboardInterrupt, match='stopped keeps step 3 of 10'):
+            train(config, store, tmp_path / 'stopped', progress=False)
+    assert torch.load(tmp_path / 'stopped' / 'checkpoint.pt', weights_only=True)['window']['n'] == 1
+    train(config, store, tmp_path / 'stopped', resume=True, progress=False)
+    train(config, store, tmp_path / 'whole', progress=False)
+    assert_same(weights(tmp_path / 'stopped'), weights(tmp_path / 'whole'))
+    assert numbers(tmp_path / 'stopped') == numbers(tmp_path / 'whole')
 
 
 def test_a_signal_in_the_last_step_is_not_forgotten(store, tmp_path, monkeypatch):
     plain = Trainer.step
 
     def signalled(self):
-        if self.done == TINY.steps - 1: os.kill(os.getpid(), signal.SIGINT)
+        if self.done == TINY.steps - 1:
+            os.kill(os.getpid(), signal.SIGINT)
         return plain(self)
 
     monkeypatch.setattr(Trainer, 'step', signalled)
-    with pytest.raises(KeyboardInterrupt, match='is finished'): train(TINY, store, tmp_path/'run', progress=False)
-    assert (tmp_path/'run'/'metrics.json').exists()
+    with pytest.raises(KeyboardInterrupt, match='is finished'):
+        train(TINY, store, tmp_path / 'run', progress=False)
+    assert (tmp_path / 'run' / 'metrics.json').exists()
 
 
 def test_long_before_a_validation_there_is_a_checkpoint(store, tmp_path, monkeypatch):
@@ -230,26 +336,32 @@ def test_long_before_a_validation_there_is_a_checkpoint(store, tmp_path, monkeyp
     plain = Trainer.step
 
     def killed(self):
-        if self.done == 5: raise MemoryError
+        if self.done == 5:
+            raise MemoryError
         return plain(self)
 
     monkeypatch.setattr(Trainer, 'step', killed)
-    with pytest.raises(MemoryError): train(replace(TINY, validate_every=12), store, tmp_path/'run', progress=False)
-    assert torch.load(tmp_path/'run'/'checkpoint.pt', weights_only=True)['done'] == 4
+    with pytest.raises(MemoryError):
+        train(replace(TINY, validate_every=12), store, tmp_path / 'run', progress=False)
+    assert torch.load(tmp_path / 'run' / 'checkpoint.pt', weights_only=True)['done'] == 4
 
 
 def test_a_kill_between_last_checkpoint_and_end(store, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(training, '_finish', lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt): train(TINY, store, tmp_path/'run', progress=False)
-    assert not (tmp_path/'run'/'metrics.json').exists()
-    metrics = train(TINY, store, tmp_path/'run', resume=True, progress=False)
-    assert metrics['validation']['mpjpe_mm'] > 0 and metrics == train(TINY, store, tmp_path/'run', resume=True, progress=False)
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, store, tmp_path / 'run', progress=False)
+    assert not (tmp_path / 'run' / 'metrics.json').exists()
+    metrics = train(TINY, store, tmp_path / 'run', resume=True, progress=False)
+    assert metrics['validation']['mpjpe_mm'] > 0 and metrics == train(
+        TINY, store, tmp_path / 'run', resume=True, progress=False
+    )
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(store, tmp_path):
     state = Trainer(TINY, store).state_dict()
-    with pytest.raises(ValueError, match='same configuration'): Trainer(replace(TINY, margin=.7), store).load_state_dict(state)
+    with pytest.raises(ValueError, match='same configuration'):
+        Trainer(replace(TINY, margin=0.7), store).load_state_dict(state)
 
 
 @pytest.mark.parametrize('head_reads', ['features', 'embedding'])
@@ -258,17 +370,24 @@ def test_cached_gradients_are_those_of_the_whole_batch(store, head_reads):
     for cached in (None, 3, 5):
         config = replace(TINY, cached=cached, head_reads=head_reads)
         trainer = Trainer(config, store)
-        loss, stats = batch_loss(trainer.network, next(trainer.batches['pairs']), next(trainer.batches['labelled']), config, weight=.2)
+        loss, stats = batch_loss(
+            trainer.network, next(trainer.batches['pairs']), next(trainer.batches['labelled']), config, weight=0.2
+        )
         loss.backward()
         gradients.append((loss.detach(), {name: p.grad for name, p in trainer.network.named_parameters()}))
     for loss, gradient in gradients[1:]:
         assert_close(loss, gradients[0][0], rtol=1e-5, atol=1e-6)
-        for name, value in gradient.items(): assert_close(value, gradients[0][1][name], rtol=1e-4, atol=1e-5)
+        for name, value in gradient.items():
+            assert_close(value, gradients[0][1][name], rtol=1e-4, atol=1e-5)
 
 
 def test_cached_computes_every_part_again(store, monkeypatch):
     sizes, plain = [], training.PoseEncoder.features
-    monkeypatch.setattr(training.PoseEncoder, 'features', lambda self, images: sizes.append((len(images), torch.is_grad_enabled())) or plain(self, images))
+    monkeypatch.setattr(
+        training.PoseEncoder,
+        'features',
+        lambda self, images: sizes.append((len(images), torch.is_grad_enabled())) or plain(self, images),
+    )
     Trainer(replace(TINY, cached=5), store).step()
     assert [size for size, _ in sizes[:3]] == [5, 5, 2] and sorted(size for size, _ in sizes[3:]) == [2, 5, 5]
 
@@ -293,75 +412,114 @@ with training.processes('cpu') as device:
 
 
 def test_two_processes_equal_one_with_the_same_batch(store, tmp_path, monkeypatch):
-    (tmp_path/'shared.py').write_text(SHARED)
-    base = replace(TINY, lr=.03, n_labelled=8, ramp=0)
-    configs = repr([asdict(replace(base, negatives='any', head_reads='features')), asdict(replace(base, negatives='same subject', head_reads='embedding', cached=5))])
-    words = [[str(tmp_path/'shared.py'), str(store.path), str(tmp_path/f'{n}.safetensors'), configs, str(n)] for n in (1, 2)]
+    (tmp_path / 'shared.py').write_text(SHARED)
+    base = replace(TINY, lr=0.03, n_labelled=8, ramp=0)
+    configs = repr(
+        [
+            asdict(replace(base, negatives='any', head_reads='features')),
+            asdict(replace(base, negatives='same subject', head_reads='embedding', cached=5)),
+        ]
+    )
+    words = [
+        [str(tmp_path / 'shared.py'), str(store.path), str(tmp_path / f'{n}.safetensors'), configs, str(n)]
+        for n in (1, 2)
+    ]
     monkeypatch.setattr(sys, 'argv', words[0])
-    exec(SHARED, {})        # one process: this one
+    exec(SHARED, {})  # one process: this one
     launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-    done = subprocess.run([*launcher, *words[1]], capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
+    done = subprocess.run(
+        [*launcher, *words[1]], capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1')
+    )
     assert done.returncode == 0, done.stderr
-    one, two = (load_file(tmp_path/f'{n}.safetensors') for n in (1, 2))
+    one, two = (load_file(tmp_path / f'{n}.safetensors') for n in (1, 2))
     assert one.keys() == two.keys() and '1.pairs_loss' in one and '0.encoder.conv1.weight' in one
-    for name in one: assert_close(two[name], one[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f'{name}: {text}')
+    for name in one:
+        assert_close(two[name], one[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f'{name}: {text}')
 
 
 def test_train_in_two_processes(store, tmp_path):
-    (tmp_path/'train.py').write_text(TRAIN)
-    launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', tmp_path/'train.py']
-    done = in_process(store, tmp_path/'two', -1, TINY, *launcher)
+    (tmp_path / 'train.py').write_text(TRAIN)
+    launcher = [
+        sys.executable,
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        '--nproc-per-node=2',
+        tmp_path / 'train.py',
+    ]
+    done = in_process(store, tmp_path / 'two', -1, TINY, *launcher)
     assert done.returncode == 0, done.stderr
-    metrics = json.loads((tmp_path/'two'/'metrics.json').read_text())
-    assert metrics['validation']['mpjpe_mm'] > 0 and load_network(tmp_path/'two'/'weights.safetensors')
-    refused = in_process(store, tmp_path/'two', -1, replace(TINY, margin=.7), *launcher)
-    assert refused.returncode == 1 and refused.stderr.count('margin was 0.6 and is 0.7') >= 2, 'every process tells why it ends'
+    metrics = json.loads((tmp_path / 'two' / 'metrics.json').read_text())
+    assert metrics['validation']['mpjpe_mm'] > 0 and load_network(tmp_path / 'two' / 'weights.safetensors')
+    refused = in_process(store, tmp_path / 'two', -1, replace(TINY, margin=0.7), *launcher)
+    assert refused.returncode == 1 and refused.stderr.count('margin was 0.6 and is 0.7') >= 2, (
+        'every process tells why it ends'
+    )
 
 
 # ---- starts ----------------------------------------------------------------------------------------------------------
 
+
 def test_all_arms_start_alike(store):
     first = [Trainer(replace(TINY, arm=arm), store).network.state_dict() for arm in ARMS]
-    for other in first[1:]: assert_same(other, first[0])
+    for other in first[1:]:
+        assert_same(other, first[0])
 
 
 def test_start_from_a_file(store, tmp_path):
     source = PoseNet(8, 16, 'group', head_reads='features')
-    save_weights(tmp_path/'net.safetensors', source)
-    save_weights(tmp_path/'encoder.safetensors', source.encoder)
-    assert_same(Trainer(replace(TINY, start=str(tmp_path/'net.safetensors')), store).network.state_dict(), source.state_dict())
-    assert_same(Trainer(replace(TINY, start=str(tmp_path/'encoder.safetensors')), store).network.encoder.state_dict(), source.encoder.state_dict())
-    with pytest.raises(ValueError, match='start must be weights of a network like the one asked for'): Trainer(replace(TINY, width=16, start=str(tmp_path/'net.safetensors')), store)
-    config = replace(TINY, start=str(tmp_path/'net.safetensors'), steps=2)
-    train(config, store, tmp_path/'run', progress=False)
-    save_weights(tmp_path/'net.safetensors', PoseNet(8, 16, 'group', head_reads='features'))
-    with pytest.raises(ValueError, match='inputs differ'): train(config, store, tmp_path/'run', resume=True, progress=False)
-    with pytest.raises(ValueError, match='start must be random, synthetic2d, imagenet or a file'): train(replace(TINY, start='imagnet'), store, tmp_path/'typo', progress=False)
-    assert not (tmp_path/'typo').exists()
+    save_weights(tmp_path / 'net.safetensors', source)
+    save_weights(tmp_path / 'encoder.safetensors', source.encoder)
+    assert_same(
+        Trainer(replace(TINY, start=str(tmp_path / 'net.safetensors')), store).network.state_dict(), source.state_dict()
+    )
+    assert_same(
+        Trainer(replace(TINY, start=str(tmp_path / 'encoder.safetensors')), store).network.encoder.state_dict(),
+        source.encoder.state_dict(),
+    )
+    with pytest.raises(ValueError, match='start must be weights of a network like the one asked for'):
+        Trainer(replace(TINY, width=16, start=str(tmp_path / 'net.safetensors')), store)
+    config = replace(TINY, start=str(tmp_path / 'net.safetensors'), steps=2)
+    train(config, store, tmp_path / 'run', progress=False)
+    save_weights(tmp_path / 'net.safetensors', PoseNet(8, 16, 'group', head_reads='features'))
+    with pytest.raises(ValueError, match='inputs differ'):
+        train(config, store, tmp_path / 'run', resume=True, progress=False)
+    with pytest.raises(ValueError, match='start must be random, synthetic2d, imagenet or a file'):
+        train(replace(TINY, start='imagnet'), store, tmp_path / 'typo', progress=False)
+    assert not (tmp_path / 'typo').exists()
 
 
 def test_start_from_2d_joints_of_other_people(store, tmp_path):
     config = replace(TINY, start='synthetic2d', start_steps=5, steps=4)
-    with pytest.raises(ValueError, match='pool must be a store of other people'): train(config, store, tmp_path/'none', progress=False)
-    pool = make_dataset(tmp_path/'pool', subjects=('S1', 'S5'), instants=32, side=32, seed=9, progress=False)
-    metrics = train(config, store, tmp_path/'run', pool=pool, progress=False)
-    again = train(replace(config, arm='supervised', start=str(tmp_path/'run'/'start.safetensors')), store, tmp_path/'other', progress=False)
+    with pytest.raises(ValueError, match='pool must be a store of other people'):
+        train(config, store, tmp_path / 'none', progress=False)
+    pool = make_dataset(tmp_path / 'pool', subjects=('S1', 'S5'), instants=32, side=32, seed=9, progress=False)
+    metrics = train(config, store, tmp_path / 'run', pool=pool, progress=False)
+    again = train(
+        replace(config, arm='supervised', start=str(tmp_path / 'run' / 'start.safetensors')),
+        store,
+        tmp_path / 'other',
+        progress=False,
+    )
     assert metrics['validation']['mpjpe_mm'] > 0 and again['validation']['mpjpe_mm'] > 0
-    started = Trainer(replace(config, start=str(tmp_path/'run'/'start.safetensors')), store).network.encoder.conv1.weight
+    started = Trainer(
+        replace(config, start=str(tmp_path / 'run' / 'start.safetensors')), store
+    ).network.encoder.conv1.weight
     assert not torch.equal(started, Trainer(TINY, store).network.encoder.conv1.weight)
 
 
 def test_2d_joints_are_where_the_person_is(store):
     joints, frames = joints_2d(store), np.asarray(store.frames[:40]).astype(float)
-    assert joints.shape == (120, 4, 17, 2) and joints.abs().max() < .5
+    assert joints.shape == (120, 4, 17, 2) and joints.abs().max() < 0.5
     background = np.median(frames, axis=0)
-    at = ((joints[:40, :, 0] + .5)*32).long().clamp(0, 31).numpy()      # the hip
+    at = ((joints[:40, :, 0] + 0.5) * 32).long().clamp(0, 31).numpy()  # the hip
     n, v = np.indices(at.shape[:2])
     differs = np.abs(frames - background).max(-1) > 20
-    assert differs[n, v, at[..., 1], at[..., 0]].mean() > 2*differs.mean()
+    assert differs[n, v, at[..., 1], at[..., 0]].mean() > 2 * differs.mean()
 
 
 # ---- what is measured, and what stops --------------------------------------------------------------------------------
+
 
 def test_embeddings_by_a_slow_loop(store):
     network = PoseNet(8, 16, 'group').train()
@@ -371,72 +529,106 @@ def test_embeddings_by_a_slow_loop(store):
     network.eval()
     for n in range(len(found.z)):
         i, v = found.instant[n].item(), found.view[n].item()
-        with torch.no_grad(): z, pose = network(torch.from_numpy(np.array(store.frames[i, v])).permute(2, 0, 1)[None])
+        with torch.no_grad():
+            z, pose = network(torch.from_numpy(np.array(store.frames[i, v])).permute(2, 0, 1)[None])
         assert_close(found.z[n], z[0], rtol=1e-4, atol=1e-5)
         assert_close(found.pose[n], pose[0], rtol=1e-4, atol=1e-2)
-    assert sorted(zip(found.instant.tolist(), found.view.tolist())) == [(i, v) for i in rows for v in range(4) if store.seen[i, v]]
+    assert sorted(zip(found.instant.tolist(), found.view.tolist())) == [
+        (i, v) for i in rows for v in range(4) if store.seen[i, v]
+    ]
 
 
 def test_a_number_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(store, tmp_path, monkeypatch):
     plain = Trainer.step
 
     def poisoned(self):
-        if self.done == 9: self.network.encoder.conv1.weight.data[0] = math.nan
+        if self.done == 9:
+            self.network.encoder.conv1.weight.data[0] = math.nan
         return plain(self)
 
     monkeypatch.setattr(Trainer, 'step', poisoned)
-    with pytest.raises(Diverged, match=r'pose_loss and pairs_loss and grad_norm not finite at step 10.*Likely cause.*Try'): train(TINY, store, tmp_path/'run', progress=False)
-    state = torch.load(tmp_path/'run'/'checkpoint.pt', weights_only=True)
+    with pytest.raises(
+        Diverged, match=r'pose_loss and pairs_loss and grad_norm not finite at step 10.*Likely cause.*Try'
+    ):
+        train(TINY, store, tmp_path / 'run', progress=False)
+    state = torch.load(tmp_path / 'run' / 'checkpoint.pt', weights_only=True)
     assert state['done'] == 8 and all(value.isfinite().all() for value in state['network'].values())
-    assert not (tmp_path/'run'/'metrics.json').exists() and not (tmp_path/'run'/'weights.safetensors').exists()
-    assert [json.loads(line)['step'] for line in (tmp_path/'run'/'metrics.jsonl').open()] == [0, 2, 4, 6, 8]
+    assert not (tmp_path / 'run' / 'metrics.json').exists() and not (tmp_path / 'run' / 'weights.safetensors').exists()
+    assert [json.loads(line)['step'] for line in (tmp_path / 'run' / 'metrics.jsonl').open()] == [0, 2, 4, 6, 8]
     monkeypatch.setattr(Trainer, 'step', plain)
-    assert train(TINY, store, tmp_path/'run', resume=True, progress=False)['steps'] == 12
+    assert train(TINY, store, tmp_path / 'run', resume=True, progress=False)['steps'] == 12
 
 
 def test_alarms_ring_once_and_are_kept(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, 'alarms', lambda record, config: {'collapse': 'embeddings collapse'} if record['step'] >= 4 else {})
+    monkeypatch.setattr(
+        training, 'alarms', lambda record, config: {'collapse': 'embeddings collapse'} if record['step'] >= 4 else {}
+    )
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter('always')
-        metrics = train(TINY, store, tmp_path/'run', progress=False)
-    assert [str(w.message) for w in seen if w.category is TrainingWarning] == ['step 4: embeddings collapse'] and metrics['alarms'] == {'collapse': 4}
+        metrics = train(TINY, store, tmp_path / 'run', progress=False)
+    assert [str(w.message) for w in seen if w.category is TrainingWarning] == [
+        'step 4: embeddings collapse'
+    ] and metrics['alarms'] == {'collapse': 4}
 
 
 def test_a_collapsed_network_is_noticed(store, tmp_path):
     "Without standardisation, with beta above every distance, nothing is pushed apart."
     config = replace(TINY, arm='metric', standardise=False, beta=1.9, steps=40, warmup=0, lr=1e-2)
-    with pytest.warns(TrainingWarning, match='collapse'): metrics = train(config, store, tmp_path/'run', progress=False)
+    with pytest.warns(TrainingWarning, match='collapse'):
+        metrics = train(config, store, tmp_path / 'run', progress=False)
     assert 'collapse' in metrics['alarms']
 
 
 def test_clothes_are_noticed(store):
     "An embedding that knows nothing but the subject, and one that knows nothing at all."
-    subject, sequence = (torch.arange(200) % 5), torch.arange(200) // 5 % 8 + 8*(torch.arange(200) % 5)
+    subject, sequence = (torch.arange(200) % 5), torch.arange(200) // 5 % 8 + 8 * (torch.arange(200) % 5)
     noise = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
-    for z, rings in ((noise, False), (noise + 20*torch.eye(16)[subject], True)):
+    for z, rings in ((noise, False), (noise + 20 * torch.eye(16)[subject], True)):
         probe, chance = training.subject_probe(z, subject, sequence)
-        assert chance == pytest.approx(35/195) and (probe == 1 if rings else probe < .4)
-        assert ('identities' in training.alarms(dict(step=9, subject_probe=probe, subject_chance=chance), replace(TINY, arm='metric'))) == rings
+        assert chance == pytest.approx(35 / 195) and (probe == 1 if rings else probe < 0.4)
+        assert (
+            'identities'
+            in training.alarms(dict(step=9, subject_probe=probe, subject_chance=chance), replace(TINY, arm='metric'))
+        ) == rings
 
 
 @pytest.mark.parametrize('arm', ['supervised', 'control'])
 def test_no_alarm_about_pairs_where_they_are_not_trained(arm):
-    assert training.alarms(dict(step=9, spread=.01, share_under_beta=1., share_active=1., share_with_negative=0., pairs_loss=.6, d_positive=0., d_negative=0., subject_probe=1., subject_chance=.2), replace(TINY, arm=arm)) == {}
+    assert (
+        training.alarms(
+            dict(
+                step=9,
+                spread=0.01,
+                share_under_beta=1.0,
+                share_active=1.0,
+                share_with_negative=0.0,
+                pairs_loss=0.6,
+                d_positive=0.0,
+                d_negative=0.0,
+                subject_probe=1.0,
+                subject_chance=0.2,
+            ),
+            replace(TINY, arm=arm),
+        )
+        == {}
+    )
 
 
 def test_eight_images_are_learned_by_heart(store):
-    config = replace(TINY, arm='supervised', n_labelled=8, steps=150, augmentation=None, warmup=.1)
+    config = replace(TINY, arm='supervised', n_labelled=8, steps=150, augmentation=None, warmup=0.1)
     trainer = Trainer(config, store)
     trainer.batches = dict(labelled=itertools.repeat(next(trainer.batches['labelled'])))
     losses = [trainer.step()['pose_loss'].item() for _ in range(150)]
-    assert losses[-1] < .15*losses[0]
+    assert losses[-1] < 0.15 * losses[0]
 
 
 def test_metric_arm_needs_no_label(tmp_path):
-    store = make_dataset(tmp_path/'rig', subjects=('S1', 'U01', 'U02'), instants=72, side=32, progress=False)
+    store = make_dataset(tmp_path / 'rig', subjects=('S1', 'U01', 'U02'), instants=72, side=32, progress=False)
     config = replace(TINY, arm='metric', validation=('U02',), test=('S1',))
-    metrics = train(config, store, tmp_path/'run', progress=False)
-    assert set(metrics['validation']) == {'recall', 'nearest_mm', 'chance_mm', 'best_mm'}, 'no labels, no error; one subject, no probe'
+    metrics = train(config, store, tmp_path / 'run', progress=False)
+    assert set(metrics['validation']) == {'recall', 'nearest_mm', 'chance_mm', 'best_mm'}, (
+        'no labels, no error; one subject, no probe'
+    )
     assert metrics['validation']['nearest_mm'] is None and 0 <= metrics['validation']['recall'] <= 1
     assert metrics['subjects'] == dict(labelled=[], pairs=['U01'], validation=['U02'], new_takes=[])
 
@@ -444,15 +636,24 @@ def test_metric_arm_needs_no_label(tmp_path):
 def test_a_pair_batch_may_hold_labelled_images_without_a_pose():
     network = PoseNet(8, 16, 'group', head_reads='features').train()
     poses = torch.full((3, 17, 3), math.nan)
-    loss, stats = batch_loss(network, Batch(torch.rand(4, 3, 32, 32), None, torch.zeros(4, dtype=torch.long), None, None), Batch(torch.rand(3, 3, 32, 32), poses, None, None, None), TINY, .2)
+    loss, stats = batch_loss(
+        network,
+        Batch(torch.rand(4, 3, 32, 32), None, torch.zeros(4, dtype=torch.long), None, None),
+        Batch(torch.rand(3, 3, 32, 32), poses, None, None, None),
+        TINY,
+        0.2,
+    )
     assert loss.isfinite() and stats['pose_loss'] == 0
 
 
 def test_view_scores_leave_out_what_has_no_pose():
-    z = torch.nn.functional.normalize(torch.tensor([[1., 0], [1, .1], [1, .2], [1, .3]]), dim=1)
+    z = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0.1], [1, 0.2], [1, 0.3]]), dim=1)
     poses = torch.zeros(2, 17, 3)
-    poses[1, 1:] = 100.
+    poses[1, 1:] = 100.0
     found = Embeddings(z, poses[[0, 0, 1, 1]], torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1]))
-    whole, partly = view_scores(found, poses[[0, 0, 1, 1]]), view_scores(found, poses[[0, 0, 1, 1]].index_fill(0, torch.tensor([0, 1]), math.nan))
+    whole, partly = (
+        view_scores(found, poses[[0, 0, 1, 1]]),
+        view_scores(found, poses[[0, 0, 1, 1]].index_fill(0, torch.tensor([0, 1]), math.nan)),
+    )
     assert whole['nearest_mm'] > 0 and whole['recall'] == partly['recall']
     assert math.isnan(partly['nearest_mm']) and math.isnan(partly['chance_mm'])

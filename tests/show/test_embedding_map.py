@@ -1,4 +1,5 @@
 """Guards of mvssl.show.embedding_map: the rules for pictures and windows against slow loops; maps that come out the same; spread by loops."""
+
 import itertools
 import json
 import subprocess
@@ -15,7 +16,9 @@ def cloud(seed, n=150, knots=6):
     "Places in knots of uneven size, and vectors that go with the knots."
     rng = np.random.default_rng(seed)
     knot = rng.choice(knots, n, p=np.arange(1, knots + 1) / sum(range(1, knots + 1)))
-    return rng.uniform(-.5, .5, (knots, 2))[knot] + .04*rng.normal(size=(n, 2)), rng.normal(size=(knots, 5))[knot] + .1*rng.normal(size=(n, 5))
+    return rng.uniform(-0.5, 0.5, (knots, 2))[knot] + 0.04 * rng.normal(size=(n, 2)), rng.normal(size=(knots, 5))[
+        knot
+    ] + 0.1 * rng.normal(size=(n, 5))
 
 
 def overlap(a, b, side):
@@ -23,6 +26,7 @@ def overlap(a, b, side):
 
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
+
 
 def placed_by_loop(xy, side):
     "The rule as one would tell it."
@@ -34,13 +38,13 @@ def placed_by_loop(xy, side):
 
 
 @pytest.mark.parametrize('seed', range(4))
-@pytest.mark.parametrize('side', [.03, .1, .4])
+@pytest.mark.parametrize('side', [0.03, 0.1, 0.4])
 def test_pictures_follow_the_rule(seed, side):
     xy = cloud(seed)[0]
     assert place_pictures(xy, side).tolist() == placed_by_loop(xy, side)
 
 
-@pytest.mark.parametrize('side', [.02, .05, .2])
+@pytest.mark.parametrize('side', [0.02, 0.05, 0.2])
 def test_pictures_overlap_nowhere_and_no_other_fits(side):
     xy = cloud(5, 2000)[0]
     shown = place_pictures(xy, side)
@@ -52,36 +56,42 @@ def test_pictures_overlap_nowhere_and_no_other_fits(side):
 def test_pictures_do_not_depend_on_the_order_of_images():
     xy = cloud(6)[0]
     order = np.random.default_rng(0).permutation(len(xy))
-    assert (xy[place_pictures(xy, .05)] == xy[order][place_pictures(xy[order], .05)]).all()
+    assert (xy[place_pictures(xy, 0.05)] == xy[order][place_pictures(xy[order], 0.05)]).all()
 
 
 def test_pictures_of_nothing_and_of_equal_places():
-    assert len(place_pictures(np.zeros((0, 2)), .1)) == 0
-    assert place_pictures(np.zeros((5, 2)), .1).tolist() == [0]
+    assert len(place_pictures(np.zeros((0, 2)), 0.1)) == 0
+    assert place_pictures(np.zeros((5, 2)), 0.1).tolist() == [0]
 
 
 # ---- windows ---------------------------------------------------------------------------------------------------------
 
+
 def offered(xy, side):
     "A window around each image, moved to the mean place of what is in it."
-    return [xy[[j for j in range(len(xy)) if max(abs(xy[i] - xy[j])) <= side/2]].mean(0) for i in range(len(xy))]
+    return [xy[[j for j in range(len(xy)) if max(abs(xy[i] - xy[j])) <= side / 2]].mean(0) for i in range(len(xy))]
 
 
 def picked_by_loop(xy, vectors, n, side):
     centre = offered(xy, side)
-    inside = [[j for j in range(len(xy)) if max(abs(centre[i] - xy[j])) <= side/2] for i in range(len(xy))]
-    count, mean = [len(rows) for rows in inside], [vectors[rows].mean(0) if rows else 0*vectors[0] for rows in inside]
+    inside = [[j for j in range(len(xy)) if max(abs(centre[i] - xy[j])) <= side / 2] for i in range(len(xy))]
+    count, mean = [len(rows) for rows in inside], [vectors[rows].mean(0) if rows else 0 * vectors[0] for rows in inside]
     chosen = [count.index(max(count))]
     while len(chosen) < n:
         free = [i for i in range(len(xy)) if all(max(abs(centre[i] - centre[c])) > side for c in chosen)]
-        dense = [i for i in free if 2*count[i] >= max(count)] or [i for i in free if count[i] == max(count[j] for j in free)]
-        def score(i): return min(np.linalg.norm(centre[i] - centre[c]) * np.linalg.norm(mean[i] - mean[c]) for c in chosen)
+        dense = [i for i in free if 2 * count[i] >= max(count)] or [
+            i for i in free if count[i] == max(count[j] for j in free)
+        ]
+
+        def score(i):
+            return min(np.linalg.norm(centre[i] - centre[c]) * np.linalg.norm(mean[i] - mean[c]) for c in chosen)
+
         chosen.append(max(dense, key=score))
     return [centre[c] for c in chosen]
 
 
 @pytest.mark.parametrize('seed', range(6))
-@pytest.mark.parametrize('side', [.06, .15])
+@pytest.mark.parametrize('side', [0.06, 0.15])
 def test_windows_follow_the_rule(seed, side):
     xy, vectors = cloud(seed)
     np.testing.assert_allclose(pick_windows(xy, vectors, 4, side), picked_by_loop(xy, vectors, 4, side), atol=1e-12)
@@ -90,25 +100,29 @@ def test_windows_follow_the_rule(seed, side):
 @pytest.mark.parametrize('seed', range(4))
 def test_windows_never_touch_and_stay_when_vectors_are_scaled(seed):
     xy, vectors = cloud(seed, 400)
-    centres = pick_windows(xy, vectors, 3, .1)
-    assert all(max(abs(a - b)) > .1 for a, b in itertools.combinations(centres, 2))
-    assert (pick_windows(xy, 1000*vectors, 3, .1) == centres).all()
-    first = len(in_window(xy, centres[0], .1))
-    assert all(len(in_window(xy, centre, .1)) <= first for centre in offered(xy, .1))
+    centres = pick_windows(xy, vectors, 3, 0.1)
+    assert all(max(abs(a - b)) > 0.1 for a, b in itertools.combinations(centres, 2))
+    assert (pick_windows(xy, 1000 * vectors, 3, 0.1) == centres).all()
+    first = len(in_window(xy, centres[0], 0.1))
+    assert all(len(in_window(xy, centre, 0.1)) <= first for centre in offered(xy, 0.1))
 
 
 def test_poses_serve_as_vectors():
     xy, _ = cloud(8)
     poses = np.random.default_rng(0).normal(size=(150, 17, 3))
-    assert (pick_windows(xy, poses, 3, .1) == pick_windows(xy, poses.reshape(150, -1), 3, .1)).all()
+    assert (pick_windows(xy, poses, 3, 0.1) == pick_windows(xy, poses.reshape(150, -1), 3, 0.1)).all()
 
 
 def test_windows_refuse():
     xy, vectors = cloud(9)
-    with pytest.raises(ValueError, match='n windows of side 3 must fit without touching, 1 of 2 do'): pick_windows(xy, vectors, 2, 3)
-    with pytest.raises(ValueError, match='vectors must be finite'): pick_windows(xy, np.where(np.arange(150)[:, None] == 3, np.nan, vectors))
-    with pytest.raises(ValueError, match='n and side must be positive, got 0 and 0.1'): pick_windows(xy, vectors, 0, .1)
-    with pytest.raises(ValueError, match=r'xy must have shape \(N, 2\), got \(150, 5\)'): in_window(vectors, (0, 0), 1)
+    with pytest.raises(ValueError, match='n windows of side 3 must fit without touching, 1 of 2 do'):
+        pick_windows(xy, vectors, 2, 3)
+    with pytest.raises(ValueError, match='vectors must be finite'):
+        pick_windows(xy, np.where(np.arange(150)[:, None] == 3, np.nan, vectors))
+    with pytest.raises(ValueError, match='n and side must be positive, got 0 and 0.1'):
+        pick_windows(xy, vectors, 0, 0.1)
+    with pytest.raises(ValueError, match=r'xy must have shape \(N, 2\), got \(150, 5\)'):
+        in_window(vectors, (0, 0), 1)
 
 
 # ---- map -------------------------------------------------------------------------------------------------------------
@@ -125,7 +139,9 @@ maps = [hashlib.sha256(tsne_map(z, 20, library=library).tobytes()).hexdigest() f
 def test_maps_are_the_same_in_another_process():
     here = {}
     exec(MAPS, here)
-    there = subprocess.run([sys.executable, '-c', MAPS + 'print(maps)'], capture_output=True, text=True, check=True).stdout
+    there = subprocess.run(
+        [sys.executable, '-c', MAPS + 'print(maps)'], capture_output=True, text=True, check=True
+    ).stdout
     assert there.strip() == str(here['maps']) and len(set(here['maps'])) == 2
 
 
@@ -133,9 +149,9 @@ def test_maps_are_the_same_in_another_process():
 def test_a_map_is_centred_and_keeps_neighbours(library):
     rng = np.random.default_rng(1)
     knot = np.repeat(np.arange(5), 30)
-    xy = tsne_map(rng.normal(size=(5, 32))[knot] + .1*rng.normal(size=(150, 32)), 15, library=library)
+    xy = tsne_map(rng.normal(size=(5, 32))[knot] + 0.1 * rng.normal(size=(150, 32)), 15, library=library)
     assert np.allclose(xy.min(0) + xy.max(0), 0) and np.isclose(np.ptp(xy, axis=0).max(), 1)
-    nearest = (np.linalg.norm(xy[:, None] - xy, axis=2) + 9*np.eye(150)).argmin(1)
+    nearest = (np.linalg.norm(xy[:, None] - xy, axis=2) + 9 * np.eye(150)).argmin(1)
     assert (knot[nearest] == knot).all()
 
 
@@ -150,19 +166,31 @@ def test_scikit_learn_stands_in(monkeypatch):
 
 # ---- spread ----------------------------------------------------------------------------------------------------------
 
+
 def test_spread_is_a_loop_over_pairs():
     rng = np.random.default_rng(3)
-    poses, groups = 200*rng.normal(size=(600, 17, 3)).astype(np.float32), rng.choice(list('abcd'), 600)
+    poses, groups = 200 * rng.normal(size=(600, 17, 3)).astype(np.float32), rng.choice(list('abcd'), 600)
     poses -= poses[:, :1]
     poses[17, 4] = np.nan
     known = [i for i in range(600) if i != 17]
-    expected = np.mean([np.linalg.norm(poses[known] - poses[i], axis=2).mean(1)[groups[known] != groups[i]].mean() * (groups[known] != groups[i]).sum() for i in known]) \
-        * len(known) / sum((groups[known] != groups[i]).sum() for i in known)
+    expected = (
+        np.mean(
+            [
+                np.linalg.norm(poses[known] - poses[i], axis=2).mean(1)[groups[known] != groups[i]].mean()
+                * (groups[known] != groups[i]).sum()
+                for i in known
+            ]
+        )
+        * len(known)
+        / sum((groups[known] != groups[i]).sum() for i in known)
+    )
     assert np.isclose(pose_spread(poses, groups), expected, rtol=1e-5)
 
 
 def test_spread_without_a_pair_is_nan():
-    assert np.isnan(pose_spread(np.zeros((4, 17, 3)), [1, 1, 1, 1])) and np.isnan(pose_spread(np.full((4, 17, 3), np.nan), range(4)))
+    assert np.isnan(pose_spread(np.zeros((4, 17, 3)), [1, 1, 1, 1])) and np.isnan(
+        pose_spread(np.full((4, 17, 3), np.nan), range(4))
+    )
 
 
 # ---- embeddings that have collapsed, or nearly -----------------------------------------------------------------------
@@ -195,16 +223,30 @@ def test_a_collapsed_embedding_is_one_place_and_nothing_ends_the_process(library
         assert np.ptp(xy, 0).max() == pytest.approx(0 if collapsed else 1) and (not collapsed or not xy.any()), name
 
 
-@pytest.mark.parametrize('scale, shift', [(1e-9, 0), (1e9, 0), (1, 1000.)])
+@pytest.mark.parametrize('scale, shift', [(1e-9, 0), (1e9, 0), (1, 1000.0)])
 def test_the_map_depends_on_neither_scale_nor_place(scale, shift):
     "As far as numbers can say it: the neighbours on the map are the same."
     z = np.random.default_rng(0).normal(size=(60, 8))
-    def nearest(xy): return np.linalg.norm(xy[:, None] - xy, axis=-1).argsort(1)[:, 1:4]
-    found, expected = nearest(tsne_map(z*scale + shift, 5)), nearest(tsne_map(z, 5))
-    assert np.mean([len({*a} & {*b})/3 for a, b in zip(found, expected)]) > .6
+
+    def nearest(xy):
+        return np.linalg.norm(xy[:, None] - xy, axis=-1).argsort(1)[:, 1:4]
+
+    found, expected = nearest(tsne_map(z * scale + shift, 5)), nearest(tsne_map(z, 5))
+    assert np.mean([len({*a} & {*b}) / 3 for a, b in zip(found, expected)]) > 0.6
 
 
-@pytest.mark.parametrize('z, message', [(np.zeros((0, 4)), 'N > 3 perplexity'), (np.zeros((3, 4)), 'N > 3 perplexity'), (np.zeros(40), 'z must have shape'), (5., 'z must have shape'), (np.full((40, 4), np.nan), 'not in row 0'), (np.where(np.arange(40)[:, None] == 9, np.inf, np.ones((40, 4))), 'not in row 9'),
-                                        (np.ones((40, 1)), 'at least 2 dimensions')])
+@pytest.mark.parametrize(
+    'z, message',
+    [
+        (np.zeros((0, 4)), 'N > 3 perplexity'),
+        (np.zeros((3, 4)), 'N > 3 perplexity'),
+        (np.zeros(40), 'z must have shape'),
+        (5.0, 'z must have shape'),
+        (np.full((40, 4), np.nan), 'not in row 0'),
+        (np.where(np.arange(40)[:, None] == 9, np.inf, np.ones((40, 4))), 'not in row 9'),
+        (np.ones((40, 1)), 'at least 2 dimensions'),
+    ],
+)
 def test_what_is_no_map_is_refused(z, message):
-    with pytest.raises(ValueError, match=message): tsne_map(z, 5)
+    with pytest.raises(ValueError, match=message):
+        tsne_map(z, 5)

@@ -1,4 +1,5 @@
 """Guards of the store made from videos: the right frame at the right instant whatever the file, nothing half written, every refusal names its file."""
+
 import json
 import os
 import re
@@ -18,53 +19,94 @@ from mvssl.cli import app
 from mvssl.dataset import DatasetError, MultiviewDataset, done_in, find_problems
 from mvssl.skeleton import JOINTS
 from mvssl.sources.crops import follow_person, read_keypoints
-from mvssl.sources.videos import decode, find_recordings, make_plan, map_joints, nearest_frames, prepare, probe, quarter_turns, read_labels, read_manifest, stance, turn_boxes, turns_to_ask
+from mvssl.sources.videos import (
+    decode,
+    find_recordings,
+    make_plan,
+    map_joints,
+    nearest_frames,
+    prepare,
+    probe,
+    quarter_turns,
+    read_labels,
+    read_manifest,
+    stance,
+    turn_boxes,
+    turns_to_ask,
+)
 
-SHARED = Path(os.environ.get('MVSSL_SHARED_DATA', Path(__file__).parents[3]/'shared'/'data'))/'pose2sim_balancing'
+SHARED = Path(os.environ.get('MVSSL_SHARED_DATA', Path(__file__).parents[3] / 'shared' / 'data')) / 'pose2sim_balancing'
 SIZE, RATE, N = (160, 120), 30, 60
-LIGHT, PER_FRAME = 60, 3            # grey level of the figure in frame 0, and how much lighter it gets with each frame
+LIGHT, PER_FRAME = 60, 3  # grey level of the figure in frame 0, and how much lighter it gets with each frame
 
 
 # ---- films whose frames tell their own number ------------------------------------------------------------------------
 
+
 def place(moment, size=SIZE):
     "Middle of the figure, px, and its width and height, at a moment in s."
-    return (.5 + .25*np.sin(3*moment))*size[0], .5*size[1], .15*size[0], .55*size[1]
+    return (0.5 + 0.25 * np.sin(3 * moment)) * size[0], 0.5 * size[1], 0.15 * size[0], 0.55 * size[1]
 
 
 def picture(moment, number, view, size=SIZE, moves=True):
     "A figure of the grey level of its frame in front of a texture."
-    small = np.random.default_rng(view).integers(20, 120, (size[1]//8 + 1, size[0]//8 + 1, 3), 'uint8')
-    image = small.repeat(8, 0).repeat(8, 1)[:size[1], :size[0]].copy()
+    small = np.random.default_rng(view).integers(20, 120, (size[1] // 8 + 1, size[0] // 8 + 1, 3), 'uint8')
+    image = small.repeat(8, 0).repeat(8, 1)[: size[1], : size[0]].copy()
     x, y, w, h = place(moment, size)
-    if moves: image[round(y - h/2):round(y + h/2), round(x - w/2):round(x + w/2)] = min(LIGHT + PER_FRAME*number, 250)
+    if moves:
+        image[round(y - h / 2) : round(y + h / 2), round(x - w / 2) : round(x + w / 2)] = min(
+            LIGHT + PER_FRAME * number, 250
+        )
     return image
 
 
-def shoot(path, n=N, view=0, size=SIZE, rate=RATE, codec='libx264', pix_fmt='yuv420p', sound=False, turned=0, moves=True, times=None, options=None, first=0, lying=0):
+def shoot(
+    path,
+    n=N,
+    view=0,
+    size=SIZE,
+    rate=RATE,
+    codec='libx264',
+    pix_fmt='yuv420p',
+    sound=False,
+    turned=0,
+    moves=True,
+    times=None,
+    options=None,
+    first=0,
+    lying=0,
+):
     "Writes a video whose frames show when they were taken: number i is the one at i/RATE s, whatever the rate of the file."
     path.parent.mkdir(parents=True, exist_ok=True)
-    times = np.arange(first, first + n)/rate if times is None else np.asarray(times)
+    times = np.arange(first, first + n) / rate if times is None else np.asarray(times)
     with av.open(str(path), 'w') as container:
         audio = container.add_stream('aac', rate=44100) if sound else None
         stream = container.add_stream(codec, rate=rate, options=options or ({'crf': '8'} if codec == 'libx264' else {}))
-        quarters = (lying - turned)//90         # stored turned anticlockwise by LYING degrees, of which the file says nothing, and by -TURNED, which it does say
+        quarters = (
+            (lying - turned) // 90
+        )  # stored turned anticlockwise by LYING degrees, of which the file says nothing, and by -TURNED, which it does say
         upright = np.rot90(picture(0, 0, view, size), quarters)
         stream.height, stream.width = upright.shape[:2]
         stream.pix_fmt = pix_fmt
-        if codec not in ('libx264', 'libx265'): stream.bit_rate = 4_000_000
-        stream.time_base = stream.codec_context.time_base = Fraction(1, 90000) if path.suffix in ('.mp4', '.mov') else Fraction(1, rate)
-        if turned: stream.set_display_rotation(turned)
+        if codec not in ('libx264', 'libx265'):
+            stream.bit_rate = 4_000_000
+        stream.time_base = stream.codec_context.time_base = (
+            Fraction(1, 90000) if path.suffix in ('.mp4', '.mov') else Fraction(1, rate)
+        )
+        if turned:
+            stream.set_display_rotation(turned)
         for moment in times:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture(moment, moment*RATE, view, size, moves), quarters)), 'rgb24')
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(np.rot90(picture(moment, moment * RATE, view, size, moves), quarters)), 'rgb24'
+            )
             frame.time_base = stream.time_base
-            frame.pts = round((moment - times[0])/frame.time_base)
+            frame.pts = round((moment - times[0]) / frame.time_base)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
         if sound:
-            for i in range(int(44100*(len(times)/rate + .5))//1024):
+            for i in range(int(44100 * (len(times) / rate + 0.5)) // 1024):
                 frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), 'float32'), 'fltp', 'stereo')
-                frame.sample_rate, frame.pts = 44100, 1024*i
+                frame.sample_rate, frame.pts = 44100, 1024 * i
                 container.mux(audio.encode(frame))
             container.mux(audio.encode())
     return path
@@ -74,24 +116,28 @@ def box_table(path, n=N, rate=RATE, size=SIZE):
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = ['frame,left,top,right,bottom']
     for i in range(n):
-        x, y, w, h = place(i/rate, size)
-        rows.append(f'{i},{x - w/2:.2f},{y - h/2:.2f},{x + w/2:.2f},{y + h/2:.2f}')
+        x, y, w, h = place(i / rate, size)
+        rows.append(f'{i},{x - w / 2:.2f},{y - h / 2:.2f},{x + w / 2:.2f},{y + h / 2:.2f}')
     path.write_text('\n'.join(rows) + '\n')
 
 
 def numbers(crops):
     "Frame numbers that crops (..., S, S, 3) tell by their middle."
     s = crops.shape[-2]
-    middle = crops[..., s//2 - s//12:s//2 + s//12, s//2 - s//24:s//2 + s//24, :].astype(float).mean((-3, -2, -1))
-    return (middle - LIGHT)/PER_FRAME
+    middle = (
+        crops[..., s // 2 - s // 12 : s // 2 + s // 12, s // 2 - s // 24 : s // 2 + s // 24, :]
+        .astype(float)
+        .mean((-3, -2, -1))
+    )
+    return (middle - LIGHT) / PER_FRAME
 
 
 def numbers_in(path, wanted, view=0):
     "Frame numbers in the middle of the figure of decoded frames."
     video, found = probe(path), {}
     for position, shown in decode(video, wanted):
-        x, y, w, h = place(position/RATE, video.size)
-        found[position] = numbers(shown.crop((x - w/4, y - w/4, x + w/4, y + w/4), 24))
+        x, y, w, h = place(position / RATE, video.size)
+        found[position] = numbers(shown.crop((x - w / 4, y - w / 4, x + w / 4, y + w / 4), 24))
     return found
 
 
@@ -103,59 +149,77 @@ def walk(tmp_path_factory):
     "One sequence of two cameras, with boxes."
     home = tmp_path_factory.mktemp('rig')
     for view in (0, 1):
-        shoot(home/'walk'/f'cam{view}.mp4', view=view)
-        box_table(home/'boxes'/f'cam{view}.csv')
+        shoot(home / 'walk' / f'cam{view}.mp4', view=view)
+        box_table(home / 'boxes' / f'cam{view}.csv')
     return home
 
 
-def files_of(path): return {file.name: file.read_bytes() for file in path.iterdir()}
+def files_of(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()}
 
 
 def refused(*args, field='', **kwargs):
     "What prepare says when it refuses; nothing may be left behind."
     out = kwargs.pop('out')
-    with pytest.raises(DatasetError) as caught: prepare(*args, out, **{**QUICK, **kwargs})
+    with pytest.raises(DatasetError) as caught:
+        prepare(*args, out, **{**QUICK, **kwargs})
     assert not out.exists() and not Path(f'{out}.partial').exists(), 'written before everything was checked'
     return str(caught.value)
 
 
 # ---- decoding --------------------------------------------------------------------------------------------------------
 
-FILES = [('a.mp4', 'libx264', {}), ('b.mkv', 'libx264', {}), ('c.mov', 'libx265', dict(options={'crf': '8', 'x265-params': 'log-level=none'})),
-         ('d.webm', 'libvpx-vp9', {}), ('e.avi', 'mpeg4', {}), ('f.mkv', 'ffv1', {}), ('g.avi', 'mjpeg', dict(pix_fmt='yuvj420p')),
-         ('h.mp4', 'libx264', dict(pix_fmt='yuv444p')), ('i.mp4', 'libx264', dict(pix_fmt='yuv420p10le')), ('j.mkv', 'ffv1', dict(pix_fmt='gray')),
-         ('k.mp4', 'libx264', dict(sound=True)), ('l.h264', 'libx264', {}), ('m.ts', 'libx264', {}), ('n.mkv', 'ffv1', dict(pix_fmt='bgr0')), ('o.mp4', 'libx264', dict(size=(162, 122))),
-         ('p.avi', 'libx264', {})]    # frames stored in another order than they are shown
+FILES = [
+    ('a.mp4', 'libx264', {}),
+    ('b.mkv', 'libx264', {}),
+    ('c.mov', 'libx265', dict(options={'crf': '8', 'x265-params': 'log-level=none'})),
+    ('d.webm', 'libvpx-vp9', {}),
+    ('e.avi', 'mpeg4', {}),
+    ('f.mkv', 'ffv1', {}),
+    ('g.avi', 'mjpeg', dict(pix_fmt='yuvj420p')),
+    ('h.mp4', 'libx264', dict(pix_fmt='yuv444p')),
+    ('i.mp4', 'libx264', dict(pix_fmt='yuv420p10le')),
+    ('j.mkv', 'ffv1', dict(pix_fmt='gray')),
+    ('k.mp4', 'libx264', dict(sound=True)),
+    ('l.h264', 'libx264', {}),
+    ('m.ts', 'libx264', {}),
+    ('n.mkv', 'ffv1', dict(pix_fmt='bgr0')),
+    ('o.mp4', 'libx264', dict(size=(162, 122))),
+    ('p.avi', 'libx264', {}),
+]  # frames stored in another order than they are shown
 
 
 @pytest.mark.parametrize('name, codec, options', FILES, ids=[name for name, *_ in FILES])
 def test_the_wanted_frames_come_out_of_any_file(tmp_path, name, codec, options):
-    path = shoot(tmp_path/name, codec=codec, **options)
+    path = shoot(tmp_path / name, codec=codec, **options)
     video = probe(path)
     assert len(video) == N and video.size == options.get('size', SIZE)
     assert video.hz == pytest.approx(RATE, rel=1e-3)
     wanted = [0, 1, 7, 30, 58, 59]
     found = numbers_in(path, wanted)
     assert list(found) == wanted
-    np.testing.assert_allclose(list(found.values()), wanted, atol=.45)
+    np.testing.assert_allclose(list(found.values()), wanted, atol=0.45)
 
 
-@pytest.mark.parametrize('codec, options', [('libx264', {'bf': '3', 'crf': '12'}), ('libx265', {'x265-params': 'log-level=none:bframes=4'})])
+@pytest.mark.parametrize(
+    'codec, options', [('libx264', {'bf': '3', 'crf': '12'}), ('libx265', {'x265-params': 'log-level=none:bframes=4'})]
+)
 @pytest.mark.parametrize('threads', [1, 3])
 def test_leaving_out_frames_changes_no_other(tmp_path, monkeypatch, codec, options, threads):
-    video = probe(shoot(tmp_path/'b.mp4', codec=codec, options=options, n=90))
+    video = probe(shoot(tmp_path / 'b.mp4', codec=codec, options=options, n=90))
     wanted = np.arange(0, 90, 7)
     decoded = []
     some = {at: shown.planes[0].copy() for at, shown in decode(video, wanted, threads, decoded.append)}
     monkeypatch.setattr(videos_module, '_SKIPS', ())
     every = {at: shown.planes[0].copy() for at, shown in decode(video, np.arange(90), threads)}
     assert list(some) == wanted.tolist() and len(every) == 90 and sum(decoded) >= 90
-    for at, plane in some.items(): np.testing.assert_array_equal(plane, every[at])
+    for at, plane in some.items():
+        np.testing.assert_array_equal(plane, every[at])
 
 
 @pytest.mark.parametrize('turned', [90, 180, -90])
 def test_a_turned_film_is_put_upright(tmp_path, turned):
-    plain, other = shoot(tmp_path/'plain.mp4', n=12), shoot(tmp_path/'turned.mp4', n=12, turned=turned)
+    plain, other = shoot(tmp_path / 'plain.mp4', n=12), shoot(tmp_path / 'turned.mp4', n=12, turned=turned)
     assert probe(other).size == probe(plain).size == SIZE and abs(probe(other).rotation) == abs(turned)
     (_, a), (_, b) = next(decode(probe(plain), [5])), next(decode(probe(other), [5]))
     assert abs(a.planes[0].astype(int) - b.planes[0]).mean() < 3
@@ -167,381 +231,550 @@ def test_a_turned_film_is_put_upright(tmp_path, turned):
 
 def test_a_picture_has_the_colours_that_pyav_gives(tmp_path):
     "Crop of the whole picture against the conversion of FFmpeg."
-    path = shoot(tmp_path/'a.mp4', n=3, size=(128, 128))
+    path = shoot(tmp_path / 'a.mp4', n=3, size=(128, 128))
     _, shown = next(decode(probe(path), [1]))
     theirs = shown.frame.to_ndarray(format='rgb24').astype(int)
-    ours = shown.crop((-.5, -.5, 127.5, 127.5), 128).astype(int)
+    ours = shown.crop((-0.5, -0.5, 127.5, 127.5), 128).astype(int)
     assert abs(ours - theirs).mean() < 4 and abs((ours - theirs).mean((0, 1))).max() < 1.5
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------
 
+
 def test_instants_show_every_nth_frame(walk, tmp_path):
-    ds = prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', **QUICK)
+    ds = prepare(walk / 'walk', tmp_path / 'out', boxes=walk / 'boxes', **QUICK)
     ds.validate()
     assert (ds.hz, ds.stride, ds.views, len(ds)) == (10, 3, ['cam0', 'cam1'], 20)
-    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 60, 3)[:, None].repeat(2, 1), atol=.45)
-    np.testing.assert_allclose(ds.table['time_s'], np.arange(20)/10)
+    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 60, 3)[:, None].repeat(2, 1), atol=0.45)
+    np.testing.assert_allclose(ds.table['time_s'], np.arange(20) / 10)
     assert ds.extra['boxes'] == 'given' and ds.extra['sequences'][0]['videos'][1]['file'] == 'cam1.mp4'
-    middle = (ds.boxes[..., :2] + ds.boxes[..., 2:])/2
-    np.testing.assert_allclose(middle[:, 0], [place(t)[:2] for t in ds.table['time_s']], atol=.05*SIZE[0])
+    middle = (ds.boxes[..., :2] + ds.boxes[..., 2:]) / 2
+    np.testing.assert_allclose(middle[:, 0], [place(t)[:2] for t in ds.table['time_s']], atol=0.05 * SIZE[0])
 
 
-@pytest.mark.parametrize('hz, stride, kept', [(None, None, 3), (10, None, 3), (7, None, 4), (30, None, 1), (10, 5, 5), (None, 5, 5)])
+@pytest.mark.parametrize(
+    'hz, stride, kept', [(None, None, 3), (10, None, 3), (7, None, 4), (30, None, 1), (10, 5, 5), (None, 5, 5)]
+)
 def test_rates(walk, tmp_path, hz, stride, kept):
-    ds = prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', hz=hz, stride=stride, **QUICK)
-    assert ds.stride == kept and ds.hz == 30/kept
-    np.testing.assert_allclose(numbers(ds.frames[:, 0]), np.arange(0, 60, kept), atol=.45)
+    ds = prepare(walk / 'walk', tmp_path / 'out', boxes=walk / 'boxes', hz=hz, stride=stride, **QUICK)
+    assert ds.stride == kept and ds.hz == 30 / kept
+    np.testing.assert_allclose(numbers(ds.frames[:, 0]), np.arange(0, 60, kept), atol=0.45)
 
 
-@pytest.mark.parametrize('rate, hz, stride, told', [
-    (Fraction(1), 1, 1, '1 instants per second, as the cameras took no more frames'), (Fraction(6), 6, 1, '6 instants per second, as the cameras took no more frames'),
-    (Fraction(15, 2), 7.5, 1, '7.5 instants per second, as the cameras took no more frames'), (Fraction(10000, 1001), 10000/1001, 1, ''), (Fraction(10), 10, 1, ''), (Fraction(12), 12, 1, ''), (Fraction(15), 7.5, 2, ''), (Fraction(25), 12.5, 2, '')],
-    ids=lambda value: str(value)[:6])
+@pytest.mark.parametrize(
+    'rate, hz, stride, told',
+    [
+        (Fraction(1), 1, 1, '1 instants per second, as the cameras took no more frames'),
+        (Fraction(6), 6, 1, '6 instants per second, as the cameras took no more frames'),
+        (Fraction(15, 2), 7.5, 1, '7.5 instants per second, as the cameras took no more frames'),
+        (Fraction(10000, 1001), 10000 / 1001, 1, ''),
+        (Fraction(10), 10, 1, ''),
+        (Fraction(12), 12, 1, ''),
+        (Fraction(15), 7.5, 2, ''),
+        (Fraction(25), 12.5, 2, ''),
+    ],
+    ids=lambda value: str(value)[:6],
+)
 def test_cameras_that_take_few_frames(tmp_path, rate, hz, stride, told):
     "Their own rate is taken and said, unless somebody asks for more than there is."
-    for view in (0, 1): shoot(tmp_path/'walk'/f'cam{view}.mp4', view=view, rate=rate, times=np.arange(24)/float(rate))
+    for view in (0, 1):
+        shoot(tmp_path / 'walk' / f'cam{view}.mp4', view=view, rate=rate, times=np.arange(24) / float(rate))
     said = []
-    ds = prepare(tmp_path/'walk', tmp_path/'out', **QUICK, padding=1.5, say=said.append)
+    ds = prepare(tmp_path / 'walk', tmp_path / 'out', **QUICK, padding=1.5, say=said.append)
     ds.validate()
-    assert ds.hz == pytest.approx(hz, rel=1e-6) and ds.stride == stride and len(ds) == -(-24//stride)
-    np.testing.assert_allclose(ds.table['time_s'], np.arange(len(ds))/hz, atol=1e-3)
-    assert ds.seen[:].mean() > .9 and f'{len(ds)} instants, {hz:g} per second' in said[-1]
-    assert [note for note in ds.extra['notes'] if 'instants per second' in note] == [told]*bool(told) and told in said[-1]
-    middle = (ds.boxes[:, 0, :2] + ds.boxes[:, 0, 2:])/2
+    assert ds.hz == pytest.approx(hz, rel=1e-6) and ds.stride == stride and len(ds) == -(-24 // stride)
+    np.testing.assert_allclose(ds.table['time_s'], np.arange(len(ds)) / hz, atol=1e-3)
+    assert ds.seen[:].mean() > 0.9 and f'{len(ds)} instants, {hz:g} per second' in said[-1]
+    assert [note for note in ds.extra['notes'] if 'instants per second' in note] == [told] * bool(
+        told
+    ) and told in said[-1]
+    middle = (ds.boxes[:, 0, :2] + ds.boxes[:, 0, 2:]) / 2
     true = np.array([place(t)[:2] for t in ds.table['time_s']])
-    assert np.nanmedian(np.linalg.norm(middle - true, axis=1)) < .06*SIZE[0]
+    assert np.nanmedian(np.linalg.norm(middle - true, axis=1)) < 0.06 * SIZE[0]
     if rate < 9:
-        message = refused(tmp_path/'walk', out=tmp_path/'other', hz=10)
-        assert f'{hz:g} per second, 10 instants per second were asked for' in message and f'at most {hz:g} (--hz)' in message
+        message = refused(tmp_path / 'walk', out=tmp_path / 'other', hz=10)
+        assert (
+            f'{hz:g} per second, 10 instants per second were asked for' in message
+            and f'at most {hz:g} (--hz)' in message
+        )
 
 
 def rig(home, *cameras):
     "A sequence from dicts of shoot's arguments, with boxes at its own frames."
     for view, options in enumerate(cameras):
-        shoot(home/'walk'/f'cam{view}.mp4', view=view, **options)
-        box_table(home/'boxes'/f'cam{view}.csv', options.get('n', N), options.get('rate', RATE), options.get('size', SIZE))
-    return home/'walk', home/'boxes'
+        shoot(home / 'walk' / f'cam{view}.mp4', view=view, **options)
+        box_table(
+            home / 'boxes' / f'cam{view}.csv', options.get('n', N), options.get('rate', RATE), options.get('size', SIZE)
+        )
+    return home / 'walk', home / 'boxes'
 
 
 def test_sizes_may_differ(tmp_path):
     folder, boxes = rig(tmp_path, {}, dict(size=(240, 320)))
-    ds = prepare(folder, tmp_path/'out', boxes=boxes, **QUICK)
-    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 60, 3)[:, None].repeat(2, 1), atol=.45)
+    ds = prepare(folder, tmp_path / 'out', boxes=boxes, **QUICK)
+    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 60, 3)[:, None].repeat(2, 1), atol=0.45)
     assert [video['size'] for video in ds.extra['sequences'][0]['videos']] == [[160, 120], [240, 320]]
 
 
 def test_a_longer_film_is_cut_and_that_is_said(tmp_path):
     folder, boxes = rig(tmp_path, {}, dict(n=75))
-    ds = prepare(folder, tmp_path/'out', boxes=boxes, **QUICK)
+    ds = prepare(folder, tmp_path / 'out', boxes=boxes, **QUICK)
     assert len(ds) == 20 and 'cam1 ends 0.50 s after cam0, cut' in ds.extra['notes'][0]
 
 
 def test_lengths_that_differ_much_are_refused_unless_accepted(tmp_path):
     folder, boxes = rig(tmp_path, {}, dict(n=120))
-    said = refused(folder, out=tmp_path/'out', boxes=boxes)
+    said = refused(folder, out=tmp_path / 'out', boxes=boxes)
     assert 'cam0.mp4' in said and 'ends at 2.00 s' in said and '4.00 s' in said and '--max-cut 2' in said
-    assert len(prepare(folder, tmp_path/'out', boxes=boxes, max_cut_s=2, **QUICK)) == 20
+    assert len(prepare(folder, tmp_path / 'out', boxes=boxes, max_cut_s=2, **QUICK)) == 20
 
 
 def test_other_frame_rates_are_refused_or_resampled(tmp_path):
     folder, boxes = rig(tmp_path, {}, dict(rate=24, n=48), {})
-    said = refused(folder, out=tmp_path/'out', boxes=boxes)
+    said = refused(folder, out=tmp_path / 'out', boxes=boxes)
     assert 'cam1.mp4' in said and '24 per second' in said and '--resample' in said
-    ds = prepare(folder, tmp_path/'out', boxes=boxes, resample=True, **QUICK)
+    ds = prepare(folder, tmp_path / 'out', boxes=boxes, resample=True, **QUICK)
     assert ds.hz == 10 and ds.extra['resample']
     found = numbers(ds.frames[:])
-    np.testing.assert_allclose(found[:, 0], np.arange(20)*3, atol=.45)
-    np.testing.assert_allclose(found[:, 1], np.arange(20)*3, atol=.5*30/24 + .45)        # half of its own frames away at most
-    np.testing.assert_allclose(found[::5, 1], np.arange(0, 60, 15), atol=.45)            # and exact where frames coincide
+    np.testing.assert_allclose(found[:, 0], np.arange(20) * 3, atol=0.45)
+    np.testing.assert_allclose(
+        found[:, 1], np.arange(20) * 3, atol=0.5 * 30 / 24 + 0.45
+    )  # half of its own frames away at most
+    np.testing.assert_allclose(found[::5, 1], np.arange(0, 60, 15), atol=0.45)  # and exact where frames coincide
 
 
 def test_rates_of_television_are_one(tmp_path):
     "30000/1001 and 30 per second differ by 0.1 %: stamps decide."
-    folder, boxes = rig(tmp_path, {}, dict(times=np.arange(60)*1001/30000))
-    ds = prepare(folder, tmp_path/'out', boxes=boxes, **QUICK)
-    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 60, 3)[:, None].repeat(2, 1), atol=.55)
+    folder, boxes = rig(tmp_path, {}, dict(times=np.arange(60) * 1001 / 30000))
+    ds = prepare(folder, tmp_path / 'out', boxes=boxes, **QUICK)
+    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 60, 3)[:, None].repeat(2, 1), atol=0.55)
 
 
 def test_time_stamps_decide_not_positions(tmp_path):
     "A film that jitters and lost half a second: instants without a frame are not seen, the others are in time."
     rng = np.random.default_rng(0)
-    times = np.delete(np.arange(60)/30 + np.r_[0, rng.uniform(-.008, .008, 59)], np.arange(31, 46))
-    shoot(tmp_path/'walk'/'cam0.mp4')
-    shoot(tmp_path/'walk'/'cam1.mp4', view=1, times=times)
-    ds = prepare(tmp_path/'walk', tmp_path/'out', **QUICK, padding=1.5)
+    times = np.delete(np.arange(60) / 30 + np.r_[0, rng.uniform(-0.008, 0.008, 59)], np.arange(31, 46))
+    shoot(tmp_path / 'walk' / 'cam0.mp4')
+    shoot(tmp_path / 'walk' / 'cam1.mp4', view=1, times=times)
+    ds = prepare(tmp_path / 'walk', tmp_path / 'out', **QUICK, padding=1.5)
     seen = ds.seen[:]
     assert seen[:, 0].all() and not seen[11:15, 1].any() and seen[:11, 1].all() and seen[16:, 1].all()
     assert not ds.frames[:][~seen].any()
     assert 'cam1 lacks frames at' in ds.extra['notes'][-1]
-    video = probe(tmp_path/'walk'/'cam1.mp4')
-    assert video.hz == pytest.approx(30, rel=.03) and len(video) == 45
+    video = probe(tmp_path / 'walk' / 'cam1.mp4')
+    assert video.hz == pytest.approx(30, rel=0.03) and len(video) == 45
     away = [min(abs(times - t)) for t in ds.table['time_s'][seen[:, 1]]]
-    assert max(away) < .5/30 + .002
+    assert max(away) < 0.5 / 30 + 0.002
 
 
 def test_nearest_frames_by_a_slow_loop():
     rng = np.random.default_rng(1)
-    times_s = np.cumsum(np.r_[0, rng.uniform(.02, .06, 199)])
-    video = videos_module.Video(Path('x'), 'x', (1, 1), 0, np.arange(200), (), times_s, .04, 1)
-    wanted = rng.uniform(-.1, times_s[-1] + .1, 300)
+    times_s = np.cumsum(np.r_[0, rng.uniform(0.02, 0.06, 199)])
+    video = videos_module.Video(Path('x'), 'x', (1, 1), 0, np.arange(200), (), times_s, 0.04, 1)
+    wanted = rng.uniform(-0.1, times_s[-1] + 0.1, 300)
     for t, found in zip(wanted, nearest_frames(video, wanted)):
         best = min(range(200), key=lambda i: abs(times_s[i] - t))
-        assert found == (best if abs(times_s[best] - t) <= .022 else -1)
+        assert found == (best if abs(times_s[best] - t) <= 0.022 else -1)
 
 
-@pytest.mark.parametrize('column, value', [('offset_s', .5), ('offset_frames', 15)])
+@pytest.mark.parametrize('column, value', [('offset_s', 0.5), ('offset_frames', 15)])
 def test_offsets_in_a_table(tmp_path, column, value):
     "cam1 began half a second later: its first frame belongs to frame 15 of cam0."
-    shoot(tmp_path/'a.mp4')
-    shoot(tmp_path/'b.mp4', view=1, first=15, n=45)
-    (tmp_path/'list.csv').write_text(f'file,subject,sequence,view,{column}\na.mp4,anna,walk 1,front,\nb.mp4,anna,walk 1,side,{value}\n')
-    ds = prepare(tmp_path/'list.csv', tmp_path/'out', **QUICK, padding=1.5)
+    shoot(tmp_path / 'a.mp4')
+    shoot(tmp_path / 'b.mp4', view=1, first=15, n=45)
+    (tmp_path / 'list.csv').write_text(
+        f'file,subject,sequence,view,{column}\na.mp4,anna,walk 1,front,\nb.mp4,anna,walk 1,side,{value}\n'
+    )
+    ds = prepare(tmp_path / 'list.csv', tmp_path / 'out', **QUICK, padding=1.5)
     assert ds.views == ['front', 'side'] and len(ds) == 15
-    assert ds.table.iloc[0][['subject', 'action', 'sequence', 'time_s']].tolist() == ['anna', 'walk', 'walk 1', .5]
+    assert ds.table.iloc[0][['subject', 'action', 'sequence', 'time_s']].tolist() == ['anna', 'walk', 'walk 1', 0.5]
     assert 'front begins 0.50 s before the last camera, cut' in ds.extra['notes'][0]
     found = numbers(ds.frames[:])
     np.testing.assert_allclose(found[:, 0], found[:, 1], atol=1.2)
-    np.testing.assert_allclose(np.median(found - np.arange(15, 60, 3)[:, None], 0), 0, atol=.6)
+    np.testing.assert_allclose(np.median(found - np.arange(15, 60, 3)[:, None], 0), 0, atol=0.6)
 
 
 # ---- folders and tables ----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('layout, expected', [
-    (['cam2.mp4', 'cam10.mp4'], [('S1', 'FOLDER', ['cam2', 'cam10'])]),
-    (['walk 2/a.mp4', 'walk 2/b.avi', 'sit/a.mov', 'sit/b.mov', 'notes/readme.txt'], [('S1', 'sit', ['a', 'b']), ('S1', 'walk 2', ['a', 'b'])]),
-    (['anna/walk/a.mp4', 'anna/walk/b.mp4', 'ben/walk/a.MP4', 'ben/walk/._a.mp4', 'ben/walk/b.mp4'], [('anna', 'walk', ['a', 'b']), ('ben', 'walk', ['a', 'b'])]),
-])
+
+@pytest.mark.parametrize(
+    'layout, expected',
+    [
+        (['cam2.mp4', 'cam10.mp4'], [('S1', 'FOLDER', ['cam2', 'cam10'])]),
+        (
+            ['walk 2/a.mp4', 'walk 2/b.avi', 'sit/a.mov', 'sit/b.mov', 'notes/readme.txt'],
+            [('S1', 'sit', ['a', 'b']), ('S1', 'walk 2', ['a', 'b'])],
+        ),
+        (
+            ['anna/walk/a.mp4', 'anna/walk/b.mp4', 'ben/walk/a.MP4', 'ben/walk/._a.mp4', 'ben/walk/b.mp4'],
+            [('anna', 'walk', ['a', 'b']), ('ben', 'walk', ['a', 'b'])],
+        ),
+    ],
+)
 def test_layouts(tmp_path, layout, expected):
     for name in layout:
-        (tmp_path/'FOLDER'/name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path/'FOLDER'/name).touch()
-    found = find_recordings(tmp_path/'FOLDER')
+        (tmp_path / 'FOLDER' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'FOLDER' / name).touch()
+    found = find_recordings(tmp_path / 'FOLDER')
     assert [(one.subject, one.sequence, [clip.view for clip in one.clips]) for one in found] == expected
 
 
-@pytest.mark.parametrize('layout, said', [
-    (['notes.txt'], 'no video'), (['a.mp4', 'walk/a.mp4'], 'both'), (['walk/a.mp4', 'walk/a.avi'], 'more than once')])
+@pytest.mark.parametrize(
+    'layout, said',
+    [(['notes.txt'], 'no video'), (['a.mp4', 'walk/a.mp4'], 'both'), (['walk/a.mp4', 'walk/a.avi'], 'more than once')],
+)
 def test_layouts_that_are_refused(tmp_path, layout, said):
-    lay(tmp_path/'in', layout)
-    assert said in refused(tmp_path/'in', out=tmp_path/'out')
-    assert 'does not exist' in refused(tmp_path/'nowhere', out=tmp_path/'out')
+    lay(tmp_path / 'in', layout)
+    assert said in refused(tmp_path / 'in', out=tmp_path / 'out')
+    assert 'does not exist' in refused(tmp_path / 'nowhere', out=tmp_path / 'out')
 
 
 def lay(folder, names):
     "Empty files; a name that ends in / is an empty folder."
     for name in names:
-        (folder/name).parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith('/'): (folder/name).mkdir(exist_ok=True)
-        else: (folder/name).touch()
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith('/'):
+            (folder / name).mkdir(exist_ok=True)
+        else:
+            (folder / name).touch()
     return folder
 
 
-def cameras(*folders, names=('cam1.mp4', 'cam2.mp4')): return [f'{folder}/{name}' for folder in folders for name in names]
+def cameras(*folders, names=('cam1.mp4', 'cam2.mp4')):
+    return [f'{folder}/{name}' for folder in folders for name in names]
 
 
-@pytest.mark.parametrize('layout, said', [
-    (cameras('calibration', 'anna/walk', 'ben/walk'), ('both calibration and anna/walk, ben/walk hold videos, at different depths', '.csv')),
-    (cameras('anna/walk', 'anna/walk/more'), ('both anna/walk and anna/walk/more',)),
-    ([*cameras('anna/walk', 'ben/walk'), 'intro.mov'], ('both the folder itself and anna/walk, ben/walk',)),
-    ([*cameras('anna/walk', 'ben/walk'), 'ben/INTRO.MOV'], ('both ben and anna/walk, ben/walk',)),
-    (cameras('walk', 'a/b/walk'), ('both walk and a/b/walk',)),
-    (cameras('mo/anna/walk', 'mo/ben/walk'), ('videos lie 3 folders down (mo/anna/walk, mo/ben/walk)', 'in/mo, or list')),
-    (cameras('mo/anna/walk', 'tu/anna/walk'), ('3 folders down', 'in/mo or ', 'in/tu, or list')),
-    (cameras('a/b/c/anna/walk'), ('5 folders down', 'in/a/b/c, or list')),
-    (['walk/left/a.mp4', 'walk/right/a.mp4', 'sit/left/a.mp4', 'sit/right/a.mp4'], ('one video alone in each of sit/left, sit/right, walk/left, walk/right', 'If these are cameras')),
-    (['left/a.mp4', 'right/a.mp4'], ('one video alone in each of left, right', 'If these are cameras')),
-    (['anna/walk/cam1/a.mp4', 'anna/walk/cam2/a.mp4'], ('cam1, cam2 are named after cameras',)),
-    ([*cameras('walk'), *cameras('run', names=('CAM1.mp4', 'cam2.mp4'))], ('CAM1 and cam1 differ in capitals alone', 'alike')),
-    ([*cameras('walk'), *cameras('walk ')], ('S1 walk, as that of', 'a name of its own')),
-    (['walk/cam1.jpg', 'notes.txt'], ('single pictures',)), (['walk/cam1.txt', 'notes.txt'], ('no video in it',)), ([], ('no video in it',)), (['walk/', 'sit/'], ('no video in it',)),
-])
+@pytest.mark.parametrize(
+    'layout, said',
+    [
+        (
+            cameras('calibration', 'anna/walk', 'ben/walk'),
+            ('both calibration and anna/walk, ben/walk hold videos, at different depths', '.csv'),
+        ),
+        (cameras('anna/walk', 'anna/walk/more'), ('both anna/walk and anna/walk/more',)),
+        ([*cameras('anna/walk', 'ben/walk'), 'intro.mov'], ('both the folder itself and anna/walk, ben/walk',)),
+        ([*cameras('anna/walk', 'ben/walk'), 'ben/INTRO.MOV'], ('both ben and anna/walk, ben/walk',)),
+        (cameras('walk', 'a/b/walk'), ('both walk and a/b/walk',)),
+        (
+            cameras('mo/anna/walk', 'mo/ben/walk'),
+            ('videos lie 3 folders down (mo/anna/walk, mo/ben/walk)', 'in/mo, or list'),
+        ),
+        (cameras('mo/anna/walk', 'tu/anna/walk'), ('3 folders down', 'in/mo or ', 'in/tu, or list')),
+        (cameras('a/b/c/anna/walk'), ('5 folders down', 'in/a/b/c, or list')),
+        (
+            ['walk/left/a.mp4', 'walk/right/a.mp4', 'sit/left/a.mp4', 'sit/right/a.mp4'],
+            ('one video alone in each of sit/left, sit/right, walk/left, walk/right', 'If these are cameras'),
+        ),
+        (['left/a.mp4', 'right/a.mp4'], ('one video alone in each of left, right', 'If these are cameras')),
+        (['anna/walk/cam1/a.mp4', 'anna/walk/cam2/a.mp4'], ('cam1, cam2 are named after cameras',)),
+        (
+            [*cameras('walk'), *cameras('run', names=('CAM1.mp4', 'cam2.mp4'))],
+            ('CAM1 and cam1 differ in capitals alone', 'alike'),
+        ),
+        ([*cameras('walk'), *cameras('walk ')], ('S1 walk, as that of', 'a name of its own')),
+        (['walk/cam1.jpg', 'notes.txt'], ('single pictures',)),
+        (['walk/cam1.txt', 'notes.txt'], ('no video in it',)),
+        ([], ('no video in it',)),
+        (['walk/', 'sit/'], ('no video in it',)),
+    ],
+)
 def test_folders_of_which_nobody_can_say_what_is_what(tmp_path, layout, said):
-    (tmp_path/'in').mkdir()
-    message = refused(lay(tmp_path/'in', layout), out=tmp_path/'out')
+    (tmp_path / 'in').mkdir()
+    message = refused(lay(tmp_path / 'in', layout), out=tmp_path / 'out')
     assert all(part in message for part in said), message
 
 
 def test_the_folder_that_a_refusal_names_is_taken(tmp_path):
-    lay(tmp_path/'in', cameras('mo/anna/walk', 'mo/ben/walk'))
-    assert [one.name for one in find_recordings(tmp_path/'in'/'mo')] == ['anna walk', 'ben walk']
+    lay(tmp_path / 'in', cameras('mo/anna/walk', 'mo/ben/walk'))
+    assert [one.name for one in find_recordings(tmp_path / 'in' / 'mo')] == ['anna walk', 'ben walk']
 
 
-@pytest.mark.parametrize('names, said', [
-    ({'walk': ('walk_cam1', 'walk_cam2'), 'run': ('run_cam1', 'run_cam2'), 'sit': ('sit_cam1', 'sit_cam2')}, ('no two of 3 sequences share a camera name', 'run_cam1.mp4 would be cam1.mp4', 'column view')),
-    ({'walk': ('cam1-walk', 'cam2-walk'), 'run': ('cam1-run', 'cam2-run')}, ('no two of 2 sequences share', 'cam1-run.mp4 would be cam1.mp4')),
-    ({'walk': ('A001', 'B001'), 'run': ('A002', 'B002')}, ('no two of 2 sequences share', 'cam1.mp4, cam2.mp4 in each of them')),
-    ({'walk': ('cam1', 'cam2'), 'run': ('cam1', 'cam2'), 'sit': ('sit_cam1', 'sit_cam2')}, ('S1 sit shares with no other sequence a camera name', 'sit_cam1')),
-])
+@pytest.mark.parametrize(
+    'names, said',
+    [
+        (
+            {'walk': ('walk_cam1', 'walk_cam2'), 'run': ('run_cam1', 'run_cam2'), 'sit': ('sit_cam1', 'sit_cam2')},
+            ('no two of 3 sequences share a camera name', 'run_cam1.mp4 would be cam1.mp4', 'column view'),
+        ),
+        (
+            {'walk': ('cam1-walk', 'cam2-walk'), 'run': ('cam1-run', 'cam2-run')},
+            ('no two of 2 sequences share', 'cam1-run.mp4 would be cam1.mp4'),
+        ),
+        (
+            {'walk': ('A001', 'B001'), 'run': ('A002', 'B002')},
+            ('no two of 2 sequences share', 'cam1.mp4, cam2.mp4 in each of them'),
+        ),
+        (
+            {'walk': ('cam1', 'cam2'), 'run': ('cam1', 'cam2'), 'sit': ('sit_cam1', 'sit_cam2')},
+            ('S1 sit shares with no other sequence a camera name', 'sit_cam1'),
+        ),
+    ],
+)
 def test_cameras_that_share_no_name(tmp_path, names, said):
-    folder = lay(tmp_path/'in', [f'{sequence}/{view}.mp4' for sequence, views in names.items() for view in views])
-    message = refused(folder, out=tmp_path/'out')
+    folder = lay(tmp_path / 'in', [f'{sequence}/{view}.mp4' for sequence, views in names.items() for view in views])
+    message = refused(folder, out=tmp_path / 'out')
     assert all(part in message for part in said), message
 
 
 def test_a_table_may_name_cameras_that_share_nothing(two, tmp_path):
     "Who writes a table has said which camera is which: it is told, not refused."
-    for sequence in ('sit', 'walk'): shutil.copytree(two/'in'/sequence, tmp_path/sequence)
-    rows = [f'{sequence}/cam{view}.mp4,S1,{sequence},{sequence}{view}' for sequence in ('sit', 'walk') for view in (0, 1)]
-    (tmp_path/'list.csv').write_text('\n'.join(['file,subject,sequence,view', *rows]) + '\n')
-    done = run('data', 'videos', tmp_path/'list.csv', '--out', tmp_path/'out', '--side', 32, '--workers', 1)
+    for sequence in ('sit', 'walk'):
+        shutil.copytree(two / 'in' / sequence, tmp_path / sequence)
+    rows = [
+        f'{sequence}/cam{view}.mp4,S1,{sequence},{sequence}{view}' for sequence in ('sit', 'walk') for view in (0, 1)
+    ]
+    (tmp_path / 'list.csv').write_text('\n'.join(['file,subject,sequence,view', *rows]) + '\n')
+    done = run('data', 'videos', tmp_path / 'list.csv', '--out', tmp_path / 'out', '--side', 32, '--workers', 1)
     assert done.exit_code == 0 and 'S1 sit: sit0, sit1; without walk0, walk1' in done.output, done.output
     assert 'note: walk0 did not film S1 sit' in done.output and 'for want of' not in done.output
 
 
-@pytest.mark.parametrize('link, target', [('walk/cam3.mp4', './not_there.mp4'), ('run', '/nowhere/run'), ('walk/cam3.MP4', 'cam3.MP4')])
+@pytest.mark.parametrize(
+    'link, target', [('walk/cam3.mp4', './not_there.mp4'), ('run', '/nowhere/run'), ('walk/cam3.MP4', 'cam3.MP4')]
+)
 def test_a_link_that_leads_nowhere_is_refused_by_name(two, tmp_path, link, target):
-    shutil.copytree(two/'in'/'walk', tmp_path/'in'/'walk')
-    (tmp_path/'in'/link).symlink_to(target)
-    message = refused(tmp_path/'in', out=tmp_path/'out')
+    shutil.copytree(two / 'in' / 'walk', tmp_path / 'in' / 'walk')
+    (tmp_path / 'in' / link).symlink_to(target)
+    message = refused(tmp_path / 'in', out=tmp_path / 'out')
     assert f'{tmp_path}/in/{link}, link: ' in message and (target in message), message
 
 
 def test_what_a_table_or_an_option_names_and_is_not_there(walk, tmp_path):
-    shutil.copytree(walk, tmp_path/'rig')
-    (tmp_path/'rig'/'boxes'/'cam1.csv').unlink()
-    (tmp_path/'rig'/'boxes'/'cam1.csv').symlink_to('gone.csv')
-    assert 'leads to gone.csv' in refused(tmp_path/'rig'/'walk', out=tmp_path/'out', boxes=tmp_path/'rig'/'boxes')
-    (tmp_path/'rig'/'list.csv').write_text('file,subject,sequence,view\nwalk/cam0.mp4,a,b,c\nlinked.mp4,a,b,d\n')
-    (tmp_path/'rig'/'linked.mp4').symlink_to('/nowhere/cam1.mp4')
-    assert 'linked.mp4, link: leads to /nowhere/cam1.mp4' in refused(tmp_path/'rig'/'list.csv', out=tmp_path/'out')
+    shutil.copytree(walk, tmp_path / 'rig')
+    (tmp_path / 'rig' / 'boxes' / 'cam1.csv').unlink()
+    (tmp_path / 'rig' / 'boxes' / 'cam1.csv').symlink_to('gone.csv')
+    assert 'leads to gone.csv' in refused(
+        tmp_path / 'rig' / 'walk', out=tmp_path / 'out', boxes=tmp_path / 'rig' / 'boxes'
+    )
+    (tmp_path / 'rig' / 'list.csv').write_text('file,subject,sequence,view\nwalk/cam0.mp4,a,b,c\nlinked.mp4,a,b,d\n')
+    (tmp_path / 'rig' / 'linked.mp4').symlink_to('/nowhere/cam1.mp4')
+    assert 'linked.mp4, link: leads to /nowhere/cam1.mp4' in refused(
+        tmp_path / 'rig' / 'list.csv', out=tmp_path / 'out'
+    )
 
 
 def test_links_that_lead_somewhere(two, tmp_path):
     "A folder of links is what it links to; a link back leads nowhere new; a link is no second camera."
-    (tmp_path/'in').mkdir()
-    for sequence in ('sit', 'walk'): (tmp_path/'in'/f'{sequence} 1').symlink_to(two/'in'/sequence)
-    (tmp_path/'in'/'back').symlink_to(tmp_path/'in')
-    found = find_recordings(tmp_path/'in')
-    assert [(one.sequence, [clip.view for clip in one.clips]) for one in found] == [('sit 1', ['cam0', 'cam1']), ('walk 1', ['cam0', 'cam1'])]
-    assert videos_module.left_out(tmp_path/'in', [clip.file for one in found for clip in one.clips]) == ['back/: a link back to a folder that it lies in']
-    (tmp_path/'in'/'walk 2').symlink_to(two/'in'/'walk')
-    assert f'cam0.mp4, file: the same as {tmp_path}/in/walk 1/cam0.mp4' in refused(tmp_path/'in', out=tmp_path/'out')
-    (tmp_path/'one').mkdir()
-    for name in ('cam0.mp4', 'cam1.mp4'): (tmp_path/'one'/name).symlink_to(two/'in'/'walk'/'cam0.mp4')
-    assert 'a link makes no second camera' in refused(tmp_path/'one', out=tmp_path/'out')
-    (tmp_path/'list.csv').write_text('file,subject,sequence,view\none/cam0.mp4,a,b,c\none/cam1.mp4,a,b,d\n')
-    assert 'c and d are the same file' in refused(tmp_path/'list.csv', out=tmp_path/'out')
+    (tmp_path / 'in').mkdir()
+    for sequence in ('sit', 'walk'):
+        (tmp_path / 'in' / f'{sequence} 1').symlink_to(two / 'in' / sequence)
+    (tmp_path / 'in' / 'back').symlink_to(tmp_path / 'in')
+    found = find_recordings(tmp_path / 'in')
+    assert [(one.sequence, [clip.view for clip in one.clips]) for one in found] == [
+        ('sit 1', ['cam0', 'cam1']),
+        ('walk 1', ['cam0', 'cam1']),
+    ]
+    assert videos_module.left_out(tmp_path / 'in', [clip.file for one in found for clip in one.clips]) == [
+        'back/: a link back to a folder that it lies in'
+    ]
+    (tmp_path / 'in' / 'walk 2').symlink_to(two / 'in' / 'walk')
+    assert f'cam0.mp4, file: the same as {tmp_path}/in/walk 1/cam0.mp4' in refused(
+        tmp_path / 'in', out=tmp_path / 'out'
+    )
+    (tmp_path / 'one').mkdir()
+    for name in ('cam0.mp4', 'cam1.mp4'):
+        (tmp_path / 'one' / name).symlink_to(two / 'in' / 'walk' / 'cam0.mp4')
+    assert 'a link makes no second camera' in refused(tmp_path / 'one', out=tmp_path / 'out')
+    (tmp_path / 'list.csv').write_text('file,subject,sequence,view\none/cam0.mp4,a,b,c\none/cam1.mp4,a,b,d\n')
+    assert 'c and d are the same file' in refused(tmp_path / 'list.csv', out=tmp_path / 'out')
 
 
 def test_what_is_not_taken_is_told_before_anything_is_decoded(two, tmp_path, monkeypatch):
-    shutil.copytree(two/'in', tmp_path/'in')
-    (tmp_path/'in'/'sit'/'cam1.mp4').rename(tmp_path/'in'/'sit'/'cam2.mp4')
-    lay(tmp_path/'in', ['notes.txt', 'walk/._cam0.mp4', 'walk/cam0.LRV', 'walk/cam1.LRV', 'empty/', 'photos/a.jpg', 'photos/b.jpg', '.DS_Store'])
-    lay(tmp_path/'labels', ['jump.trc', 'readme.md'])
-    write_trc(tmp_path/'labels'/'walk.TRC', moving(72))
+    shutil.copytree(two / 'in', tmp_path / 'in')
+    (tmp_path / 'in' / 'sit' / 'cam1.mp4').rename(tmp_path / 'in' / 'sit' / 'cam2.mp4')
+    lay(
+        tmp_path / 'in',
+        [
+            'notes.txt',
+            'walk/._cam0.mp4',
+            'walk/cam0.LRV',
+            'walk/cam1.LRV',
+            'empty/',
+            'photos/a.jpg',
+            'photos/b.jpg',
+            '.DS_Store',
+        ],
+    )
+    lay(tmp_path / 'labels', ['jump.trc', 'readme.md'])
+    write_trc(tmp_path / 'labels' / 'walk.TRC', moving(72))
     told = []
     monkeypatch.setattr(videos_module, 'probe', lambda path: told.append('probed') or probe(path))
-    ds = prepare(tmp_path/'in', tmp_path/'out', **QUICK, poses=tmp_path/'labels', say=told.append)
+    ds = prepare(tmp_path / 'in', tmp_path / 'out', **QUICK, poses=tmp_path / 'labels', say=told.append)
     assert told[1] == 'probed'
     assert told[0].splitlines() == [
-        'found: 2 sequences of 1 person, 3 cameras', '  S1 sit: cam0, cam2; without cam1; no labels', '  S1 walk: cam0, cam1; without cam2; labels walk.TRC', 'not taken:',
-        '  empty/: empty', '  photos/: no video in it', '  walk/cam0.LRV and 1 more .LRV beside it: no video', '  walk/._cam0.mp4: hidden, or written by a system', '  notes.txt: no video',
-        '  .DS_Store: hidden, or written by a system', f'  {tmp_path}/labels/jump.trc: of no sequence that is taken', f'  {tmp_path}/labels/readme.md: of no sequence that is taken']
+        'found: 2 sequences of 1 person, 3 cameras',
+        '  S1 sit: cam0, cam2; without cam1; no labels',
+        '  S1 walk: cam0, cam1; without cam2; labels walk.TRC',
+        'not taken:',
+        '  empty/: empty',
+        '  photos/: no video in it',
+        '  walk/cam0.LRV and 1 more .LRV beside it: no video',
+        '  walk/._cam0.mp4: hidden, or written by a system',
+        '  notes.txt: no video',
+        '  .DS_Store: hidden, or written by a system',
+        f'  {tmp_path}/labels/jump.trc: of no sequence that is taken',
+        f'  {tmp_path}/labels/readme.md: of no sequence that is taken',
+    ]
     assert told[-1] == '24 instants, 10 per second: one of 3 frames' and ds.where(sequence='walk').is_labelled.all()
 
 
 def test_a_folder_that_may_not_be_read(two, tmp_path, monkeypatch):
-    shutil.copytree(two/'in', tmp_path/'in')
+    shutil.copytree(two / 'in', tmp_path / 'in')
     listed = os.listdir
+
     def listdir(path='.'):
-        if Path(path).name == 'walk': raise PermissionError(13, 'Permission denied', str(path))
+        if Path(path).name == 'walk':
+            raise PermissionError(13, 'Permission denied', str(path))
         return listed(path)
+
     monkeypatch.setattr(os, 'listdir', listdir)
-    assert f'{tmp_path}/in/walk, folder: Permission denied' in refused(tmp_path/'in', out=tmp_path/'out')
+    assert f'{tmp_path}/in/walk, folder: Permission denied' in refused(tmp_path / 'in', out=tmp_path / 'out')
 
 
 def test_a_file_that_may_not_be_read(walk, tmp_path, monkeypatch):
-    shutil.copytree(walk/'walk', tmp_path/'in')
-    monkeypatch.setattr(videos_module.os, 'access', lambda path, mode, access=os.access: not str(path).endswith('cam1.mp4') and access(path, mode))
-    assert 'cam1.mp4, file: may not be read' in refused(tmp_path/'in', out=tmp_path/'out')
+    shutil.copytree(walk / 'walk', tmp_path / 'in')
+    monkeypatch.setattr(
+        videos_module.os,
+        'access',
+        lambda path, mode, access=os.access: not str(path).endswith('cam1.mp4') and access(path, mode),
+    )
+    assert 'cam1.mp4, file: may not be read' in refused(tmp_path / 'in', out=tmp_path / 'out')
 
 
 @pytest.mark.parametrize('name', ['wa\nlk', 'walk\x07'])
 def test_names_that_no_store_takes(two, tmp_path, name):
-    shutil.copytree(two/'in'/'walk', tmp_path/'in'/name)
-    shutil.copytree(two/'in'/'sit', tmp_path/'in'/'sit')
-    assert 'sequence: ' in refused(tmp_path/'in', out=tmp_path/'out')
+    shutil.copytree(two / 'in' / 'walk', tmp_path / 'in' / name)
+    shutil.copytree(two / 'in' / 'sit', tmp_path / 'in' / 'sit')
+    assert 'sequence: ' in refused(tmp_path / 'in', out=tmp_path / 'out')
 
 
 def test_one_file_for_two_people(two, tmp_path):
     "Of whom are the labels in walk.trc, if anna and ben walk?"
-    for subject in ('anna', 'ben'): shutil.copytree(two/'in'/'walk', tmp_path/'in'/subject/'walk')
-    (tmp_path/'labels').mkdir()
-    write_trc(tmp_path/'labels'/'walk.trc', moving(72))
-    assert 'walk.trc, file: is that of anna walk and of ben walk' in refused(tmp_path/'in', out=tmp_path/'out', poses=tmp_path/'labels')
-    for view in (0, 1): box_table(tmp_path/'boxes'/'walk'/f'cam{view}.csv')
-    assert 'cam0.csv, file: is that of anna walk cam0 and of ben walk cam0' in refused(tmp_path/'in', out=tmp_path/'out', boxes=tmp_path/'boxes')
-    (tmp_path/'labels'/'anna').mkdir()
-    (tmp_path/'labels'/'walk.trc').rename(tmp_path/'labels'/'anna'/'walk.trc')
-    shutil.copy(tmp_path/'labels'/'anna'/'walk.trc', tmp_path/'labels'/'anna'/'walk.TRC')
-    assert 'anna walk: could be anna/walk.TRC or anna/walk.trc' in refused(tmp_path/'in', out=tmp_path/'out', poses=tmp_path/'labels')
+    for subject in ('anna', 'ben'):
+        shutil.copytree(two / 'in' / 'walk', tmp_path / 'in' / subject / 'walk')
+    (tmp_path / 'labels').mkdir()
+    write_trc(tmp_path / 'labels' / 'walk.trc', moving(72))
+    assert 'walk.trc, file: is that of anna walk and of ben walk' in refused(
+        tmp_path / 'in', out=tmp_path / 'out', poses=tmp_path / 'labels'
+    )
+    for view in (0, 1):
+        box_table(tmp_path / 'boxes' / 'walk' / f'cam{view}.csv')
+    assert 'cam0.csv, file: is that of anna walk cam0 and of ben walk cam0' in refused(
+        tmp_path / 'in', out=tmp_path / 'out', boxes=tmp_path / 'boxes'
+    )
+    (tmp_path / 'labels' / 'anna').mkdir()
+    (tmp_path / 'labels' / 'walk.trc').rename(tmp_path / 'labels' / 'anna' / 'walk.trc')
+    shutil.copy(tmp_path / 'labels' / 'anna' / 'walk.trc', tmp_path / 'labels' / 'anna' / 'walk.TRC')
+    assert 'anna walk: could be anna/walk.TRC or anna/walk.trc' in refused(
+        tmp_path / 'in', out=tmp_path / 'out', poses=tmp_path / 'labels'
+    )
 
 
 def test_a_camera_that_was_off_in_one_sequence(tmp_path):
     for sequence, views in (('sit', (0, 1, 2)), ('walk', (0, 2))):
-        for view in views: shoot(tmp_path/'in'/sequence/f'cam{view}.mp4', view=view, n=30)
-    ds = prepare(tmp_path/'in', tmp_path/'out', sheet=tmp_path/'sheet.png', **{name: value for name, value in QUICK.items() if name != 'sheet'})
+        for view in views:
+            shoot(tmp_path / 'in' / sequence / f'cam{view}.mp4', view=view, n=30)
+    ds = prepare(
+        tmp_path / 'in',
+        tmp_path / 'out',
+        sheet=tmp_path / 'sheet.png',
+        **{name: value for name, value in QUICK.items() if name != 'sheet'},
+    )
     ds.validate()
     assert ds.views == ['cam0', 'cam1', 'cam2']
     np.testing.assert_array_equal(ds.seen[:].all(0), [True, False, True])
     assert ds.where(sequence='sit').seen.all() and not ds.where(sequence='walk').seen[:, 1].any()
-    assert (tmp_path/'sheet.png').stat().st_size > 10000
+    assert (tmp_path / 'sheet.png').stat().st_size > 10000
 
 
 TABLE = 'file,subject,sequence,view\na.mp4,anna,walk,front\nb.mp4,anna,walk,side\n'
 
 
-@pytest.mark.parametrize('change, said', [
-    (lambda t: t.replace('b.mp4', 'c.mp4'), ('line 3', 'no file c.mp4')),
-    (lambda t: t.replace('side', 'front'), ('line 3', 'there twice')),
-    (lambda t: t.replace('view', 'camera'), ('columns', 'camera')),
-    (lambda t: t.replace('view', 'view,ofset').replace('front', 'front,1').replace('side', 'side,1'), ('ofset unknown',)),
-    (lambda t: t.replace('view', 'view,offset_s').replace('front', 'front,soon').replace('side', 'side,'), ('line 2, offset_s', "'soon' is not a number")),
-    (lambda t: t.replace(',side\n', '\n'), ('line 3', 'view empty')),
-    (lambda t: t.replace(',side\n', ',side,1\n'), ('line 3', '5 cells, 4 columns')),
-    (lambda t: t.splitlines()[0], ('rows', 'none')),
-    (lambda t: t.replace('view', 'view,offset_s,offset_frames').replace('front', 'front,1,2').replace('side', 'side,,'), ('line 2', 'both')),
-    (lambda t: t.replace('anna,walk,side', ',walk,side'), ('line 3', 'subject empty')),
-    (lambda t: t.replace('view', 'view,poses').replace('front', 'front,a.trc').replace('side', 'side,b.trc'), ('line 3', 'other poses')),
-    (lambda t: '', ('list.csv, file', 'not a line')),
-    (lambda t: t.rsplit('\n', 2)[0] + '\n', ('only one camera',)),
-])
+@pytest.mark.parametrize(
+    'change, said',
+    [
+        (lambda t: t.replace('b.mp4', 'c.mp4'), ('line 3', 'no file c.mp4')),
+        (lambda t: t.replace('side', 'front'), ('line 3', 'there twice')),
+        (lambda t: t.replace('view', 'camera'), ('columns', 'camera')),
+        (
+            lambda t: t.replace('view', 'view,ofset').replace('front', 'front,1').replace('side', 'side,1'),
+            ('ofset unknown',),
+        ),
+        (
+            lambda t: t.replace('view', 'view,offset_s').replace('front', 'front,soon').replace('side', 'side,'),
+            ('line 2, offset_s', "'soon' is not a number"),
+        ),
+        (lambda t: t.replace(',side\n', '\n'), ('line 3', 'view empty')),
+        (lambda t: t.replace(',side\n', ',side,1\n'), ('line 3', '5 cells, 4 columns')),
+        (lambda t: t.splitlines()[0], ('rows', 'none')),
+        (
+            lambda t: (
+                t.replace('view', 'view,offset_s,offset_frames').replace('front', 'front,1,2').replace('side', 'side,,')
+            ),
+            ('line 2', 'both'),
+        ),
+        (lambda t: t.replace('anna,walk,side', ',walk,side'), ('line 3', 'subject empty')),
+        (
+            lambda t: t.replace('view', 'view,poses').replace('front', 'front,a.trc').replace('side', 'side,b.trc'),
+            ('line 3', 'other poses'),
+        ),
+        (lambda t: '', ('list.csv, file', 'not a line')),
+        (lambda t: t.rsplit('\n', 2)[0] + '\n', ('only one camera',)),
+    ],
+)
 def test_tables_that_are_refused(tmp_path, walk, change, said):
-    for name, camera in (('a', 'cam0'), ('b', 'cam1')): shutil.copy(walk/'walk'/f'{camera}.mp4', tmp_path/f'{name}.mp4')
-    (tmp_path/'list.csv').write_text(TABLE)
-    assert len(read_manifest(tmp_path/'list.csv')[0].clips) == 2
-    (tmp_path/'list.csv').write_text(change(TABLE))
-    message = refused(tmp_path/'list.csv', out=tmp_path/'out')
+    for name, camera in (('a', 'cam0'), ('b', 'cam1')):
+        shutil.copy(walk / 'walk' / f'{camera}.mp4', tmp_path / f'{name}.mp4')
+    (tmp_path / 'list.csv').write_text(TABLE)
+    assert len(read_manifest(tmp_path / 'list.csv')[0].clips) == 2
+    (tmp_path / 'list.csv').write_text(change(TABLE))
+    message = refused(tmp_path / 'list.csv', out=tmp_path / 'out')
     assert all(part in message for part in said), message
 
 
-@pytest.mark.parametrize('change', [
-    *(lambda text, encoding=encoding: text.encode(encoding) for encoding in ('utf-8-sig', 'utf-16', 'utf-16-le')), lambda text: text.replace('\n', '\r').encode(), lambda text: text.replace('\n', '\r\n\r\n').encode(),
-    lambda text: text.replace(',', ';').replace('0.5', '0,5').encode('utf-8-sig'), lambda text: text.replace(',', '\t').encode(),
-    lambda text: text.replace(',', ' , ').encode(), lambda text: text.replace('0.5', '"0,5"').encode()], ids=['mark', 'utf-16', 'utf-16-le', 'mac', 'windows', 'semicolons', 'tabs', 'spaces', 'quoted'])
+@pytest.mark.parametrize(
+    'change',
+    [
+        *(lambda text, encoding=encoding: text.encode(encoding) for encoding in ('utf-8-sig', 'utf-16', 'utf-16-le')),
+        lambda text: text.replace('\n', '\r').encode(),
+        lambda text: text.replace('\n', '\r\n\r\n').encode(),
+        lambda text: text.replace(',', ';').replace('0.5', '0,5').encode('utf-8-sig'),
+        lambda text: text.replace(',', '\t').encode(),
+        lambda text: text.replace(',', ' , ').encode(),
+        lambda text: text.replace('0.5', '"0,5"').encode(),
+    ],
+    ids=['mark', 'utf-16', 'utf-16-le', 'mac', 'windows', 'semicolons', 'tabs', 'spaces', 'quoted'],
+)
 def test_tables_that_say_the_same(tmp_path, change):
-    for name in ('vörne.mp4', 'b.mp4'): (tmp_path/name).touch()
+    for name in ('vörne.mp4', 'b.mp4'):
+        (tmp_path / name).touch()
     text = 'file,subject,sequence,view,offset_s\nvörne.mp4,anna,walk,front,\nb.mp4,anna,walk,side,0.5\n'
-    (tmp_path/'list.csv').write_bytes(change(text))
-    recording, = read_manifest(tmp_path/'list.csv')
-    assert [(clip.file.name, clip.view, clip.offset_s) for clip in recording.clips] == [('vörne.mp4', 'front', 0.), ('b.mp4', 'side', .5)]
+    (tmp_path / 'list.csv').write_bytes(change(text))
+    (recording,) = read_manifest(tmp_path / 'list.csv')
+    assert [(clip.file.name, clip.view, clip.offset_s) for clip in recording.clips] == [
+        ('vörne.mp4', 'front', 0.0),
+        ('b.mp4', 'side', 0.5),
+    ]
 
 
 def test_a_table_in_an_old_code_page_is_refused_by_line(tmp_path):
-    (tmp_path/'list.csv').write_bytes('file,subject,sequence,view\na.mp4,anna,walk,front\nvörne.mp4,anna,walk,side\n'.encode('cp1252'))
-    with pytest.raises(DatasetError, match='list.csv, line 3: .* is no letter in UTF-8. Save it as UTF-8'): read_manifest(tmp_path/'list.csv')
+    (tmp_path / 'list.csv').write_bytes(
+        'file,subject,sequence,view\na.mp4,anna,walk,front\nvörne.mp4,anna,walk,side\n'.encode('cp1252')
+    )
+    with pytest.raises(DatasetError, match='list.csv, line 3: .* is no letter in UTF-8. Save it as UTF-8'):
+        read_manifest(tmp_path / 'list.csv')
 
 
 # ---- where the person is ---------------------------------------------------------------------------------------------
 
+
 def test_the_figure_is_found_by_its_motion(walk, tmp_path):
-    ds = prepare(walk/'walk', tmp_path/'out', **QUICK)
+    ds = prepare(walk / 'walk', tmp_path / 'out', **QUICK)
     assert ds.extra['boxes'] == 'found by motion' and ds.seen[:].all()
-    middle = (ds.boxes[..., :2] + ds.boxes[..., 2:])/2
+    middle = (ds.boxes[..., :2] + ds.boxes[..., 2:]) / 2
     true = np.array([place(t)[:2] for t in ds.table['time_s']])[:, None]
-    assert np.median(np.linalg.norm(middle - true, axis=-1)) < .04*SIZE[0]
-    np.testing.assert_allclose(np.median(ds.boxes[..., 3] - ds.boxes[..., 1]), 1.2*.55*SIZE[1], rtol=.25)
+    assert np.median(np.linalg.norm(middle - true, axis=-1)) < 0.04 * SIZE[0]
+    np.testing.assert_allclose(np.median(ds.boxes[..., 3] - ds.boxes[..., 1]), 1.2 * 0.55 * SIZE[1], rtol=0.25)
 
 
 @pytest.fixture(scope='module')
@@ -549,84 +782,114 @@ def long_walk(tmp_path_factory):
     "12 s, once with a key frame in each half second, once with one at the beginning."
     home = tmp_path_factory.mktemp('long')
     for gop in (15, 9999):
-        for view in (0, 1): shoot(home/f'gop{gop}'/f'cam{view}.mp4', view=view, times=np.arange(360)/30, options={'crf': '18', 'g': str(gop), 'keyint_min': str(min(gop, 250)), 'sc_threshold': '0'}, moves=True)
+        for view in (0, 1):
+            shoot(
+                home / f'gop{gop}' / f'cam{view}.mp4',
+                view=view,
+                times=np.arange(360) / 30,
+                options={'crf': '18', 'g': str(gop), 'keyint_min': str(min(gop, 250)), 'sc_threshold': '0'},
+                moves=True,
+            )
     return home
 
 
-@pytest.mark.parametrize('gop, held', [(15, 2**28), (9999, 2**28), (9999, 10**6)], ids=['key frames', 'all held back', 'a pass of its own'])
+@pytest.mark.parametrize(
+    'gop, held', [(15, 2**28), (9999, 2**28), (9999, 10**6)], ids=['key frames', 'all held back', 'a pass of its own']
+)
 def test_motion_however_the_background_is_made(long_walk, tmp_path, monkeypatch, gop, held):
     monkeypatch.setattr(videos_module, 'HELD_BYTES', held)
-    video = probe(long_walk/f'gop{gop}'/'cam0.mp4')
+    video = probe(long_walk / f'gop{gop}' / 'cam0.mp4')
     assert (len(video.keys) > 20) == (gop == 15)
     read, most = [], []
-    monkeypatch.setattr(videos_module, 'median_background', lambda pictures, make=videos_module.median_background: read.append(len(pictures)) or make(pictures))
+    monkeypatch.setattr(
+        videos_module,
+        'median_background',
+        lambda pictures, make=videos_module.median_background: read.append(len(pictures)) or make(pictures),
+    )
     monkeypatch.setattr(videos_module, 'deque', lambda *args: most.append(Held(*args)) or most[-1])
-    ds = prepare(long_walk/f'gop{gop}', tmp_path/'out', **QUICK, turn={'cam0': 0, 'cam1': 0})      # nobody need look how they stand
+    ds = prepare(
+        long_walk / f'gop{gop}', tmp_path / 'out', **QUICK, turn={'cam0': 0, 'cam1': 0}
+    )  # nobody need look how they stand
     true = np.array([place(t)[:2] for t in ds.table['time_s']])[:, None]
-    assert np.median(np.linalg.norm((ds.boxes[..., :2] + ds.boxes[..., 2:])/2 - true, axis=-1)) < .04*SIZE[0]
+    assert np.median(np.linalg.norm((ds.boxes[..., :2] + ds.boxes[..., 2:]) / 2 - true, axis=-1)) < 0.04 * SIZE[0]
     assert ds.seen[:].all() and len(read) == 2 and all(20 <= n <= 25 for n in read)
-    assert max(one.most for one in most) <= (120 if held == 2**28 and gop != 15 else 40)      # frames that wait; the first case is bounded by HELD_BYTES
+    assert max(one.most for one in most) <= (
+        120 if held == 2**28 and gop != 15 else 40
+    )  # frames that wait; the first case is bounded by HELD_BYTES
 
 
 class Held(list):
     "A deque that remembers how long it was."
+
     most = 0
 
     def append(self, item):
         super().append(item)
         self.most = max(self.most, len(self))
 
-    def popleft(self): return self.pop(0)
+    def popleft(self):
+        return self.pop(0)
 
 
 def test_nobody_there(tmp_path):
-    for view in (0, 1): shoot(tmp_path/'in'/f'cam{view}.mp4', view=view, moves=view == 0)
-    with pytest.raises(DatasetError, match=r'cam1.mp4, person: found in 0 of 20 instants.*--boxes'): prepare(tmp_path/'in', tmp_path/'out', **QUICK)
-    assert not (tmp_path/'out').exists()
+    for view in (0, 1):
+        shoot(tmp_path / 'in' / f'cam{view}.mp4', view=view, moves=view == 0)
+    with pytest.raises(DatasetError, match=r'cam1.mp4, person: found in 0 of 20 instants.*--boxes'):
+        prepare(tmp_path / 'in', tmp_path / 'out', **QUICK)
+    assert not (tmp_path / 'out').exists()
 
 
-def openpose(folder, n=N, scale=1., bystander=False):
+def openpose(folder, n=N, scale=1.0, bystander=False):
     "OpenPose's files of the figure: its corners and its middle."
     folder.mkdir(parents=True)
     for i in range(n):
-        x, y, w, h = (scale*a for a in place(i/RATE))
-        people = [[(x + a*w/2, y + b*h/2, .9) for a, b in ((-1, -1), (1, -1), (0, 0), (-1, 1), (1, 1))]]
-        if bystander: people.insert(0, [(scale*(8 + a), scale*(60 + 9*b), .9) for a, b in ((-1, -1), (1, -1), (0, 0), (-1, 1), (1, 1))])
+        x, y, w, h = (scale * a for a in place(i / RATE))
+        people = [[(x + a * w / 2, y + b * h / 2, 0.9) for a, b in ((-1, -1), (1, -1), (0, 0), (-1, 1), (1, 1))]]
+        if bystander:
+            people.insert(
+                0,
+                [(scale * (8 + a), scale * (60 + 9 * b), 0.9) for a, b in ((-1, -1), (1, -1), (0, 0), (-1, 1), (1, 1))],
+            )
         text = json.dumps(dict(version=1.3, people=[dict(pose_keypoints_2d=np.ravel(one).tolist()) for one in people]))
-        (folder/f'cam_{i:012d}_keypoints.json').write_text(text)
+        (folder / f'cam_{i:012d}_keypoints.json').write_text(text)
 
 
 def test_keypoints_of_a_detector_and_a_bystander(walk, tmp_path):
-    for view in (0, 1): openpose(tmp_path/'kp'/f'cam{view}_json', bystander=True)
-    ds = prepare(walk/'walk', tmp_path/'out', boxes=tmp_path/'kp', **QUICK)
-    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 60, 3)[:, None].repeat(2, 1), atol=.45)
+    for view in (0, 1):
+        openpose(tmp_path / 'kp' / f'cam{view}_json', bystander=True)
+    ds = prepare(walk / 'walk', tmp_path / 'out', boxes=tmp_path / 'kp', **QUICK)
+    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 60, 3)[:, None].repeat(2, 1), atol=0.45)
 
 
 def test_keypoints_of_another_picture_size(walk, tmp_path):
-    for view in (0, 1): openpose(tmp_path/'kp'/f'cam{view}_json', scale=4)
-    assert 'cam0_json' in refused(walk/'walk', out=tmp_path/'out', boxes=tmp_path/'kp')
-    ds = prepare(walk/'walk', tmp_path/'out', boxes=tmp_path/'kp', keypoint_size=(640, 480), **QUICK)
-    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 60, 3)[:, None].repeat(2, 1), atol=.45)
+    for view in (0, 1):
+        openpose(tmp_path / 'kp' / f'cam{view}_json', scale=4)
+    assert 'cam0_json' in refused(walk / 'walk', out=tmp_path / 'out', boxes=tmp_path / 'kp')
+    ds = prepare(walk / 'walk', tmp_path / 'out', boxes=tmp_path / 'kp', keypoint_size=(640, 480), **QUICK)
+    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 60, 3)[:, None].repeat(2, 1), atol=0.45)
 
 
 def test_boxes_that_are_missing(walk, tmp_path):
-    shutil.copytree(walk/'boxes', tmp_path/'boxes')
-    (tmp_path/'boxes'/'cam1.csv').unlink()
-    said = refused(walk/'walk', out=tmp_path/'out', boxes=tmp_path/'boxes')
+    shutil.copytree(walk / 'boxes', tmp_path / 'boxes')
+    (tmp_path / 'boxes' / 'cam1.csv').unlink()
+    said = refused(walk / 'walk', out=tmp_path / 'out', boxes=tmp_path / 'boxes')
     assert 'cam1' in said and 'cam1.csv' in said and 'cam1_json' in said
-    assert 'no such folder' in refused(walk/'walk', out=tmp_path/'out', boxes=tmp_path/'no')
+    assert 'no such folder' in refused(walk / 'walk', out=tmp_path / 'out', boxes=tmp_path / 'no')
 
 
 def test_an_instant_whose_box_is_far_away_in_time_is_not_seen(walk, tmp_path):
-    shutil.copytree(walk/'boxes', tmp_path/'boxes')
-    rows = (walk/'boxes'/'cam1.csv').read_text().splitlines()
-    (tmp_path/'boxes'/'cam1.csv').write_text('\n'.join([rows[0], *rows[1:13], *rows[49:]]) + '\n')       # without frames 12 to 47
-    ds = prepare(walk/'walk', tmp_path/'out', boxes=tmp_path/'boxes', **QUICK)
+    shutil.copytree(walk / 'boxes', tmp_path / 'boxes')
+    rows = (walk / 'boxes' / 'cam1.csv').read_text().splitlines()
+    (tmp_path / 'boxes' / 'cam1.csv').write_text(
+        '\n'.join([rows[0], *rows[1:13], *rows[49:]]) + '\n'
+    )  # without frames 12 to 47
+    ds = prepare(walk / 'walk', tmp_path / 'out', boxes=tmp_path / 'boxes', **QUICK)
     assert ds.seen[:, 0].all() and ds.seen[[0, 3, 16, 19], 1].all() and not ds.seen[[10], 1].any()
     assert np.isnan(ds.boxes[10, 1]).all()
 
 
 # ---- cameras on their side -------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('degrees', [0, 90, 180, 270, None])
 @pytest.mark.parametrize('size', [(7, 4), (5, 9)])
@@ -637,14 +900,21 @@ def test_boxes_turn_as_pictures_do(degrees, size):
         left, right = sorted(rng.integers(0, size[0], 2))
         top, bottom = sorted(rng.integers(0, size[1], 2))
         marked = np.zeros(size[::-1], bool)
-        marked[top:bottom + 1, left:right + 1] = True
-        y, x = np.nonzero(np.rot90(marked, -(degrees or 0)//90))
-        np.testing.assert_array_equal(turn_boxes((left - .5, top - .5, right + .5, bottom + .5), size, degrees), (x.min() - .5, y.min() - .5, x.max() + .5, y.max() + .5))
+        marked[top : bottom + 1, left : right + 1] = True
+        y, x = np.nonzero(np.rot90(marked, -(degrees or 0) // 90))
+        np.testing.assert_array_equal(
+            turn_boxes((left - 0.5, top - 0.5, right + 0.5, bottom + 0.5), size, degrees),
+            (x.min() - 0.5, y.min() - 0.5, x.max() + 0.5, y.max() + 0.5),
+        )
     assert turn_boxes(np.full((3, 2, 4), np.nan), size, degrees).shape == (3, 2, 4)
 
 
-@pytest.mark.parametrize('degrees, expected', [(0, 0), (90, 90), (180, 180), (270, 270), (360, 0), (-90, 270), (-270, 90), (None, None), (90., 90)])
-def test_quarters(degrees, expected): assert quarter_turns(degrees) == expected
+@pytest.mark.parametrize(
+    'degrees, expected',
+    [(0, 0), (90, 90), (180, 180), (270, 270), (360, 0), (-90, 270), (-270, 90), (None, None), (90.0, 90)],
+)
+def test_quarters(degrees, expected):
+    assert quarter_turns(degrees) == expected
 
 
 @pytest.fixture(scope='module')
@@ -652,13 +922,16 @@ def leaning(tmp_path_factory):
     "Three cameras, upright; and the same with the second one stored lying and the third upside down, of which their files say nothing."
     home = tmp_path_factory.mktemp('leaning')
     for view, lying in enumerate((0, 90, 180)):
-        shoot(home/'upright'/f'cam{view}.mp4', view=view, n=36)
-        shoot(home/'lying'/f'cam{view}.mp4', view=view, n=36, lying=lying)
-        box_table(home/'boxes'/f'cam{view}.csv', 36)
-        table = [np.array(line.split(','), float) for line in (home/'boxes'/f'cam{view}.csv').read_text().splitlines()[1:]]
+        shoot(home / 'upright' / f'cam{view}.mp4', view=view, n=36)
+        shoot(home / 'lying' / f'cam{view}.mp4', view=view, n=36, lying=lying)
+        box_table(home / 'boxes' / f'cam{view}.csv', 36)
+        table = [
+            np.array(line.split(','), float)
+            for line in (home / 'boxes' / f'cam{view}.csv').read_text().splitlines()[1:]
+        ]
         rows = [f'{i:g},' + ','.join(f'{x:.2f}' for x in turn_boxes(box, SIZE, -lying % 360)) for i, *box in table]
-        (home/'their boxes').mkdir(exist_ok=True)
-        (home/'their boxes'/f'cam{view}.csv').write_text('\n'.join(['frame,left,top,right,bottom', *rows]) + '\n')
+        (home / 'their boxes').mkdir(exist_ok=True)
+        (home / 'their boxes' / f'cam{view}.csv').write_text('\n'.join(['frame,left,top,right,bottom', *rows]) + '\n')
     return home
 
 
@@ -667,34 +940,45 @@ TURNS = {'cam1': 90, 'cam2': 180}
 
 @pytest.mark.parametrize('boxes', [None, 'their boxes'])
 def test_turned_cameras_give_the_store_of_upright_ones(leaning, tmp_path, boxes):
-    given = dict(boxes=leaning/boxes) if boxes else {}
-    upright = prepare(leaning/'upright', tmp_path/'upright', **QUICK, **(dict(boxes=leaning/'boxes') if boxes else {}))
-    ds = prepare(leaning/'lying', tmp_path/'lying', **QUICK, turn=TURNS, **given)
+    given = dict(boxes=leaning / boxes) if boxes else {}
+    upright = prepare(
+        leaning / 'upright', tmp_path / 'upright', **QUICK, **(dict(boxes=leaning / 'boxes') if boxes else {})
+    )
+    ds = prepare(leaning / 'lying', tmp_path / 'lying', **QUICK, turn=TURNS, **given)
     ds.validate()
-    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 36, 3)[:, None].repeat(3, 1), atol=.45)
+    np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 36, 3)[:, None].repeat(3, 1), atol=0.45)
     assert abs(ds.frames[:].astype(int) - upright.frames[:]).mean() < 3
-    np.testing.assert_allclose(ds.boxes[:], upright.boxes[:], atol=.03 if boxes else 6)
+    np.testing.assert_allclose(ds.boxes[:], upright.boxes[:], atol=0.03 if boxes else 6)
     videos = ds.extra['sequences'][0]['videos']
-    assert [video.get('turn', 0) for video in videos] == [0, 90, 180] and [video['size'] for video in videos] == [list(SIZE)]*3
+    assert [video.get('turn', 0) for video in videos] == [0, 90, 180] and [video['size'] for video in videos] == [
+        list(SIZE)
+    ] * 3
     assert 'turn' not in upright.extra['sequences'][0]['videos'][1]
 
 
 def test_a_table_says_how_each_file_stands(leaning, tmp_path):
     "In a table a camera may be turned in one sequence and upright in another; what it says of a file counts before --turn."
-    rows = [f'{kind}/cam{view}.mp4,S1,{kind},cam{view},{turn}' for kind, turns in (('upright', ('', 0, '')), ('lying', ('', 90, 180))) for view, turn in enumerate(turns)]
-    (leaning/'list.csv').write_text('\n'.join(['file,subject,sequence,view,turn', *rows]) + '\n')
-    ds = prepare(leaning/'list.csv', tmp_path/'out', **QUICK, turn={'cam1': 270})
-    np.testing.assert_allclose(numbers(ds.frames[:]), np.tile(np.arange(0, 36, 3), 2)[:, None].repeat(3, 1), atol=.45)
-    (leaning/'list.csv').write_text('\n'.join(['file,subject,sequence,view,turn', *rows]).replace(',90', ',45') + '\n')
-    with pytest.raises(ValueError, match='list.csv, line 6, turn must be 0, 90, 180 or 270 degrees clockwise, got 45'): prepare(leaning/'list.csv', tmp_path/'other', **QUICK)
+    rows = [
+        f'{kind}/cam{view}.mp4,S1,{kind},cam{view},{turn}'
+        for kind, turns in (('upright', ('', 0, '')), ('lying', ('', 90, 180)))
+        for view, turn in enumerate(turns)
+    ]
+    (leaning / 'list.csv').write_text('\n'.join(['file,subject,sequence,view,turn', *rows]) + '\n')
+    ds = prepare(leaning / 'list.csv', tmp_path / 'out', **QUICK, turn={'cam1': 270})
+    np.testing.assert_allclose(numbers(ds.frames[:]), np.tile(np.arange(0, 36, 3), 2)[:, None].repeat(3, 1), atol=0.45)
+    (leaning / 'list.csv').write_text(
+        '\n'.join(['file,subject,sequence,view,turn', *rows]).replace(',90', ',45') + '\n'
+    )
+    with pytest.raises(ValueError, match='list.csv, line 6, turn must be 0, 90, 180 or 270 degrees clockwise, got 45'):
+        prepare(leaning / 'list.csv', tmp_path / 'other', **QUICK)
 
 
 @pytest.mark.parametrize('flag', [90, 180, -90])
 @pytest.mark.parametrize('turn', [90, 180, 270])
 def test_a_turn_adds_to_what_the_file_says(tmp_path, flag, turn):
     "The file is turned by its own flag first, as every player does; what is said turns that picture."
-    plain = shoot(tmp_path/'plain.mp4', n=12)
-    both = videos_module.turned(probe(shoot(tmp_path/'both.mp4', n=12, turned=flag, lying=turn)), turn)
+    plain = shoot(tmp_path / 'plain.mp4', n=12)
+    both = videos_module.turned(probe(shoot(tmp_path / 'both.mp4', n=12, turned=flag, lying=turn)), turn)
     (_, a), (_, b) = next(decode(probe(plain), [5])), next(decode(both, [5]))
     assert both.size == b.size == SIZE and abs(a.planes[0].astype(int) - b.planes[0]).mean() < 3
     assert abs(a.rgb(60).astype(int) - b.rgb(60)).mean() < 4
@@ -704,177 +988,301 @@ def test_keypoints_turn_along(leaning, tmp_path):
     "Found in the picture as the file shows it, or, if their size says so, in one that was turned before."
     for view, lying in enumerate((0, 90, 180)):
         for kind, degrees in (('shown', lying), ('turned', 0)):
-            openpose(tmp_path/kind/f'cam{view}_json', n=36)
-            for file in (tmp_path/kind/f'cam{view}_json').iterdir():
+            openpose(tmp_path / kind / f'cam{view}_json', n=36)
+            for file in (tmp_path / kind / f'cam{view}_json').iterdir():
                 points = np.array(json.loads(file.read_text())['people'][0]['pose_keypoints_2d']).reshape(-1, 3)
-                points[:, :2] = turn_boxes(np.concatenate([points[:, :2]]*2, axis=1), SIZE, -degrees % 360)[:, :2]
+                points[:, :2] = turn_boxes(np.concatenate([points[:, :2]] * 2, axis=1), SIZE, -degrees % 360)[:, :2]
                 file.write_text(json.dumps(dict(people=[dict(pose_keypoints_2d=points.ravel().tolist())])))
     for kind, options in (('shown', {}), ('turned', dict(keypoint_size=SIZE))):
-        if kind == 'turned': shutil.rmtree(tmp_path/kind/'cam2_json'), shutil.copytree(tmp_path/'shown'/'cam2_json', tmp_path/kind/'cam2_json')      # upside down has no other shape
-        ds = prepare(leaning/'lying', tmp_path/f'store {kind}', **QUICK, turn=TURNS, boxes=tmp_path/kind, **options)
-        np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 36, 3)[:, None].repeat(3, 1), atol=.45)
-    assert 'keypoint_size: 120 x 160 is of another shape than the picture, 160 x 120' in refused(leaning/'lying', out=tmp_path/'out', turn=TURNS, boxes=tmp_path/'shown', keypoint_size=(120, 160))
+        if kind == 'turned':
+            (
+                shutil.rmtree(tmp_path / kind / 'cam2_json'),
+                shutil.copytree(tmp_path / 'shown' / 'cam2_json', tmp_path / kind / 'cam2_json'),
+            )  # upside down has no other shape
+        ds = prepare(
+            leaning / 'lying', tmp_path / f'store {kind}', **QUICK, turn=TURNS, boxes=tmp_path / kind, **options
+        )
+        np.testing.assert_allclose(numbers(ds.frames[:]), np.arange(0, 36, 3)[:, None].repeat(3, 1), atol=0.45)
+    assert 'keypoint_size: 120 x 160 is of another shape than the picture, 160 x 120' in refused(
+        leaning / 'lying', out=tmp_path / 'out', turn=TURNS, boxes=tmp_path / 'shown', keypoint_size=(120, 160)
+    )
 
 
 def test_a_camera_that_seems_to_lie_is_asked_about(leaning, tmp_path):
     "By what moves or by boxes that were given; before anything is written, and once answered no more."
-    for options in ({}, dict(boxes=leaning/'their boxes')):
-        message = refused(leaning/'lying', out=tmp_path/'out', **options)
-        assert message.count('cam1.mp4, picture: whoever moves is') == 1 and 'higher than wide in cam0, cam2' in message and 'cam2.mp4' not in message
+    for options in ({}, dict(boxes=leaning / 'their boxes')):
+        message = refused(leaning / 'lying', out=tmp_path / 'out', **options)
+        assert (
+            message.count('cam1.mp4, picture: whoever moves is') == 1
+            and 'higher than wide in cam0, cam2' in message
+            and 'cam2.mp4' not in message
+        )
         assert '--turn cam1=90 or --turn cam1=270; --turn cam1=0 if it is right as it is' in message
-    as_it_is = prepare(leaning/'lying', tmp_path/'zero', **QUICK, turn={'cam1': 0})
+    as_it_is = prepare(leaning / 'lying', tmp_path / 'zero', **QUICK, turn={'cam1': 0})
     assert as_it_is.seen[:].all() and as_it_is.extra['sequences'][0]['videos'][1]['size'] == [120, 160]
-    prepare(leaning/'lying', tmp_path/'turned', **QUICK, turn={'cam1': 90})
+    prepare(leaning / 'lying', tmp_path / 'turned', **QUICK, turn={'cam1': 90})
 
 
 def test_nobody_is_asked_where_the_person_lies(leaning, tmp_path):
-    for view in (0, 1): shoot(tmp_path/'in'/f'cam{view}.mp4', view=view, n=36, lying=90)
-    assert prepare(tmp_path/'in', tmp_path/'out', **QUICK).seen[:].all()
+    for view in (0, 1):
+        shoot(tmp_path / 'in' / f'cam{view}.mp4', view=view, n=36, lying=90)
+    assert prepare(tmp_path / 'in', tmp_path / 'out', **QUICK).seen[:].all()
 
 
-PERSON = np.array([(0, -.5), (.05, -.45), (-.06, -.3), (.07, -.28), (-.1, -.1), (.12, -.12), (-.05, .02), (.05, .02), (-.06, .25), (.08, .24), (-.07, .5), (.06, .48)])
+PERSON = np.array(
+    [
+        (0, -0.5),
+        (0.05, -0.45),
+        (-0.06, -0.3),
+        (0.07, -0.28),
+        (-0.1, -0.1),
+        (0.12, -0.12),
+        (-0.05, 0.02),
+        (0.05, 0.02),
+        (-0.06, 0.25),
+        (0.08, 0.24),
+        (-0.07, 0.5),
+        (0.06, 0.48),
+    ]
+)
 
 
 @pytest.mark.parametrize('turns', [(0, 0, 90, 180), (0, 270, 0), (180, 0, 0), (0, 0, 0, 0), (90, 0, 270, 0, 0)])
 def test_keypoints_say_by_how_much(turns):
     "Whatever their names: heights within the body are alike in cameras that stand."
     rng = np.random.default_rng(sum(turns))
+
     def seen(lying):
-        steps = PERSON*[rng.choice([-1, 1]), 1]*100 + rng.normal(0, 4, (60, len(PERSON), 2)) + rng.uniform(200, 400, (60, 1, 2))
-        points = turn_boxes(np.concatenate([steps]*2, axis=-1), (640, 480), -lying % 360)[..., :2]
-        points[:, 3] = np.nan if rng.random() < .3 else points[:, 3]
+        steps = (
+            PERSON * [rng.choice([-1, 1]), 1] * 100
+            + rng.normal(0, 4, (60, len(PERSON), 2))
+            + rng.uniform(200, 400, (60, 1, 2))
+        )
+        points = turn_boxes(np.concatenate([steps] * 2, axis=-1), (640, 480), -lying % 360)[..., :2]
+        points[:, 3] = np.nan if rng.random() < 0.3 else points[:, 3]
         boxes = np.concatenate([np.nanmin(points, axis=1), np.nanmax(points, axis=1)], axis=1)
         return stance(boxes, np.concatenate([points, np.ones_like(points[..., :1])], axis=-1))
+
     views = [f'cam{i}' for i in range(len(turns))]
     asked = turns_to_ask(views, [seen(lying) for lying in turns])
-    assert {view: degrees for view, (degrees, _) in asked.items()} == {view: [lying] for view, lying in zip(views, turns) if lying}
+    assert {view: degrees for view, (degrees, _) in asked.items()} == {
+        view: [lying] for view, lying in zip(views, turns) if lying
+    }
     assert all(others == [view for view, lying in zip(views, turns) if not lying] for _, others in asked.values())
 
 
-@pytest.mark.parametrize('aspects, asked', [
-    ((.4, .5, 2.), {'c': [90, 270]}), ((.4, 1., 2.), {'c': [90, 270]}), ((2., 2., .4), {}), ((.4, 2.), {'b': [90, 270]}), ((.4, .5, 1.2), {}), ((.9, 1.3, 1.4), {}), ((np.nan, .4, 2.), {'c': [90, 270]}), ((np.nan,)*3, {}), ((2., 2., .4, .4), {'a': [90, 270], 'b': [90, 270]})])
+@pytest.mark.parametrize(
+    'aspects, asked',
+    [
+        ((0.4, 0.5, 2.0), {'c': [90, 270]}),
+        ((0.4, 1.0, 2.0), {'c': [90, 270]}),
+        ((2.0, 2.0, 0.4), {}),
+        ((0.4, 2.0), {'b': [90, 270]}),
+        ((0.4, 0.5, 1.2), {}),
+        ((0.9, 1.3, 1.4), {}),
+        ((np.nan, 0.4, 2.0), {'c': [90, 270]}),
+        ((np.nan,) * 3, {}),
+        ((2.0, 2.0, 0.4, 0.4), {'a': [90, 270], 'b': [90, 270]}),
+    ],
+)
 def test_shapes_ask_only_where_it_is_plain(aspects, asked):
-    views = 'abcd'[:len(aspects)]
-    assert {view: degrees for view, (degrees, _) in turns_to_ask(list(views), [videos_module.Stance(aspect, None) for aspect in aspects]).items()} == asked
+    views = 'abcd'[: len(aspects)]
+    assert {
+        view: degrees
+        for view, (degrees, _) in turns_to_ask(
+            list(views), [videos_module.Stance(aspect, None) for aspect in aspects]
+        ).items()
+    } == asked
 
 
 def test_turns_are_on_the_check_sheet(leaning, tmp_path, monkeypatch):
     sheets = []
-    monkeypatch.setattr(videos_module, 'box_sheet', lambda pictures, boxes, rows, columns, make=videos_module.box_sheet: sheets.append((pictures, columns)) or make(pictures, boxes, rows, columns))
-    prepare(leaning/'lying', tmp_path/'out', **{**QUICK, 'sheet': True}, turn=TURNS)
-    (pictures, columns), = sheets
-    assert columns == ['cam0', 'cam1, turned by 90°', 'cam2, turned by 180°'] and (tmp_path/'out-boxes.png').exists()
-    assert all(picture.shape[1] > picture.shape[0] for line in pictures for picture in line)       # all upright: 160 x 120
+    monkeypatch.setattr(
+        videos_module,
+        'box_sheet',
+        lambda pictures, boxes, rows, columns, make=videos_module.box_sheet: (
+            sheets.append((pictures, columns)) or make(pictures, boxes, rows, columns)
+        ),
+    )
+    prepare(leaning / 'lying', tmp_path / 'out', **{**QUICK, 'sheet': True}, turn=TURNS)
+    ((pictures, columns),) = sheets
+    assert columns == ['cam0', 'cam1, turned by 90°', 'cam2, turned by 180°'] and (tmp_path / 'out-boxes.png').exists()
+    assert all(picture.shape[1] > picture.shape[0] for line in pictures for picture in line)  # all upright: 160 x 120
 
 
-@pytest.mark.parametrize('words, said', [
-    (('--turn', 'cam9=90'), 'turn must name cameras among cam0, cam1, cam2, got cam9'), (('--turn', 'cam1=45'), 'turn of cam1 must be 0, 90, 180 or 270 degrees clockwise, got 45'),
-    (('--turn', 'cam1'), '--turn must be CAMERA=DEGREES as in cam01=90, got cam1'), (('--turn', 'cam1=left'), 'CAMERA=DEGREES'), (('--turn', '=90'), 'CAMERA=DEGREES'),
-    (('--turn', 'cam1=90', '--turn', 'cam1=180'), '--turn must say one thing of cam1, got 90 and 180')])
+@pytest.mark.parametrize(
+    'words, said',
+    [
+        (('--turn', 'cam9=90'), 'turn must name cameras among cam0, cam1, cam2, got cam9'),
+        (('--turn', 'cam1=45'), 'turn of cam1 must be 0, 90, 180 or 270 degrees clockwise, got 45'),
+        (('--turn', 'cam1'), '--turn must be CAMERA=DEGREES as in cam01=90, got cam1'),
+        (('--turn', 'cam1=left'), 'CAMERA=DEGREES'),
+        (('--turn', '=90'), 'CAMERA=DEGREES'),
+        (('--turn', 'cam1=90', '--turn', 'cam1=180'), '--turn must say one thing of cam1, got 90 and 180'),
+    ],
+)
 def test_turns_that_are_refused(leaning, tmp_path, words, said):
-    done = run('data', 'videos', leaning/'lying', '--out', tmp_path/'out', *words)
+    done = run('data', 'videos', leaning / 'lying', '--out', tmp_path / 'out', *words)
     assert done.exit_code == 1 and said in done.output and not list(tmp_path.iterdir())
 
 
 def test_command_turns(leaning, tmp_path):
-    done = run('data', 'videos', leaning/'lying', '--out', tmp_path/'out', '--side', 32, '--workers', 1, '--turn', 'cam1=-270', '--turn', 'cam2=180')
+    done = run(
+        'data',
+        'videos',
+        leaning / 'lying',
+        '--out',
+        tmp_path / 'out',
+        '--side',
+        32,
+        '--workers',
+        1,
+        '--turn',
+        'cam1=-270',
+        '--turn',
+        'cam2=180',
+    )
     assert done.exit_code == 0 and 'cam1 (turned by 90 degrees clockwise)' in done.output, done.output
 
 
 # ---- files that are broken -------------------------------------------------------------------------------------------
 
+
 def cut_off(source, to, keep):
     data = source.read_bytes()
-    to.write_bytes(data[:int(keep*len(data))])
+    to.write_bytes(data[: int(keep * len(data))])
 
 
-@pytest.mark.parametrize('how, said', [
-    ('empty', 'empty'), ('text', 'cannot be read as a video'), ('end missing', 'cannot be read as a video'), ('end missing, index first', 'header announces'),
-    ('end missing, webm', 'header announces'), ('only sound', 'no picture in it'), ('one picture', '1 of them')])
+@pytest.mark.parametrize(
+    'how, said',
+    [
+        ('empty', 'empty'),
+        ('text', 'cannot be read as a video'),
+        ('end missing', 'cannot be read as a video'),
+        ('end missing, index first', 'header announces'),
+        ('end missing, webm', 'header announces'),
+        ('only sound', 'no picture in it'),
+        ('one picture', '1 of them'),
+    ],
+)
 def test_broken_files(walk, tmp_path, how, said):
-    folder = tmp_path/'in'
-    shutil.copytree(walk/'walk', folder)
-    bad = folder/'cam1.mp4'
-    if how == 'empty': bad.write_bytes(b'')
-    if how == 'text': bad.write_text('a film\n'*999)
-    if how == 'end missing': cut_off(walk/'walk'/'cam1.mp4', bad, .6)
+    folder = tmp_path / 'in'
+    shutil.copytree(walk / 'walk', folder)
+    bad = folder / 'cam1.mp4'
+    if how == 'empty':
+        bad.write_bytes(b'')
+    if how == 'text':
+        bad.write_text('a film\n' * 999)
+    if how == 'end missing':
+        cut_off(walk / 'walk' / 'cam1.mp4', bad, 0.6)
     if how == 'end missing, index first':
-        with av.open(str(walk/'walk'/'cam1.mp4')) as source, av.open(str(tmp_path/'fast.mp4'), 'w', options={'movflags': 'faststart'}) as copy:
+        with (
+            av.open(str(walk / 'walk' / 'cam1.mp4')) as source,
+            av.open(str(tmp_path / 'fast.mp4'), 'w', options={'movflags': 'faststart'}) as copy,
+        ):
             stream = copy.add_stream_from_template(source.streams.video[0])
             for packet in source.demux(video=0):
                 if packet.dts is not None:
                     packet.stream = stream
                     copy.mux(packet)
-        cut_off(tmp_path/'fast.mp4', bad, .6)
+        cut_off(tmp_path / 'fast.mp4', bad, 0.6)
     if how == 'end missing, webm':
         bad.unlink()
-        cut_off(shoot(tmp_path/'whole.webm', codec='libvpx-vp9', n=120), bad := folder/'cam1.webm', .6)
+        cut_off(shoot(tmp_path / 'whole.webm', codec='libvpx-vp9', n=120), bad := folder / 'cam1.webm', 0.6)
     if how == 'only sound':
         with av.open(str(bad), 'w') as container:
             stream = container.add_stream('aac', rate=44100)
             for i in range(20):
                 frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), 'float32'), 'fltp', 'stereo')
-                frame.sample_rate, frame.pts = 44100, 1024*i
+                frame.sample_rate, frame.pts = 44100, 1024 * i
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
-    if how == 'one picture': shoot(bad, n=1)
-    message = refused(folder, out=tmp_path/'out')
+    if how == 'one picture':
+        shoot(bad, n=1)
+    message = refused(folder, out=tmp_path / 'out')
     assert bad.name in message and said in message, message
 
 
 def test_damage_in_the_middle_is_not_seen_or_refused(tmp_path):
     "Bytes of some frames overwritten: what does not decode is not seen; where much is lost the file is refused."
-    for view in (0, 1): shoot(tmp_path/'in'/f'cam{view}.avi', codec='mjpeg', pix_fmt='yuvj420p', view=view)
-    whole = (tmp_path/'in'/'cam1.avi').read_bytes()
-    starts = [i for i in range(len(whole) - 1) if whole[i:i + 3] == b'\xff\xd8\xff']
+    for view in (0, 1):
+        shoot(tmp_path / 'in' / f'cam{view}.avi', codec='mjpeg', pix_fmt='yuvj420p', view=view)
+    whole = (tmp_path / 'in' / 'cam1.avi').read_bytes()
+    starts = [i for i in range(len(whole) - 1) if whole[i : i + 3] == b'\xff\xd8\xff']
+
     def spoil(frames):
         data = bytearray(whole)
-        for i in frames: data[starts[i]:starts[i] + 3000] = bytes(3000)
-        (tmp_path/'in'/'cam1.avi').write_bytes(data)
+        for i in frames:
+            data[starts[i] : starts[i] + 3000] = bytes(3000)
+        (tmp_path / 'in' / 'cam1.avi').write_bytes(data)
+
     spoil([30])
-    ds = prepare(tmp_path/'in', tmp_path/'one', **QUICK)
+    ds = prepare(tmp_path / 'in', tmp_path / 'one', **QUICK)
     assert ds.seen[:, 0].all() and np.flatnonzero(~ds.seen[:, 1]).tolist() == [10]
     spoil(range(15, 45))
-    with pytest.raises(DatasetError, match='cam1.avi, frames: 10 of 20 can be decoded'): prepare(tmp_path/'in', tmp_path/'many', **QUICK)
-    assert not (tmp_path/'many').exists()
+    with pytest.raises(DatasetError, match='cam1.avi, frames: 10 of 20 can be decoded'):
+        prepare(tmp_path / 'in', tmp_path / 'many', **QUICK)
+    assert not (tmp_path / 'many').exists()
 
 
 def test_one_camera(walk, tmp_path):
-    (tmp_path/'in').mkdir()
-    shutil.copy(walk/'walk'/'cam0.mp4', tmp_path/'in')
-    assert 'only one camera' in refused(tmp_path/'in', out=tmp_path/'out')
+    (tmp_path / 'in').mkdir()
+    shutil.copy(walk / 'walk' / 'cam0.mp4', tmp_path / 'in')
+    assert 'only one camera' in refused(tmp_path / 'in', out=tmp_path / 'out')
 
 
-@pytest.mark.parametrize('options, said', [(dict(side=31), 'side must lie in .32, 1024. px, got 31'), (dict(padding=.5), 'padding'), (dict(hz=0), 'hz'), (dict(stride=0), 'stride'), (dict(hz=50), 'asked for'),
-                                           (dict(sheet='sheet.txt'), 'sheet.txt')])
+@pytest.mark.parametrize(
+    'options, said',
+    [
+        (dict(side=31), 'side must lie in .32, 1024. px, got 31'),
+        (dict(padding=0.5), 'padding'),
+        (dict(hz=0), 'hz'),
+        (dict(stride=0), 'stride'),
+        (dict(hz=50), 'asked for'),
+        (dict(sheet='sheet.txt'), 'sheet.txt'),
+    ],
+)
 def test_settings_that_are_refused(walk, tmp_path, options, said):
-    with pytest.raises(ValueError, match=said): prepare(walk/'walk', tmp_path/'out', **{**QUICK, **options})
+    with pytest.raises(ValueError, match=said):
+        prepare(walk / 'walk', tmp_path / 'out', **{**QUICK, **options})
     assert not list(tmp_path.iterdir())
 
 
 # ---- disk, interruption, several processes ---------------------------------------------------------------------------
 
+
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
     home = tmp_path_factory.mktemp('two')
     for sequence in ('sit', 'walk'):
-        for view in (0, 1): shoot(home/'in'/sequence/f'cam{view}.mp4', view=view + 2*(sequence == 'sit'), n=36)
-    prepare(home/'in', home/'whole', **QUICK)
+        for view in (0, 1):
+            shoot(home / 'in' / sequence / f'cam{view}.mp4', view=view + 2 * (sequence == 'sit'), n=36)
+    prepare(home / 'in', home / 'whole', **QUICK)
     return home
 
 
 def test_several_processes_give_the_same_bytes(two, tmp_path):
-    ds = prepare(two/'in', tmp_path/'out', **{**QUICK, 'workers': 2})
-    assert files_of(ds.path) == files_of(two/'whole')
+    ds = prepare(two / 'in', tmp_path / 'out', **{**QUICK, 'workers': 2})
+    assert files_of(ds.path) == files_of(two / 'whole')
 
 
 @pytest.mark.parametrize('reader', ['videos', 'human36m', 'mpi_inf_3dhp'])
 def test_what_every_decoding_worker_loads(reader):
     "Each process reads the module of its job anew: neither torch nor the renderer nor what draws is needed to decode."
     code = f'import sys, mvssl.sources.{reader}\nprint(*sorted({{name.split(".")[0] for name in sys.modules}} | {{name for name in sys.modules if name.startswith("mvssl.")}}))'
-    loaded = set(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split()
+    )
     assert f'mvssl.sources.{reader}' in loaded and 'numpy' in loaded
-    heavy = {'torch', 'torchvision', 'matplotlib', 'scipy', 'sklearn', 'mvssl.cameras', *(f'mvssl.sources.{name}' for name in ('synthetic', 'rendering', 'bodies', 'mocap'))}
+    heavy = {
+        'torch',
+        'torchvision',
+        'matplotlib',
+        'scipy',
+        'sklearn',
+        'mvssl.cameras',
+        *(f'mvssl.sources.{name}' for name in ('synthetic', 'rendering', 'bodies', 'mocap')),
+    }
     assert not heavy & loaded
 
 
@@ -883,123 +1291,191 @@ def test_interrupted_and_started_again(two, tmp_path, monkeypatch):
 
     def film_or_fall(reel, tick):
         filmed.append(reel.video.path)
-        if len(filmed) == 4: raise KeyboardInterrupt
+        if len(filmed) == 4:
+            raise KeyboardInterrupt
         return film(reel, tick)
+
     monkeypatch.setattr(videos_module, 'film', film_or_fall)
-    sheet = tmp_path/'sheet.png'
-    with pytest.raises(KeyboardInterrupt): prepare(two/'in', tmp_path/'out', **{**QUICK, 'sheet': sheet})
-    assert not (tmp_path/'out').exists() and not sheet.exists()
-    assert not list((tmp_path/'out.partial'/'filming').glob('*.frames'))
+    sheet = tmp_path / 'sheet.png'
+    with pytest.raises(KeyboardInterrupt):
+        prepare(two / 'in', tmp_path / 'out', **{**QUICK, 'sheet': sheet})
+    assert not (tmp_path / 'out').exists() and not sheet.exists()
+    assert not list((tmp_path / 'out.partial' / 'filming').glob('*.frames'))
     del filmed[:-2]
     monkeypatch.setattr(videos_module, 'film', lambda reel, tick: filmed.append(reel.video.path) or film(reel, tick))
-    ds = prepare(two/'in', tmp_path/'out', **{**QUICK, 'sheet': sheet})
-    assert [path.parent.name for path in filmed[2:]] == ['walk', 'walk']          # the first sequence was not filmed again
-    assert files_of(ds.path) == files_of(two/'whole') and sheet.exists()
+    ds = prepare(two / 'in', tmp_path / 'out', **{**QUICK, 'sheet': sheet})
+    assert [path.parent.name for path in filmed[2:]] == ['walk', 'walk']  # the first sequence was not filmed again
+    assert files_of(ds.path) == files_of(two / 'whole') and sheet.exists()
     monkeypatch.setattr(videos_module, 'film', None)
-    assert prepare(two/'in', tmp_path/'out', **QUICK).checksum == ds.checksum     # finished: opened
+    assert prepare(two / 'in', tmp_path / 'out', **QUICK).checksum == ds.checksum  # finished: opened
 
 
 def test_killed_and_started_again(two, tmp_path):
     "SIGKILL while the second sequence is filmed."
-    code = ('import os, signal, mvssl.sources.videos as v\nfilm = v.film\n'
-            "def killed(reel, tick):\n    if reel.video.path.parent.name == 'walk' and reel.view == 1: os.kill(os.getpid(), signal.SIGKILL)\n    return film(reel, tick)\n"
-            f'v.film = killed\nv.prepare({str(two/"in")!r}, {str(tmp_path/"out")!r}, **{QUICK!r})')
+    code = (
+        'import os, signal, mvssl.sources.videos as v\nfilm = v.film\n'
+        "def killed(reel, tick):\n    if reel.video.path.parent.name == 'walk' and reel.view == 1: os.kill(os.getpid(), signal.SIGKILL)\n    return film(reel, tick)\n"
+        f'v.film = killed\nv.prepare({str(two / "in")!r}, {str(tmp_path / "out")!r}, **{QUICK!r})'
+    )
     assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == -9
-    assert (tmp_path/'out.partial').exists()
-    assert files_of(prepare(two/'in', tmp_path/'out', **QUICK).path) == files_of(two/'whole')
+    assert (tmp_path / 'out.partial').exists()
+    assert files_of(prepare(two / 'in', tmp_path / 'out', **QUICK).path) == files_of(two / 'whole')
 
 
 def test_other_films_do_not_continue_a_store(two, tmp_path, monkeypatch):
-    shutil.copytree(two/'in', tmp_path/'in')
+    shutil.copytree(two / 'in', tmp_path / 'in')
     film = videos_module.film
-    monkeypatch.setattr(videos_module, 'film', lambda reel, tick: (_ for _ in ()).throw(KeyboardInterrupt) if 'walk' in str(reel.video.path) else film(reel, tick))
-    with pytest.raises(KeyboardInterrupt): prepare(tmp_path/'in', tmp_path/'out', **QUICK)
+    monkeypatch.setattr(
+        videos_module,
+        'film',
+        lambda reel, tick: (
+            (_ for _ in ()).throw(KeyboardInterrupt) if 'walk' in str(reel.video.path) else film(reel, tick)
+        ),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path / 'in', tmp_path / 'out', **QUICK)
     monkeypatch.undo()
-    shoot(tmp_path/'in'/'walk'/'cam1.mp4', view=9, n=36)
-    with pytest.raises(DatasetError, match='extra'): prepare(tmp_path/'in', tmp_path/'out', **QUICK)
+    shoot(tmp_path / 'in' / 'walk' / 'cam1.mp4', view=9, n=36)
+    with pytest.raises(DatasetError, match='extra'):
+        prepare(tmp_path / 'in', tmp_path / 'out', **QUICK)
 
 
 def test_a_finished_store_is_not_overwritten_unasked(two, tmp_path):
-    shutil.copytree(two/'whole', tmp_path/'out')
-    with pytest.raises(DatasetError, match='finished store'): prepare(two/'in', tmp_path/'out', **{**QUICK, 'side': 48})
-    assert prepare(two/'in', tmp_path/'out', **{**QUICK, 'side': 48}, overwrite=True).side == 48
+    shutil.copytree(two / 'whole', tmp_path / 'out')
+    with pytest.raises(DatasetError, match='finished store'):
+        prepare(two / 'in', tmp_path / 'out', **{**QUICK, 'side': 48})
+    assert prepare(two / 'in', tmp_path / 'out', **{**QUICK, 'side': 48}, overwrite=True).side == 48
 
 
-def free(n): return lambda path: shutil._ntuple_diskusage(10**9, 10**9 - n, n)
+def free(n):
+    return lambda path: shutil._ntuple_diskusage(10**9, 10**9 - n, n)
 
 
 def test_a_disk_that_is_too_small(two, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', free(10**5))
-    said = refused(two/'in', out=tmp_path/'out')
+    said = refused(two / 'in', out=tmp_path / 'out')
     assert 'GB are needed' in said and '--side' in said
 
 
 def test_who_goes_on_needs_room_for_the_rest_alone(two, tmp_path, monkeypatch):
     "Of two sequences one is in the store: on a disk that has room for the other, and not for both, it goes on."
-    per_take = 12*2*64*64*3
-    def room(takes, done=()): return videos_module.needed_bytes([{('S1', name): 12} for name in takes], 2, 64, 1, {('S1', name) for name in done})
-    assert room(['sit', 'walk']) > room(['sit', 'walk'], ['sit']) >= 2*per_take and room(['sit', 'walk'], ['sit', 'walk']) == 10**6
+    per_take = 12 * 2 * 64 * 64 * 3
+
+    def room(takes, done=()):
+        return videos_module.needed_bytes(
+            [{('S1', name): 12} for name in takes], 2, 64, 1, {('S1', name) for name in done}
+        )
+
+    assert (
+        room(['sit', 'walk']) > room(['sit', 'walk'], ['sit']) >= 2 * per_take
+        and room(['sit', 'walk'], ['sit', 'walk']) == 10**6
+    )
     film = videos_module.film
-    monkeypatch.setattr(videos_module, 'film', lambda reel, tick: (_ for _ in ()).throw(KeyboardInterrupt) if 'walk' in str(reel.video.path) else film(reel, tick))
+    monkeypatch.setattr(
+        videos_module,
+        'film',
+        lambda reel, tick: (
+            (_ for _ in ()).throw(KeyboardInterrupt) if 'walk' in str(reel.video.path) else film(reel, tick)
+        ),
+    )
     big = {**QUICK, 'side': 64}
-    with pytest.raises(KeyboardInterrupt): prepare(two/'in', tmp_path/'out', **big)
-    assert done_in(tmp_path/'out') == {('S1', 'sit')}
+    with pytest.raises(KeyboardInterrupt):
+        prepare(two / 'in', tmp_path / 'out', **big)
+    assert done_in(tmp_path / 'out') == {('S1', 'sit')}
     monkeypatch.setattr(videos_module, 'film', film)
     monkeypatch.setattr(shutil, 'disk_usage', free(room(['sit', 'walk'], ['sit']) - 1))
-    with pytest.raises(DatasetError, match='then run the same again: it continues') as caught: prepare(two/'in', tmp_path/'out', **big)
-    assert '--side' not in str(caught.value)        # which would be refused: the store was begun with another
+    with pytest.raises(DatasetError, match='then run the same again: it continues') as caught:
+        prepare(two / 'in', tmp_path / 'out', **big)
+    assert '--side' not in str(caught.value)  # which would be refused: the store was begun with another
     monkeypatch.setattr(shutil, 'disk_usage', free(room(['sit', 'walk'], ['sit'])))
-    assert len(prepare(two/'in', tmp_path/'out', **big)) == 24
+    assert len(prepare(two / 'in', tmp_path / 'out', **big)) == 24
 
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='Windows knows no limit of the size of files')
 def test_a_disk_that_becomes_full(two, tmp_path):
     "Files may grow to 100 kB only: the error is a message, the rest continues."
-    code = ('import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nfrom mvssl.sources.videos import prepare\nfrom mvssl.dataset import DatasetError\n'
-            'resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n'
-            f'try: prepare({str(two/"in")!r}, {str(tmp_path/"out")!r}, **{QUICK!r})\nexcept DatasetError as error: print(error)')
+    code = (
+        'import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nfrom mvssl.sources.videos import prepare\nfrom mvssl.dataset import DatasetError\n'
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n'
+        f'try: prepare({str(two / "in")!r}, {str(tmp_path / "out")!r}, **{QUICK!r})\nexcept DatasetError as error: print(error)'
+    )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert 'disk' in done.stdout and 'Make room' in done.stdout and not done.stderr, done.stdout + done.stderr
-    assert not (tmp_path/'out').exists()
-    assert files_of(prepare(two/'in', tmp_path/'out', **QUICK).path) == files_of(two/'whole')
+    assert not (tmp_path / 'out').exists()
+    assert files_of(prepare(two / 'in', tmp_path / 'out', **QUICK).path) == files_of(two / 'whole')
 
 
 # ---- labels ----------------------------------------------------------------------------------------------------------
 
-STANDING = {'RHip': (-100, 0, 900), 'RKnee': (-110, 0, 480), 'RAnkle': (-110, 20, 90), 'LHip': (100, 0, 900), 'LKnee': (110, 0, 480), 'LAnkle': (110, 20, 90),
-            'Neck': (0, 0, 1450), 'Nose': (0, -90, 1580), 'Head': (0, -30, 1740), 'LShoulder': (180, 0, 1440), 'LElbow': (200, 0, 1140), 'LWrist': (210, -20, 890),
-            'RShoulder': (-180, 0, 1440), 'RElbow': (-200, 0, 1140), 'RWrist': (-210, -20, 890)}       # mm, z up, looking along -y
+STANDING = {
+    'RHip': (-100, 0, 900),
+    'RKnee': (-110, 0, 480),
+    'RAnkle': (-110, 20, 90),
+    'LHip': (100, 0, 900),
+    'LKnee': (110, 0, 480),
+    'LAnkle': (110, 20, 90),
+    'Neck': (0, 0, 1450),
+    'Nose': (0, -90, 1580),
+    'Head': (0, -30, 1740),
+    'LShoulder': (180, 0, 1440),
+    'LElbow': (200, 0, 1140),
+    'LWrist': (210, -20, 890),
+    'RShoulder': (-180, 0, 1440),
+    'RElbow': (-200, 0, 1140),
+    'RWrist': (-210, -20, 890),
+}  # mm, z up, looking along -y
 
 
-def moving(n, hz=60.):
+def moving(n, hz=60.0):
     "Points (n, J, 3) in mm of somebody who walks 1 m/s along x."
-    return np.array(list(STANDING.values()), float) + np.arange(n)[:, None, None]/hz*[1000, 0, 0]
+    return np.array(list(STANDING.values()), float) + np.arange(n)[:, None, None] / hz * [1000, 0, 0]
 
 
-def write_trc(path, points_mm, hz=60., unit='m', up='y', first_s=0., header=None, names=tuple(STANDING), decimals=6):
+def write_trc(path, points_mm, hz=60.0, unit='m', up='y', first_s=0.0, header=None, names=tuple(STANDING), decimals=6):
     scale = {'m': 1000, 'cm': 10, 'mm': 1}[unit]
-    points = points_mm/scale
-    if up == 'y': points = points[..., [1, 2, 0]]             # z up (x, y, z) -> y up (y, z, x)
-    lines = [f'PathFileType\t4\t(X/Y/Z)\t{path.name}', 'DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames',
-             f'{hz:g}\t{hz:g}\t{len(points)}\t{len(names)}\t{header or unit}\t{hz:g}\t0\t{len(points)}', 'Frame#\tTime\t' + '\t\t\t'.join(names) + '\t\t\t',
-             '\t\t' + '\t'.join(f'{axis}{i + 1}' for i in range(len(names)) for axis in 'XYZ')]
-    for i, row in enumerate(points): lines.append('\t'.join([str(i + 1), f'{first_s + i/hz:.{decimals}f}', *('' if np.isnan(a) else f'{a:.6f}' for a in row.ravel())]))
+    points = points_mm / scale
+    if up == 'y':
+        points = points[..., [1, 2, 0]]  # z up (x, y, z) -> y up (y, z, x)
+    lines = [
+        f'PathFileType\t4\t(X/Y/Z)\t{path.name}',
+        'DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames',
+        f'{hz:g}\t{hz:g}\t{len(points)}\t{len(names)}\t{header or unit}\t{hz:g}\t0\t{len(points)}',
+        'Frame#\tTime\t' + '\t\t\t'.join(names) + '\t\t\t',
+        '\t\t' + '\t'.join(f'{axis}{i + 1}' for i in range(len(names)) for axis in 'XYZ'),
+    ]
+    for i, row in enumerate(points):
+        lines.append(
+            '\t'.join(
+                [
+                    str(i + 1),
+                    f'{first_s + i / hz:.{decimals}f}',
+                    *('' if np.isnan(a) else f'{a:.6f}' for a in row.ravel()),
+                ]
+            )
+        )
     path.write_text('\n'.join(lines) + '\n')
     return path
 
 
-def joint(poses, name): return poses[..., JOINTS.index(name), :]
+def joint(poses, name):
+    return poses[..., JOINTS.index(name), :]
 
 
 @pytest.mark.parametrize('unit', ['m', 'cm', 'mm'])
 @pytest.mark.parametrize('up', ['y', 'z'])
 def test_trc_in_any_unit_and_axis(tmp_path, unit, up):
-    labels = read_labels(write_trc(tmp_path/'a.trc', moving(120), unit=unit, up=up), up='' if up == 'y' else 'z')
+    labels = read_labels(write_trc(tmp_path / 'a.trc', moving(120), unit=unit, up=up), up='' if up == 'y' else 'z')
     assert (labels.unit, labels.up) == (unit, up)
-    for ours, theirs in (('RFoot', 'RAnkle'), ('LWrist', 'LWrist'), ('Thorax', 'Neck'), ('Neck/Nose', 'Nose'), ('Head', 'Head')):
-        np.testing.assert_allclose(joint(labels.poses, ours)[0], STANDING[theirs], atol=.01)
-    np.testing.assert_allclose(joint(labels.poses, 'Hip')[60], (1000, 0, 900), atol=.01)
-    np.testing.assert_allclose(joint(labels.poses, 'Spine')[0], (0, 0, 1175), atol=.01)
+    for ours, theirs in (
+        ('RFoot', 'RAnkle'),
+        ('LWrist', 'LWrist'),
+        ('Thorax', 'Neck'),
+        ('Neck/Nose', 'Nose'),
+        ('Head', 'Head'),
+    ):
+        np.testing.assert_allclose(joint(labels.poses, ours)[0], STANDING[theirs], atol=0.01)
+    np.testing.assert_allclose(joint(labels.poses, 'Hip')[60], (1000, 0, 900), atol=0.01)
+    np.testing.assert_allclose(joint(labels.poses, 'Spine')[0], (0, 0, 1175), atol=0.01)
 
 
 @pytest.mark.parametrize('axis', ['x', 'y', 'z', '-x', '-y', '-z'])
@@ -1012,12 +1488,112 @@ def test_axes_turn_and_never_mirror(axis):
 
 
 NAMES = {
-    'openpose': ['RHip', 'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle', 'Neck', 'Nose', 'Head', 'LShoulder', 'LElbow', 'LWrist', 'RShoulder', 'RElbow', 'RWrist'],
-    'snake': ['right_hip', 'right_knee', 'right_ankle', 'left_hip', 'left_knee', 'left_ankle', 'neck', 'nose', 'head_top', 'left_shoulder', 'left_elbow', 'left_wrist', 'right_shoulder', 'right_elbow', 'right_wrist'],
-    'opensim': ['hip_r', 'knee_r', 'ankle_r', 'hip_l', 'knee_l', 'ankle_l', 'Neck', 'Nose', 'Head', 'shoulder_l', 'elbow_l', 'wrist_l', 'shoulder_r', 'elbow_r', 'wrist_r'],
-    'bvh': ['RightUpLeg', 'RightLeg', 'RightFoot', 'LeftUpLeg', 'LeftLeg', 'LeftFoot', 'Neck', 'Nose', 'Head', 'LeftArm', 'LeftForeArm', 'LeftHand', 'RightArm', 'RightForeArm', 'RightHand'],
-    'low': ['rhip', 'rknee', 'rankle', 'lhip', 'lknee', 'lankle', 'neck', 'nose', 'head', 'lshoulder', 'lelbow', 'lwrist', 'rshoulder', 'relbow', 'rwrist'],
-    'subject': [f'Anna:{name}' for name in ('RHip', 'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle', 'Neck', 'Nose', 'Head', 'LShoulder', 'LElbow', 'LWrist', 'RShoulder', 'RElbow', 'RWrist')]}
+    'openpose': [
+        'RHip',
+        'RKnee',
+        'RAnkle',
+        'LHip',
+        'LKnee',
+        'LAnkle',
+        'Neck',
+        'Nose',
+        'Head',
+        'LShoulder',
+        'LElbow',
+        'LWrist',
+        'RShoulder',
+        'RElbow',
+        'RWrist',
+    ],
+    'snake': [
+        'right_hip',
+        'right_knee',
+        'right_ankle',
+        'left_hip',
+        'left_knee',
+        'left_ankle',
+        'neck',
+        'nose',
+        'head_top',
+        'left_shoulder',
+        'left_elbow',
+        'left_wrist',
+        'right_shoulder',
+        'right_elbow',
+        'right_wrist',
+    ],
+    'opensim': [
+        'hip_r',
+        'knee_r',
+        'ankle_r',
+        'hip_l',
+        'knee_l',
+        'ankle_l',
+        'Neck',
+        'Nose',
+        'Head',
+        'shoulder_l',
+        'elbow_l',
+        'wrist_l',
+        'shoulder_r',
+        'elbow_r',
+        'wrist_r',
+    ],
+    'bvh': [
+        'RightUpLeg',
+        'RightLeg',
+        'RightFoot',
+        'LeftUpLeg',
+        'LeftLeg',
+        'LeftFoot',
+        'Neck',
+        'Nose',
+        'Head',
+        'LeftArm',
+        'LeftForeArm',
+        'LeftHand',
+        'RightArm',
+        'RightForeArm',
+        'RightHand',
+    ],
+    'low': [
+        'rhip',
+        'rknee',
+        'rankle',
+        'lhip',
+        'lknee',
+        'lankle',
+        'neck',
+        'nose',
+        'head',
+        'lshoulder',
+        'lelbow',
+        'lwrist',
+        'rshoulder',
+        'relbow',
+        'rwrist',
+    ],
+    'subject': [
+        f'Anna:{name}'
+        for name in (
+            'RHip',
+            'RKnee',
+            'RAnkle',
+            'LHip',
+            'LKnee',
+            'LAnkle',
+            'Neck',
+            'Nose',
+            'Head',
+            'LShoulder',
+            'LElbow',
+            'LWrist',
+            'RShoulder',
+            'RElbow',
+            'RWrist',
+        )
+    ],
+}
 
 
 @pytest.mark.parametrize('kind', NAMES)
@@ -1044,42 +1620,81 @@ def test_our_own_names_are_taken_as_they_are():
 
 
 def test_unknown_joints_are_named():
-    with pytest.raises(ValueError, match=r'RKnee, LElbow.*Neck'): map_joints(moving(1), [{'RKnee': 'Bone7', 'LElbow': 'Bone8'}.get(name, name) for name in STANDING])
+    with pytest.raises(ValueError, match=r'RKnee, LElbow.*Neck'):
+        map_joints(moving(1), [{'RKnee': 'Bone7', 'LElbow': 'Bone8'}.get(name, name) for name in STANDING])
 
 
 def trc_changed(tmp_path, change):
-    path = write_trc(tmp_path/'a.trc', moving(120))
+    path = write_trc(tmp_path / 'a.trc', moving(120))
     path.write_text(change(path.read_text()))
     return path
 
 
-@pytest.mark.parametrize('make, said', [
-    (lambda home: write_trc(home/'a.trc', moving(120), unit='mm', header='m'), ('a.trc', 'unit', '--unit mm')),
-    (lambda home: write_trc(home/'a.trc', moving(120)*1000), ('unit', 'person of')),
-    (lambda home: write_trc(home/'a.trc', moving(120), up='z'), ('vertical axis', 'along z, not y', '--up=z')),
-    (lambda home: trc_changed(home, lambda text: text.replace('RKnee', 'Bone1')), ('RKnee', 'Bone1', 'Rename')),
-    (lambda home: trc_changed(home, lambda text: text[:int(.6*len(text))]), ('a.trc', 'line')),
-    (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:60])), ('NumFrames', '120', '55')),
-    (lambda home: trc_changed(home, lambda text: text.replace('60\t60', '50\t50', 1)), ('DataRate', '50', '60')),
-    (lambda home: trc_changed(home, lambda text: 'hello'), ('first line',)),
-    (lambda home: trc_changed(home, lambda text: text.replace('1.450000', '1.45.00', 1)), ('line 6, Neck Y', "'1.45.00' is not a number")),
-    (lambda home: trc_changed(home, lambda text: text.replace('60\t60', 'sixty\t60', 1)), ('line 3, DataRate', "'sixty' is not a number")),
-    (lambda home: trc_changed(home, lambda text: text.replace('60\t60\t120', '60\t60\tmany', 1)), ('line 3, NumFrames', "'many' is not a number")),
-    (lambda home: trc_changed(home, lambda text: text.replace('1.450000', '1,450000', 1)), ('line 6', 'decimal comma')),
-    (lambda home: trc_changed(home, lambda text: text.replace('\t0.016667\t', '\tlater\t', 1)), ('line 7, Time', "'later' is not a number")),
-    (lambda home: trc_changed(home, lambda text: text.replace('\t0.050000\t', '\t0.010000\t', 1)), ('line 9, Time', '0.01 after 0.0333', 'does not rise')),
-    (lambda home: trc_changed(home, lambda text: text.replace('RKnee\t\t\t', '', 1)), ('line 4', '14 names of markers', 'counts 15')),
-    (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:5])), ('rows', 'none')),
-    (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:2])), ('rows', 'none')),
-    (lambda home: trc_changed(home, lambda text: ''), ('first line',)),
-    (lambda home: trc_changed(home, lambda text: text + text.splitlines()[-1].replace('120\t1.98', '121\t2.00') + '\t7\n'), ('line 126', '48 columns, 47 are needed')),
-    (lambda home: trc_changed(home, lambda text: re.sub(r'^(\d+)\t(\d\.\d+)', lambda m: f'{m[1]}\t{float(m[2])*1000:.0f}', text, flags=re.M)), ('DataRate', '60 per second, the column Time counts 0.06', 'times are in seconds')),
-    (lambda home: write_trc(home/'a.trc', np.full((120, 15, 3), np.nan)), ('in no row',)),
-    (lambda home: home/'missing.trc', ('missing.trc', 'does not exist')),
-    (lambda home: home/'poses.json', ('neither .trc nor .npz',)),
-])
+@pytest.mark.parametrize(
+    'make, said',
+    [
+        (lambda home: write_trc(home / 'a.trc', moving(120), unit='mm', header='m'), ('a.trc', 'unit', '--unit mm')),
+        (lambda home: write_trc(home / 'a.trc', moving(120) * 1000), ('unit', 'person of')),
+        (lambda home: write_trc(home / 'a.trc', moving(120), up='z'), ('vertical axis', 'along z, not y', '--up=z')),
+        (lambda home: trc_changed(home, lambda text: text.replace('RKnee', 'Bone1')), ('RKnee', 'Bone1', 'Rename')),
+        (lambda home: trc_changed(home, lambda text: text[: int(0.6 * len(text))]), ('a.trc', 'line')),
+        (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:60])), ('NumFrames', '120', '55')),
+        (lambda home: trc_changed(home, lambda text: text.replace('60\t60', '50\t50', 1)), ('DataRate', '50', '60')),
+        (lambda home: trc_changed(home, lambda text: 'hello'), ('first line',)),
+        (
+            lambda home: trc_changed(home, lambda text: text.replace('1.450000', '1.45.00', 1)),
+            ('line 6, Neck Y', "'1.45.00' is not a number"),
+        ),
+        (
+            lambda home: trc_changed(home, lambda text: text.replace('60\t60', 'sixty\t60', 1)),
+            ('line 3, DataRate', "'sixty' is not a number"),
+        ),
+        (
+            lambda home: trc_changed(home, lambda text: text.replace('60\t60\t120', '60\t60\tmany', 1)),
+            ('line 3, NumFrames', "'many' is not a number"),
+        ),
+        (
+            lambda home: trc_changed(home, lambda text: text.replace('1.450000', '1,450000', 1)),
+            ('line 6', 'decimal comma'),
+        ),
+        (
+            lambda home: trc_changed(home, lambda text: text.replace('\t0.016667\t', '\tlater\t', 1)),
+            ('line 7, Time', "'later' is not a number"),
+        ),
+        (
+            lambda home: trc_changed(home, lambda text: text.replace('\t0.050000\t', '\t0.010000\t', 1)),
+            ('line 9, Time', '0.01 after 0.0333', 'does not rise'),
+        ),
+        (
+            lambda home: trc_changed(home, lambda text: text.replace('RKnee\t\t\t', '', 1)),
+            ('line 4', '14 names of markers', 'counts 15'),
+        ),
+        (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:5])), ('rows', 'none')),
+        (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:2])), ('rows', 'none')),
+        (lambda home: trc_changed(home, lambda text: ''), ('first line',)),
+        (
+            lambda home: trc_changed(
+                home, lambda text: text + text.splitlines()[-1].replace('120\t1.98', '121\t2.00') + '\t7\n'
+            ),
+            ('line 126', '48 columns, 47 are needed'),
+        ),
+        (
+            lambda home: trc_changed(
+                home,
+                lambda text: re.sub(
+                    r'^(\d+)\t(\d\.\d+)', lambda m: f'{m[1]}\t{float(m[2]) * 1000:.0f}', text, flags=re.M
+                ),
+            ),
+            ('DataRate', '60 per second, the column Time counts 0.06', 'times are in seconds'),
+        ),
+        (lambda home: write_trc(home / 'a.trc', np.full((120, 15, 3), np.nan)), ('in no row',)),
+        (lambda home: home / 'missing.trc', ('missing.trc', 'does not exist')),
+        (lambda home: home / 'poses.json', ('neither .trc nor .npz',)),
+    ],
+)
 def test_labels_that_are_refused(tmp_path, make, said):
-    with pytest.raises(DatasetError) as caught: read_labels(make(tmp_path))
+    with pytest.raises(DatasetError) as caught:
+        read_labels(make(tmp_path))
     assert all(part in str(caught.value) for part in said), caught.value
 
 
@@ -1087,41 +1702,68 @@ def test_labels_that_are_refused(tmp_path, make, said):
 @pytest.mark.parametrize('decimals', [3, 6])
 def test_the_rate_is_that_of_the_whole_column(tmp_path, hz, decimals):
     "OpenSim's own example has 60 per second and times in milliseconds: 0.017 from the first row to the second."
-    path = write_trc(tmp_path/'a.trc', moving(240, hz), hz=hz, decimals=decimals)
+    path = write_trc(tmp_path / 'a.trc', moving(240, hz), hz=hz, decimals=decimals)
     labels = read_labels(path)
-    assert 1/labels.period_s == pytest.approx(hz, rel=2e-3)
-    np.testing.assert_allclose(joint(labels.at(np.array([0, 50/hz])), 'Hip')[:, 0], (0, 50/hz*1000), atol=2)
-    path.write_text(re.sub(r'\n[\d.]+\t[\d.]+\t240', f'\n{hz*1.03:g}\t{hz*1.03:g}\t240', path.read_text()))
-    with pytest.raises(DatasetError, match='DataRate: .* per second, the column Time counts'): read_labels(path)
+    assert 1 / labels.period_s == pytest.approx(hz, rel=2e-3)
+    np.testing.assert_allclose(joint(labels.at(np.array([0, 50 / hz])), 'Hip')[:, 0], (0, 50 / hz * 1000), atol=2)
+    path.write_text(re.sub(r'\n[\d.]+\t[\d.]+\t240', f'\n{hz * 1.03:g}\t{hz * 1.03:g}\t240', path.read_text()))
+    with pytest.raises(DatasetError, match='DataRate: .* per second, the column Time counts'):
+        read_labels(path)
 
 
 def test_a_column_of_times_that_jumps(tmp_path):
     "Two seconds without a row: the rate is right, and there is no pose in them."
-    path = write_trc(tmp_path/'a.trc', moving(240), decimals=3)
+    path = write_trc(tmp_path / 'a.trc', moving(240), decimals=3)
     lines = path.read_text().replace('\t240\t', '\t120\t').splitlines()
     path.write_text('\n'.join([*lines[:65], *lines[185:]]) + '\n')
     labels = read_labels(path)
-    assert len(labels.times_s) == 120 and 1/labels.period_s == pytest.approx(60, rel=1e-3)
-    x = joint(labels.at(np.array([.5, 59/60, 1.5, 2.9, 181/60, 3.5])), 'Hip')[:, 0]
-    np.testing.assert_allclose(x[[0, 1, 4, 5]], (500, 59000/60, 181000/60, 3500), atol=2)
+    assert len(labels.times_s) == 120 and 1 / labels.period_s == pytest.approx(60, rel=1e-3)
+    x = joint(labels.at(np.array([0.5, 59 / 60, 1.5, 2.9, 181 / 60, 3.5])), 'Hip')[:, 0]
+    np.testing.assert_allclose(x[[0, 1, 4, 5]], (500, 59000 / 60, 181000 / 60, 3500), atol=2)
     assert np.isnan(x[2:4]).all()
 
 
-@pytest.mark.parametrize('change', [
-    *(lambda text, encoding=encoding: text.encode(encoding) for encoding in ('utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be')),
-    lambda text: text.replace('\n', '\r').encode(), lambda text: text.replace('\n', '\r\n').encode(),
-    lambda text: ('PathFileType\t4\t(X/Y/Z)\tGehübung.trc\n' + text.partition('\n')[2]).encode('cp1252'),
-    lambda text: ''.join([text[:(at := text.index('Frame#'))], text[at:].replace('.', ',')]).encode(),
-    lambda text: text.replace('.', ',').replace('60\t60', '60,00\t60,00', 1).encode('utf-8-sig'),
-    lambda text: text.replace('60\t60', '60,0\t60,0', 1).encode(),
-    lambda text: re.sub('\t+', '  ', text).encode(),
-    lambda text: re.sub(r'(?<=\d)\t(?=\d+\.\d+\t)', '\t ', text).encode(),
-    lambda text: re.sub(r'^(\d+)\t', r'\1   ', text, flags=re.M).replace('Frame#\tTime\t', 'Frame#  Time\t').encode(),
-    lambda text: text.replace('\n1\t0', '\n\n1\t0', 1).encode(),
-    lambda text: text.replace('\n', '\t\t\n').encode(),
-], ids=['mark', 'utf-16', 'utf-16-le', 'utf-16-be', 'mac', 'windows', 'code page', 'commas', 'commas and mark', 'comma in the rate', 'spaces', 'tabs and spaces', 'spaces first', 'empty line', 'tabs at the end'])
+@pytest.mark.parametrize(
+    'change',
+    [
+        *(
+            lambda text, encoding=encoding: text.encode(encoding)
+            for encoding in ('utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be')
+        ),
+        lambda text: text.replace('\n', '\r').encode(),
+        lambda text: text.replace('\n', '\r\n').encode(),
+        lambda text: ('PathFileType\t4\t(X/Y/Z)\tGehübung.trc\n' + text.partition('\n')[2]).encode('cp1252'),
+        lambda text: ''.join([text[: (at := text.index('Frame#'))], text[at:].replace('.', ',')]).encode(),
+        lambda text: text.replace('.', ',').replace('60\t60', '60,00\t60,00', 1).encode('utf-8-sig'),
+        lambda text: text.replace('60\t60', '60,0\t60,0', 1).encode(),
+        lambda text: re.sub('\t+', '  ', text).encode(),
+        lambda text: re.sub(r'(?<=\d)\t(?=\d+\.\d+\t)', '\t ', text).encode(),
+        lambda text: (
+            re.sub(r'^(\d+)\t', r'\1   ', text, flags=re.M).replace('Frame#\tTime\t', 'Frame#  Time\t').encode()
+        ),
+        lambda text: text.replace('\n1\t0', '\n\n1\t0', 1).encode(),
+        lambda text: text.replace('\n', '\t\t\n').encode(),
+    ],
+    ids=[
+        'mark',
+        'utf-16',
+        'utf-16-le',
+        'utf-16-be',
+        'mac',
+        'windows',
+        'code page',
+        'commas',
+        'commas and mark',
+        'comma in the rate',
+        'spaces',
+        'tabs and spaces',
+        'spaces first',
+        'empty line',
+        'tabs at the end',
+    ],
+)
 def test_trc_files_that_say_the_same(tmp_path, change):
-    path = write_trc(tmp_path/'a.trc', moving(120))
+    path = write_trc(tmp_path / 'a.trc', moving(120))
     plain = read_labels(path)
     path.write_bytes(change(path.read_text()))
     labels = read_labels(path)
@@ -1133,84 +1775,104 @@ def test_trc_files_that_say_the_same(tmp_path, change):
 def test_names_with_spaces_between_tabs(tmp_path):
     names = [re.sub('(?<=^[LR])', ' ', name) for name in STANDING]
     assert 'R Hip' in names
-    np.testing.assert_array_equal(read_labels(write_trc(tmp_path/'b.trc', moving(120), names=names)).poses, read_labels(write_trc(tmp_path/'a.trc', moving(120))).poses)
+    np.testing.assert_array_equal(
+        read_labels(write_trc(tmp_path / 'b.trc', moving(120), names=names)).poses,
+        read_labels(write_trc(tmp_path / 'a.trc', moving(120))).poses,
+    )
 
 
 def test_npz_with_named_joints(tmp_path):
-    points = moving(50, 50.).astype('float32')
-    np.savez(tmp_path/'a.npz', points=points, joints=list(STANDING), hz=50.)
-    labels = read_labels(tmp_path/'a.npz')
-    assert (labels.unit, labels.up, round(labels.period_s, 9)) == ('mm', 'z', .02)
-    np.savez(tmp_path/'b.npz', one_m=points/1000, two_m=points/1000, joints=list(STANDING), fps=50.)
-    with pytest.raises(DatasetError, match='one_m, two_m all fit.*b.npz:one_m'): read_labels(tmp_path/'b.npz')
-    np.testing.assert_allclose(read_labels(f'{tmp_path}/b.npz:two_m').poses, labels.poses, atol=.01)
-    with pytest.raises(DatasetError, match='three'): read_labels(f'{tmp_path}/b.npz:three')
-    np.savez(tmp_path/'c.npz', points=points, joints=list(STANDING))
-    with pytest.raises(DatasetError, match='hz: missing'): read_labels(tmp_path/'c.npz')
-    np.savez(tmp_path/'d.npz', points=points, hz=50)
-    with pytest.raises(DatasetError, match='array of J names'): read_labels(tmp_path/'d.npz')
-    (tmp_path/'e.npz').write_text('no archive')
-    with pytest.raises(DatasetError, match='e.npz, file'): read_labels(tmp_path/'e.npz')
+    points = moving(50, 50.0).astype('float32')
+    np.savez(tmp_path / 'a.npz', points=points, joints=list(STANDING), hz=50.0)
+    labels = read_labels(tmp_path / 'a.npz')
+    assert (labels.unit, labels.up, round(labels.period_s, 9)) == ('mm', 'z', 0.02)
+    np.savez(tmp_path / 'b.npz', one_m=points / 1000, two_m=points / 1000, joints=list(STANDING), fps=50.0)
+    with pytest.raises(DatasetError, match='one_m, two_m all fit.*b.npz:one_m'):
+        read_labels(tmp_path / 'b.npz')
+    np.testing.assert_allclose(read_labels(f'{tmp_path}/b.npz:two_m').poses, labels.poses, atol=0.01)
+    with pytest.raises(DatasetError, match='three'):
+        read_labels(f'{tmp_path}/b.npz:three')
+    np.savez(tmp_path / 'c.npz', points=points, joints=list(STANDING))
+    with pytest.raises(DatasetError, match='hz: missing'):
+        read_labels(tmp_path / 'c.npz')
+    np.savez(tmp_path / 'd.npz', points=points, hz=50)
+    with pytest.raises(DatasetError, match='array of J names'):
+        read_labels(tmp_path / 'd.npz')
+    (tmp_path / 'e.npz').write_text('no archive')
+    with pytest.raises(DatasetError, match='e.npz, file'):
+        read_labels(tmp_path / 'e.npz')
 
 
 def test_labels_between_their_rows(tmp_path):
-    points = moving(100, 100.)
+    points = moving(100, 100.0)
     points[50] = np.nan
-    labels = read_labels(write_trc(tmp_path/'a.trc', points, hz=100.))
-    times = np.array([0, .01, .015, .333, .49, .495, .5, .51, .99, .992, 1.2, -.1])
+    labels = read_labels(write_trc(tmp_path / 'a.trc', points, hz=100.0))
+    times = np.array([0, 0.01, 0.015, 0.333, 0.49, 0.495, 0.5, 0.51, 0.99, 0.992, 1.2, -0.1])
     x = joint(labels.at(times), 'Hip')[:, 0]
-    np.testing.assert_allclose(x[[0, 1, 2, 3, 4, 7, 8]], [0, 10, 15, 333, 490, 510, 990], atol=.01)
+    np.testing.assert_allclose(x[[0, 1, 2, 3, 4, 7, 8]], [0, 10, 15, 333, 490, 510, 990], atol=0.01)
     assert np.isnan(x[[5, 6, 10, 11]]).all()
 
 
-@pytest.mark.parametrize('first_s, start_s, expected', [(0, None, 0), (1/60, None, 0), (2., None, 2), (2., .5, .5)])
+@pytest.mark.parametrize(
+    'first_s, start_s, expected', [(0, None, 0), (1 / 60, None, 0), (2.0, None, 2), (2.0, 0.5, 0.5)]
+)
 def test_when_labels_begin(tmp_path, first_s, start_s, expected):
-    labels = read_labels(write_trc(tmp_path/'a.trc', moving(120), first_s=first_s), start_s=start_s)
+    labels = read_labels(write_trc(tmp_path / 'a.trc', moving(120), first_s=first_s), start_s=start_s)
     assert labels.times_s[0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_labels_in_the_store(walk, tmp_path):
     points = moving(120)
     points[30:36] = np.nan
-    ds = prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', poses=write_trc(tmp_path/'a.trc', points), **QUICK)
+    ds = prepare(
+        walk / 'walk', tmp_path / 'out', boxes=walk / 'boxes', poses=write_trc(tmp_path / 'a.trc', points), **QUICK
+    )
     ds.validate()
-    assert ds.is_labelled.tolist() == [i != 5 for i in range(20)]            # rows 30 to 35 of 60 per second are instant 5
-    np.testing.assert_allclose(joint(ds.poses[:], 'Hip')[ds.is_labelled, 0], np.delete(np.arange(20)*100, 5), atol=.01)
-    assert ds.extra['sequences'][0]['poses']['unit'] == 'm' and '1 of 20 instants without a pose' in ds.extra['notes'][0]
+    assert ds.is_labelled.tolist() == [i != 5 for i in range(20)]  # rows 30 to 35 of 60 per second are instant 5
+    np.testing.assert_allclose(
+        joint(ds.poses[:], 'Hip')[ds.is_labelled, 0], np.delete(np.arange(20) * 100, 5), atol=0.01
+    )
+    assert (
+        ds.extra['sequences'][0]['poses']['unit'] == 'm' and '1 of 20 instants without a pose' in ds.extra['notes'][0]
+    )
 
 
 def test_labels_of_another_length(walk, tmp_path):
-    said = refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', poses=write_trc(tmp_path/'a.trc', moving(600)))
+    said = refused(
+        walk / 'walk', out=tmp_path / 'out', boxes=walk / 'boxes', poses=write_trc(tmp_path / 'a.trc', moving(600))
+    )
     assert 'a.trc' in said and '--max-cut 9' in said and '--poses-start' in said
-    assert 'a.trc' in refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', poses=write_trc(tmp_path/'a.trc', moving(30)))
-    ds = prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', poses=tmp_path/'a.trc', max_cut_s=2, **QUICK)
+    assert 'a.trc' in refused(
+        walk / 'walk', out=tmp_path / 'out', boxes=walk / 'boxes', poses=write_trc(tmp_path / 'a.trc', moving(30))
+    )
+    ds = prepare(walk / 'walk', tmp_path / 'out', boxes=walk / 'boxes', poses=tmp_path / 'a.trc', max_cut_s=2, **QUICK)
     assert ds.is_labelled.sum() == 5
 
 
 def test_labels_of_several_sequences(two, tmp_path):
-    said = refused(two/'in', out=tmp_path/'out', poses=write_trc(tmp_path/'a.trc', moving(72)))
+    said = refused(two / 'in', out=tmp_path / 'out', poses=write_trc(tmp_path / 'a.trc', moving(72)))
     assert 'one file for 2 sequences' in said
-    (tmp_path/'labels').mkdir()
-    assert 'sit.trc' in refused(two/'in', out=tmp_path/'out', poses=tmp_path/'labels')
-    write_trc(tmp_path/'labels'/'walk.trc', moving(72))
-    ds = prepare(two/'in', tmp_path/'out', poses=tmp_path/'labels', **QUICK)
+    (tmp_path / 'labels').mkdir()
+    assert 'sit.trc' in refused(two / 'in', out=tmp_path / 'out', poses=tmp_path / 'labels')
+    write_trc(tmp_path / 'labels' / 'walk.trc', moving(72))
+    ds = prepare(two / 'in', tmp_path / 'out', poses=tmp_path / 'labels', **QUICK)
     assert ds.where(sequence='walk').is_labelled.all() and not ds.where(sequence='sit').is_labelled.any()
 
 
-def lying_down(n, hz=60.):
+def lying_down(n, hz=60.0):
     "Somebody who lies on the floor for the whole take: head along x, face up, z up, mm."
-    return moving(n, hz)[..., [2, 0, 1]]*[1, 1, -1] + [0, 0, 200]
+    return moving(n, hz)[..., [2, 0, 1]] * [1, 1, -1] + [0, 0, 200]
 
 
 def test_a_person_who_really_lies(walk, tmp_path):
     "Refused before anything is filmed, with advice; and the advice works."
-    path = write_trc(tmp_path/'a.trc', lying_down(120))
-    message = refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', poses=path)
+    path = write_trc(tmp_path / 'a.trc', lying_down(120))
+    message = refused(walk / 'walk', out=tmp_path / 'out', boxes=walk / 'boxes', poses=path)
     assert 'from feet to head points along z, not y' in message and '--up=y if the person really lies' in message
-    ds = prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', poses=path, up='y', **QUICK)
+    ds = prepare(walk / 'walk', tmp_path / 'out', boxes=walk / 'boxes', poses=path, up='y', **QUICK)
     ds.validate()
     assert ds.extra['vertical'] == 'told: y' and find_problems(ds.path) == [] and ds.is_labelled.all()
-    np.testing.assert_allclose(ds.poses[0], map_joints(lying_down(120)[:1], list(STANDING))[0], atol=.01)
+    np.testing.assert_allclose(ds.poses[0], map_joints(lying_down(120)[:1], list(STANDING))[0], atol=0.01)
     done = run('data', 'check', ds.path)
     assert done.exit_code == 0 and 'sound' in done.output
 
@@ -1218,57 +1880,74 @@ def test_a_person_who_really_lies(walk, tmp_path):
 @pytest.mark.parametrize('axis', ['z', '-y', 'x'])
 def test_the_advice_of_a_vertical_works_whatever_the_axis(walk, tmp_path, axis):
     "Standing people in a file whose vertical is another: the first advice; the store is upright."
-    points = moving(120) @ np.array(videos_module._UP[axis], float)           # z up -> AXIS up
-    path = write_trc(tmp_path/'a.trc', points, up='as it is')
-    message = refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', poses=path)
+    points = moving(120) @ np.array(videos_module._UP[axis], float)  # z up -> AXIS up
+    path = write_trc(tmp_path / 'a.trc', points, up='as it is')
+    message = refused(walk / 'walk', out=tmp_path / 'out', boxes=walk / 'boxes', poses=path)
     assert f'--up={axis}; ' in message
-    ds = prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', poses=path, up=axis, **QUICK)
-    np.testing.assert_allclose(ds.poses[0], map_joints(moving(1), list(STANDING))[0], atol=.01)
+    ds = prepare(walk / 'walk', tmp_path / 'out', boxes=walk / 'boxes', poses=path, up=axis, **QUICK)
+    np.testing.assert_allclose(ds.poses[0], map_joints(moving(1), list(STANDING))[0], atol=0.01)
 
 
 def test_a_person_who_lies_in_one_of_several_takes(two, tmp_path):
-    (tmp_path/'labels').mkdir()
-    write_trc(tmp_path/'labels'/'walk.trc', moving(72))
-    write_trc(tmp_path/'labels'/'sit.trc', lying_down(72))
-    assert 'sit.trc, vertical axis' in refused(two/'in', out=tmp_path/'out', poses=tmp_path/'labels')
-    ds = prepare(two/'in', tmp_path/'out', poses=tmp_path/'labels', up='y', **QUICK)
+    (tmp_path / 'labels').mkdir()
+    write_trc(tmp_path / 'labels' / 'walk.trc', moving(72))
+    write_trc(tmp_path / 'labels' / 'sit.trc', lying_down(72))
+    assert 'sit.trc, vertical axis' in refused(two / 'in', out=tmp_path / 'out', poses=tmp_path / 'labels')
+    ds = prepare(two / 'in', tmp_path / 'out', poses=tmp_path / 'labels', up='y', **QUICK)
     ds.validate()
     assert ds.is_labelled.all()
 
 
 def test_somebody_who_lies_in_the_part_that_was_filmed(walk, tmp_path):
     "Six seconds of labels, in most of which somebody stands: what would be refused afterwards is refused before."
-    path = write_trc(tmp_path/'a.trc', np.concatenate([lying_down(120), moving(240)]))
-    message = refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', poses=path, max_cut_s=9)
-    assert 'a.trc, vertical axis: from feet to head does not point along y, which was taken for the vertical' in message and '--up=y if the person really lies' in message
-    prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', poses=path, max_cut_s=9, up='y', **QUICK).validate()
+    path = write_trc(tmp_path / 'a.trc', np.concatenate([lying_down(120), moving(240)]))
+    message = refused(walk / 'walk', out=tmp_path / 'out', boxes=walk / 'boxes', poses=path, max_cut_s=9)
+    assert (
+        'a.trc, vertical axis: from feet to head does not point along y, which was taken for the vertical' in message
+        and '--up=y if the person really lies' in message
+    )
+    prepare(walk / 'walk', tmp_path / 'out', boxes=walk / 'boxes', poses=path, max_cut_s=9, up='y', **QUICK).validate()
 
 
 def test_a_small_child_of_whom_the_unit_is_told(walk, tmp_path):
     "0.6 m from corner to corner: no unit makes an adult of it; who says mm is believed, as far as a store would be."
-    path = write_trc(tmp_path/'a.trc', moving(120)*.33, unit='mm')
-    assert 'unit' in refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', poses=path)
-    ds = prepare(walk/'walk', tmp_path/'out', boxes=walk/'boxes', poses=path, unit='mm', **QUICK)
+    path = write_trc(tmp_path / 'a.trc', moving(120) * 0.33, unit='mm')
+    assert 'unit' in refused(walk / 'walk', out=tmp_path / 'out', boxes=walk / 'boxes', poses=path)
+    ds = prepare(walk / 'walk', tmp_path / 'out', boxes=walk / 'boxes', poses=path, unit='mm', **QUICK)
     ds.validate()
-    np.testing.assert_allclose(joint(ds.poses[0], 'Head'), np.array(STANDING['Head'])*.33, atol=.01)
-    assert 'unit' in refused(walk/'walk', out=tmp_path/'other', boxes=walk/'boxes', poses=path, unit='cm')
+    np.testing.assert_allclose(joint(ds.poses[0], 'Head'), np.array(STANDING['Head']) * 0.33, atol=0.01)
+    assert 'unit' in refused(walk / 'walk', out=tmp_path / 'other', boxes=walk / 'boxes', poses=path, unit='cm')
 
 
 def test_what_can_be_refused_before_the_work_is(walk, long_walk, tmp_path, monkeypatch):
     "Nothing is decoded for what is refused in the end."
     monkeypatch.setattr(videos_module, 'decode', None)
-    for view, n in ((0, 360), (1, 3)): box_table(tmp_path/'boxes'/f'cam{view}.csv', n)
-    assert 'cam1.csv, person: found in 6 of 120 instants' in refused(long_walk/'gop15', out=tmp_path/'out', boxes=tmp_path/'boxes')
-    shoot(tmp_path/'short'/'cam0.mp4', n=14, options={'g': '9999'})
-    shoot(tmp_path/'short'/'cam1.mp4', n=14, view=1)
-    assert 'are too few to tell a person from the background' in refused(tmp_path/'short', out=tmp_path/'out', hz=6)
-    assert 'sheet.png, --sheet: there is no folder' in refused(walk/'walk', out=tmp_path/'out', sheet=tmp_path/'none'/'sheet.png')
-    (tmp_path/'folder.png').mkdir()
-    with pytest.raises(ValueError, match='folder.png, file: is a folder'): prepare(walk/'walk', tmp_path/'out', **{**QUICK, 'sheet': tmp_path/'folder.png'})
-    assert 'in no row within S1 walk are all joints known' in refused(walk/'walk', out=tmp_path/'out', boxes=walk/'boxes', max_cut_s=99, poses_start_s=60, poses=write_trc(tmp_path/'a.trc', moving(120)))
+    for view, n in ((0, 360), (1, 3)):
+        box_table(tmp_path / 'boxes' / f'cam{view}.csv', n)
+    assert 'cam1.csv, person: found in 6 of 120 instants' in refused(
+        long_walk / 'gop15', out=tmp_path / 'out', boxes=tmp_path / 'boxes'
+    )
+    shoot(tmp_path / 'short' / 'cam0.mp4', n=14, options={'g': '9999'})
+    shoot(tmp_path / 'short' / 'cam1.mp4', n=14, view=1)
+    assert 'are too few to tell a person from the background' in refused(tmp_path / 'short', out=tmp_path / 'out', hz=6)
+    assert 'sheet.png, --sheet: there is no folder' in refused(
+        walk / 'walk', out=tmp_path / 'out', sheet=tmp_path / 'none' / 'sheet.png'
+    )
+    (tmp_path / 'folder.png').mkdir()
+    with pytest.raises(ValueError, match='folder.png, file: is a folder'):
+        prepare(walk / 'walk', tmp_path / 'out', **{**QUICK, 'sheet': tmp_path / 'folder.png'})
+    assert 'in no row within S1 walk are all joints known' in refused(
+        walk / 'walk',
+        out=tmp_path / 'out',
+        boxes=walk / 'boxes',
+        max_cut_s=99,
+        poses_start_s=60,
+        poses=write_trc(tmp_path / 'a.trc', moving(120)),
+    )
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
+
 
 def run(*words):
     done = CliRunner().invoke(app, [str(word) for word in words])
@@ -1277,41 +1956,74 @@ def run(*words):
 
 
 def test_command(walk, tmp_path):
-    out = tmp_path/'out'
-    done = run('data', 'videos', walk/'walk', '--out', out, '--side', 32, '--workers', 1, '--subject', 'anna', '--licence', 'ours')
+    out = tmp_path / 'out'
+    done = run(
+        'data',
+        'videos',
+        walk / 'walk',
+        '--out',
+        out,
+        '--side',
+        32,
+        '--workers',
+        1,
+        '--subject',
+        'anna',
+        '--licence',
+        'ours',
+    )
     assert done.exit_code == 0, done.output
-    for part in ('20 instants x 2 views of 32 px at 10 Hz', 'licence: ours', 'anna', f'{out}-boxes.png', 'found by motion', f'made: {out}'): assert part in done.output, part
-    assert (tmp_path/'out-boxes.png').stat().st_size > 10000
+    for part in (
+        '20 instants x 2 views of 32 px at 10 Hz',
+        'licence: ours',
+        'anna',
+        f'{out}-boxes.png',
+        'found by motion',
+        f'made: {out}',
+    ):
+        assert part in done.output, part
+    assert (tmp_path / 'out-boxes.png').stat().st_size > 10000
     assert MultiviewDataset.open(out).name == 'walk'
 
 
 def test_command_refuses_in_one_line(walk, tmp_path):
-    (tmp_path/'in').mkdir()
-    done = run('data', 'videos', tmp_path/'in', '--out', tmp_path/'out')
+    (tmp_path / 'in').mkdir()
+    done = run('data', 'videos', tmp_path / 'in', '--out', tmp_path / 'out')
     assert done.exit_code == 1 and done.output.count('error:') == 1 and 'no video' in done.output
-    done = run('data', 'videos', walk/'walk', '--out', tmp_path/'out', '--keypoint-size', 'big')
+    done = run('data', 'videos', walk / 'walk', '--out', tmp_path / 'out', '--keypoint-size', 'big')
     assert done.exit_code == 1 and 'WIDTHxHEIGHT' in done.output
-    assert not (tmp_path/'out').exists()
+    assert not (tmp_path / 'out').exists()
 
 
 # ---- real film -------------------------------------------------------------------------------------------------------
 
-needs_real = pytest.mark.skipif(not SHARED.exists(), reason=f'the films of {SHARED.name} are not here; MVSSL_SHARED_DATA names their folder')
+needs_real = pytest.mark.skipif(
+    not SHARED.exists(), reason=f'the films of {SHARED.name} are not here; MVSSL_SHARED_DATA names their folder'
+)
 
 
 @needs_real
 def test_real_film_with_keypoints_and_labels(tmp_path):
-    ds = prepare(SHARED/'videos', tmp_path/'out', boxes=SHARED/'pose2d_body25b', keypoint_size=(1088, 1920), poses=SHARED/'pose3d'/'S00_P00_T01_BalancingTrial_0-100.trc', progress=False)
+    ds = prepare(
+        SHARED / 'videos',
+        tmp_path / 'out',
+        boxes=SHARED / 'pose2d_body25b',
+        keypoint_size=(1088, 1920),
+        poses=SHARED / 'pose3d' / 'S00_P00_T01_BalancingTrial_0-100.trc',
+        progress=False,
+    )
     ds.validate()
     assert (len(ds), ds.views, ds.hz, ds.stride) == (17, ['cam01', 'cam02', 'cam03', 'cam04'], 10, 6)
     assert ds.seen[:].all() and ds.is_labelled.all()
     assert [video['codec'] for video in ds.extra['sequences'][0]['videos']] == ['h264', 'vp9', 'h264', 'h264']
-    assert [video['size'] for video in ds.extra['sequences'][0]['videos']] == [[1080, 1920]]*2 + [[1088, 1920]]*2
-    with np.load(SHARED/'balancing_multiview.npz') as theirs:
-        np.testing.assert_allclose(joint(ds.poses[:], 'RKnee'), theirs['trc_world_m'][::6, 1]*1000, atol=.1)
+    assert [video['size'] for video in ds.extra['sequences'][0]['videos']] == [[1080, 1920]] * 2 + [[1088, 1920]] * 2
+    with np.load(SHARED / 'balancing_multiview.npz') as theirs:
+        np.testing.assert_allclose(joint(ds.poses[:], 'RKnee'), theirs['trc_world_m'][::6, 1] * 1000, atol=0.1)
         keypoints = theirs['kp2d'][:, ::6, :, :2]
-    inside = np.mean([(keypoints[v] > ds.boxes[:, v, None, :2]) & (keypoints[v] < ds.boxes[:, v, None, 2:]) for v in range(4)])
-    assert inside > .95
+    inside = np.mean(
+        [(keypoints[v] > ds.boxes[:, v, None, :2]) & (keypoints[v] < ds.boxes[:, v, None, 2:]) for v in range(4)]
+    )
+    assert inside > 0.95
 
 
 @needs_real
@@ -1319,33 +2031,48 @@ def test_real_keypoints_say_how_cameras_hang():
     "Four cameras that stand; and the same, two of which are turned."
     views = ['cam01', 'cam02', 'cam03', 'cam04']
     size = (1088, 1920)
-    people = {view: read_keypoints(SHARED/'pose2d_body25b'/f'{view}_json', 100, size) for view in views}
+    people = {view: read_keypoints(SHARED / 'pose2d_body25b' / f'{view}_json', 100, size) for view in views}
     for turns in ((0, 0, 0, 0), (0, 90, 0, 180), (270, 0, 0, 0)):
         seen = []
         for view, lying in zip(views, turns):
             boxes, points = follow_person(people[view], size)
-            corners = turn_boxes(np.concatenate([points[..., :2]]*2, axis=-1), size, -lying % 360)
-            seen.append(stance(turn_boxes(boxes, size, -lying % 360), np.concatenate([corners[..., :2], points[..., 2:]], axis=-1)))
-        assert {view: degrees for view, (degrees, _) in turns_to_ask(views, seen).items()} == {view: [lying] for view, lying in zip(views, turns) if lying}
+            corners = turn_boxes(np.concatenate([points[..., :2]] * 2, axis=-1), size, -lying % 360)
+            seen.append(
+                stance(
+                    turn_boxes(boxes, size, -lying % 360), np.concatenate([corners[..., :2], points[..., 2:]], axis=-1)
+                )
+            )
+        assert {view: degrees for view, (degrees, _) in turns_to_ask(views, seen).items()} == {
+            view: [lying] for view, lying in zip(views, turns) if lying
+        }
 
 
 @needs_real
 def test_a_real_camera_on_its_side_is_asked_about(tmp_path):
     "By what moves: a table says of the second camera that it hangs turned by 90 degrees, so the first picture of it lies."
-    rows = [f'{SHARED}/videos/cam0{n}.mp4,S1,balance,cam0{n},{turn}' for n, turn in ((1, ''), (2, ''), (3, ''), (4, ''))]
-    (tmp_path/'list.csv').write_text('\n'.join(['file,subject,sequence,view,turn', *rows]) + '\n')
-    takes, hz, _ = make_plan(read_manifest(tmp_path/'list.csv'))
-    videos_module.ask_for_turns(takes)                  # all stand: nobody is asked
+    rows = [
+        f'{SHARED}/videos/cam0{n}.mp4,S1,balance,cam0{n},{turn}' for n, turn in ((1, ''), (2, ''), (3, ''), (4, ''))
+    ]
+    (tmp_path / 'list.csv').write_text('\n'.join(['file,subject,sequence,view,turn', *rows]) + '\n')
+    takes, hz, _ = make_plan(read_manifest(tmp_path / 'list.csv'))
+    videos_module.ask_for_turns(takes)  # all stand: nobody is asked
     takes[0].videos[1] = videos_module.turned(takes[0].videos[1], 90)
-    with pytest.raises(DatasetError, match='cam02.mp4, picture: whoever moves is 1.. times as wide as high, and higher than wide in cam01, cam03, cam04') as caught: videos_module.ask_for_turns(takes)
+    with pytest.raises(
+        DatasetError,
+        match='cam02.mp4, picture: whoever moves is 1.. times as wide as high, and higher than wide in cam01, cam03, cam04',
+    ) as caught:
+        videos_module.ask_for_turns(takes)
     assert len(caught.value.problems) == 1
 
 
 @needs_real
 def test_real_film_without_boxes(tmp_path):
     "By motion, of a man who hardly leaves his place: most of him is in most squares."
-    ds = prepare(SHARED/'videos', tmp_path/'out', progress=False)
-    assert ds.seen[:].mean() > .95 and (tmp_path/'out-boxes.png').exists()
-    with np.load(SHARED/'balancing_multiview.npz') as theirs: keypoints = theirs['kp2d'][:, ::6, :, :2]
-    inside = np.mean([(keypoints[v] > ds.boxes[:, v, None, :2]) & (keypoints[v] < ds.boxes[:, v, None, 2:]) for v in range(4)])
-    assert inside > .85
+    ds = prepare(SHARED / 'videos', tmp_path / 'out', progress=False)
+    assert ds.seen[:].mean() > 0.95 and (tmp_path / 'out-boxes.png').exists()
+    with np.load(SHARED / 'balancing_multiview.npz') as theirs:
+        keypoints = theirs['kp2d'][:, ::6, :, :2]
+    inside = np.mean(
+        [(keypoints[v] > ds.boxes[:, v, None, :2]) & (keypoints[v] < ds.boxes[:, v, None, 2:]) for v in range(4)]
+    )
+    assert inside > 0.85

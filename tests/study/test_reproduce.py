@@ -1,4 +1,5 @@
 """Batches from end to end: what they leave, what they do not make twice, kills, clusters, failures. Stores and trainings are those of the smoke profile."""
+
 import ast
 import hashlib
 import json
@@ -22,7 +23,19 @@ from mvssl.study import reproduce as module
 from mvssl.dataset import MultiviewDataset
 from mvssl.encoder import load_network
 from mvssl.study.report import took_of
-from mvssl.study.reproduce import GROUPS, NEEDS, PROFILES, Batch, code_key, groups, jobs_of, reproduce, root_of, run_job, status
+from mvssl.study.reproduce import (
+    GROUPS,
+    NEEDS,
+    PROFILES,
+    Batch,
+    code_key,
+    groups,
+    jobs_of,
+    reproduce,
+    root_of,
+    run_job,
+    status,
+)
 from mvssl.runs import hold, is_held
 from mvssl.study.estimate import NotMeasured, Speed
 from mvssl.training import TrainConfig
@@ -30,10 +43,22 @@ from mvssl.training import TrainConfig
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / 'nbs' / 'experiments'
 MVSSL = Path(sys.executable).parent / 'mvssl'
-ARTEFACTS = {    # notebook -> what it must leave
-    'semi_supervision': ('semi_supervision.png', 'semi_supervision.pdf', 'semi_supervision.csv', 'semi_supervision.md', 'semi_supervision.json'),
+ARTEFACTS = {  # notebook -> what it must leave
+    'semi_supervision': (
+        'semi_supervision.png',
+        'semi_supervision.pdf',
+        'semi_supervision.csv',
+        'semi_supervision.md',
+        'semi_supervision.json',
+    ),
     '1_selection_of_negatives': ('sec1_negatives.png', 'sec1_negatives.pdf', 'sec1_negatives.json'),
-    '2_margin_ablation': ('table1_margin_ablation.csv', 'table1_margin_ablation.md', 'table1_margin_ablation.json', 'margin_stability.png', 'margin_stability.pdf'),
+    '2_margin_ablation': (
+        'table1_margin_ablation.csv',
+        'table1_margin_ablation.md',
+        'table1_margin_ablation.json',
+        'margin_stability.png',
+        'margin_stability.pdf',
+    ),
     '3_pose_retrieval': ('fig1_pose_retrieval.png', 'fig1_pose_retrieval.pdf', 'fig1_scores.csv', 'fig1_scores.md'),
     '4_embedding_space': ('fig2_embedding_space.png', 'fig2_embedding_space.pdf'),
 }
@@ -51,7 +76,16 @@ def processor_seconds():
 
 def quick(n, threads, kinds, film='', **how):
     "As `measure_apart`, without measuring: ten milliseconds a step, one an image, a second to start."
-    return [Speed(dict.fromkeys(kinds, .01), dict.fromkeys(kinds, .001), 1., dict(room=1., person=.1, image=.001) if film else {}, 'fp32, AVX2', 'A processor')]*n
+    return [
+        Speed(
+            dict.fromkeys(kinds, 0.01),
+            dict.fromkeys(kinds, 0.001),
+            1.0,
+            dict(room=1.0, person=0.1, image=0.001) if film else {},
+            'fp32, AVX2',
+            'A processor',
+        )
+    ] * n
 
 
 @pytest.fixture(autouse=True)
@@ -83,9 +117,15 @@ PARAMETERS = "profile: str = 'smoke'\ndata: str = 'synthetic'\nsecond_data: str 
 
 def analysis(folder, name, *cells):
     "A made-up analysis that saves a small table, or does what the cells do."
-    nb = nbformat.v4.new_notebook(cells=[new_code_cell(PARAMETERS, metadata=dict(tags=['parameters'])), new_code_cell(ANALYSIS.replace('NAME', repr(name))),
-                                         *map(new_code_cell, cells), new_code_cell(f"save_table(pd.DataFrame(dict(a=[1])), 'made_by_{name[0]}', run)\nrun.finish({{}})")],
-                                  metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')))
+    nb = nbformat.v4.new_notebook(
+        cells=[
+            new_code_cell(PARAMETERS, metadata=dict(tags=['parameters'])),
+            new_code_cell(ANALYSIS.replace('NAME', repr(name))),
+            *map(new_code_cell, cells),
+            new_code_cell(f"save_table(pd.DataFrame(dict(a=[1])), 'made_by_{name[0]}', run)\nrun.finish({{}})"),
+        ],
+        metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')),
+    )
     nbformat.write(nb, folder / f'{name}.ipynb')
 
 
@@ -105,7 +145,7 @@ def made_up(tmp_path, monkeypatch):
     folder = tmp_path / 'experiments'
     nb = nbformat.read(EXPERIMENTS / 'train.ipynb', as_version=4)
     last = next(i for i, cell in enumerate(nb.cells) if 'batch.folder_of' in cell.source)
-    nb.cells[last + 1:] = [new_code_cell(FAKE.replace('raise SystemExit\n', ''))]
+    nb.cells[last + 1 :] = [new_code_cell(FAKE.replace('raise SystemExit\n', ''))]
     folder.mkdir()
     nbformat.write(nb, folder / 'train.ipynb')
     monkeypatch.setenv('MVSSL_NOTEBOOKS', str(folder))
@@ -114,35 +154,64 @@ def made_up(tmp_path, monkeypatch):
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('profile', PROFILES.values(), ids=list(PROFILES))
 def test_arms_differ_in_the_arm_alone(profile):
     "Every group is a valid configuration, and those of the headline share all but their arm (and what the profile gives a group by name)."
     asked = groups(replace(profile, seeds=dict.fromkeys(GROUPS, 1), of_group={}))
-    configs = {name: TrainConfig(**dict(validation=profile.validation, test=profile.test) | profile.train | changes) for name, changes in asked.items()}
+    configs = {
+        name: TrainConfig(**dict(validation=profile.validation, test=profile.test) | profile.train | changes)
+        for name, changes in asked.items()
+    }
     for percent in (100, 10, 2):
         alike = {repr(replace(configs[f'{arm}-{percent}'], arm='joint')) for arm in ('supervised', 'control', 'joint')}
         assert len(alike) == 1
-    changed = {name: {field for field, value in vars(config).items() if value != getattr(configs['joint-100'], field)} for name, config in configs.items()}
-    assert changed['joint-m0.8-b0.4'] == {'margin', 'beta'} and changed['joint-neither'] == {'chunk', 'beta'} and changed['info_nce'] == {'loss'}
-    assert changed['supervised-all'] == {'arm', 'labelled'} and len(configs['supervised-all'].labelled) > len(profile.labelled)
+    changed = {
+        name: {field for field, value in vars(config).items() if value != getattr(configs['joint-100'], field)}
+        for name, config in configs.items()
+    }
+    assert (
+        changed['joint-m0.8-b0.4'] == {'margin', 'beta'}
+        and changed['joint-neither'] == {'chunk', 'beta'}
+        and changed['info_nce'] == {'loss'}
+    )
+    assert changed['supervised-all'] == {'arm', 'labelled'} and len(configs['supervised-all'].labelled) > len(
+        profile.labelled
+    )
     assert not set(configs['supervised-all'].labelled) & {*profile.validation, *profile.test}
 
 
 def test_every_training_subject_of_the_largest_profiles_is_somebody():
     for name in ('laptop', 'gpu'):
         profile = PROFILES[name]
-        assert len(profile.test) >= 8 and all(subject in profile.studio for subject in profile.test + profile.validation)
-        assert all(profile.seeds[group] >= 3 for group in ('supervised-100', 'control-100', 'joint-100', *(group for group in GROUPS if group.startswith('joint-m'))))
+        assert len(profile.test) >= 8 and all(
+            subject in profile.studio for subject in profile.test + profile.validation
+        )
+        assert all(
+            profile.seeds[group] >= 3
+            for group in (
+                'supervised-100',
+                'control-100',
+                'joint-100',
+                *(group for group in GROUPS if group.startswith('joint-m')),
+            )
+        )
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     "A copy of the library that a key is computed of, and a notebook that uses its training."
     shutil.copytree(ROOT / 'mvssl', tmp_path / 'mvssl', ignore=shutil.ignore_patterns('__pycache__'))
     monkeypatch.setattr(module, '_HOME', tmp_path / 'mvssl')
-    nb = nbformat.v4.new_notebook(cells=[new_code_cell('seed: int = 0', metadata=dict(tags=['parameters'])), new_code_cell('from mvssl.training import train\nfrom mvssl.study.reproduce import Batch')])
+    nb = nbformat.v4.new_notebook(
+        cells=[
+            new_code_cell('seed: int = 0', metadata=dict(tags=['parameters'])),
+            new_code_cell('from mvssl.training import train\nfrom mvssl.study.reproduce import Batch'),
+        ]
+    )
     nbformat.write(nb, tmp_path / 'x.ipynb')
     return tmp_path
 
@@ -153,17 +222,25 @@ def change(path, old, new):
     path.write_text(text.replace(old, new, 1), encoding='utf-8')
 
 
-@pytest.mark.parametrize('file, old, new, matters', [
-    ('loss.py', 'import', '# a remark\nimport', False),
-    ('loss.py', '"""', '"""Better said. ', False),
-    ('loss.py', 'def pose_loss(', 'FACTOR = 2\n\n\ndef pose_loss(', True),                   # which training imports
-    ('skeleton.py', 'JOINTS =', 'JOINTS = ()\nJOINTS =', True),                              # which evaluation imports, which training imports
-    ('plots.py', 'import', 'x = 1\nimport', False),                                          # which it does not use
-    ('reproduce.py', 'import', 'x = 1\nimport', False),                                      # what this decides stands in the configuration and the inputs
-    ('study/paper.py', '111.9', '111.8', False),                                             # which this notebook does not show
-    ('../x.ipynb', 'import train', 'import train, embed', True),
-    ('../x.ipynb', 'seed: int = 0', 'seed: int = 1', False),                                 # its value stands in the configuration
-])
+@pytest.mark.parametrize(
+    'file, old, new, matters',
+    [
+        ('loss.py', 'import', '# a remark\nimport', False),
+        ('loss.py', '"""', '"""Better said. ', False),
+        ('loss.py', 'def pose_loss(', 'FACTOR = 2\n\n\ndef pose_loss(', True),  # which training imports
+        ('skeleton.py', 'JOINTS =', 'JOINTS = ()\nJOINTS =', True),  # which evaluation imports, which training imports
+        ('plots.py', 'import', 'x = 1\nimport', False),  # which it does not use
+        (
+            'reproduce.py',
+            'import',
+            'x = 1\nimport',
+            False,
+        ),  # what this decides stands in the configuration and the inputs
+        ('study/paper.py', '111.9', '111.8', False),  # which this notebook does not show
+        ('../x.ipynb', 'import train', 'import train, embed', True),
+        ('../x.ipynb', 'seed: int = 0', 'seed: int = 1', False),  # its value stands in the configuration
+    ],
+)
 def test_keys_change_with_code_and_not_with_words(copy, file, old, new, matters):
     before = code_key(copy / 'x.ipynb')
     change(copy / 'mvssl' / file, old, new)
@@ -203,6 +280,7 @@ def test_other_test_subjects_of_the_second_store_make_an_analysis_stale(root, mo
 
 def test_the_papers_numbers_are_data_alone_and_stay_where_they_were():
     from mvssl.study import paper
+
     assert module.PAPER is paper.PAPER and paper.__all__ == ['PAPER']
     kinds = {type(node) for node in ast.parse(Path(paper.__file__).read_text(encoding='utf-8')).body}
     assert kinds == {ast.Expr, ast.Assign}, 'a docstring and values'
@@ -210,7 +288,10 @@ def test_the_papers_numbers_are_data_alone_and_stay_where_they_were():
 
 def test_keys_change_with_configuration_and_data(root, made_up):
     batch = Batch('smoke', out=root)
-    folders = {batch.folder_of(batch.config(seed, **changes)) for seed, changes in ((0, {}), (1, {}), (0, dict(margin=.7)), (0, dict(augmentation=None)))}
+    folders = {
+        batch.folder_of(batch.config(seed, **changes))
+        for seed, changes in ((0, {}), (1, {}), (0, dict(margin=0.7)), (0, dict(augmentation=None)))
+    }
     assert len(folders) == 4
     facts = json.loads((root / 'data/smoke/studio/dataset.json').read_text())
     (root / 'data/smoke/studio/dataset.json').write_text(json.dumps(facts | dict(checksum='0' * 32)))
@@ -222,12 +303,23 @@ def test_a_training_asked_for_by_hand_is_that_of_its_group(root):
     for group in batch.groups:
         for training in batch.planned(group):
             words = batch.job_of(training).parameters
-            config = batch.config(words['seed'], arm=words['arm'], margin=words['margin'], beta=words['beta'], **json.loads(words['overrides']))
-            assert config == training.config and batch.name_of(config) == training.name and batch.folder_of(config) == training.folder
-    assert batch.name_of(batch.config(0, margin=.7)) == 'joint-m0.7-b0.3-s0'
+            config = batch.config(
+                words['seed'],
+                arm=words['arm'],
+                margin=words['margin'],
+                beta=words['beta'],
+                **json.loads(words['overrides']),
+            )
+            assert (
+                config == training.config
+                and batch.name_of(config) == training.name
+                and batch.folder_of(config) == training.folder
+            )
+    assert batch.name_of(batch.config(0, margin=0.7)) == 'joint-m0.7-b0.3-s0'
 
 
 # ---- the whole of it -------------------------------------------------------------------------------------------------
+
 
 def test_smoke_from_end_to_end(tmp_path):
     "The command a user types; then again, when there is nothing left to do."
@@ -236,32 +328,48 @@ def test_smoke_from_end_to_end(tmp_path):
     assert first.returncode == 0, first.stdout + first.stderr
     lines = first.stdout.splitlines()
     assert lines[0] == 'batch smoke-synthetic: 2 stores, 13 of 13 trainings, 5 of 5 analyses to make'
-    assert re.fullmatch(r'13 trainings and 5 analyses: about \d+ \w+ on \d+ workers?, (bf16|fp32), \w+', lines[1]) and 'images/s each' in lines[2]
-    assert [line for line in lines if len(line) > 80 and not re.search(r'\S{60}', line)] == [], 'only a path may be longer than a line'
+    assert (
+        re.fullmatch(r'13 trainings and 5 analyses: about \d+ \w+ on \d+ workers?, (bf16|fp32), \w+', lines[1])
+        and 'images/s each' in lines[2]
+    )
+    assert [line for line in lines if len(line) > 80 and not re.search(r'\S{60}', line)] == [], (
+        'only a path may be longer than a line'
+    )
     figures = out / 'figures' / 'smoke-synthetic'
     wanted = [file for notebook, files in ARTEFACTS.items() for file in files]
     assert sorted(file for file in wanted if not (figures / file).exists()) == []
     named = {}
     for path in figures.glob('*.json'):
         sidecar = json.loads(path.read_text(encoding='utf-8'))
-        if 'artefacts' not in sidecar: continue
+        if 'artefacts' not in sidecar:
+            continue
         named |= sidecar['artefacts']
-        if path.name == 'report.json': continue     # made of all the others
-        assert {'commit', 'clean', 'config', 'inputs', 'versions', 'device', 'seconds', 'run', 'source'} <= set(sidecar), path.name
+        if path.name == 'report.json':
+            continue  # made of all the others
+        assert {'commit', 'clean', 'config', 'inputs', 'versions', 'device', 'seconds', 'run', 'source'} <= set(
+            sidecar
+        ), path.name
         assert sidecar['inputs']['dataset'] == MultiviewDataset.open(out / 'data/smoke/studio').checksum
         assert str(tmp_path) not in path.read_text(encoding='utf-8'), 'a path of this machine'
     for path in figures.iterdir():
         assert path.stat().st_size < 1e6, path.name
-        if path.suffix != '.json' and path.name != 'report.html': assert named[path.name] == hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.suffix != '.json' and path.name != 'report.html':
+            assert named[path.name] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert 'smoke' in (figures / 'report.html').read_text(encoding='utf-8')
     took = took_of(figures)
-    assert took['trainings'] == sum(PROFILES['smoke'].seeds.values()) and list(took['seconds']) == ['stores', 'trainings', 'analyses']
+    assert took['trainings'] == sum(PROFILES['smoke'].seeds.values()) and list(took['seconds']) == [
+        'stores',
+        'trainings',
+        'analyses',
+    ]
     executed = list((out / 'runs').rglob('executed.ipynb'))
     assert len(executed) == sum(PROFILES['smoke'].seeds.values()) + len(NEEDS)
 
     before = processor_seconds()
     again = command('reproduce', '--profile', 'smoke', '--out', out)
-    assert again.returncode == 0 and f': 0 run, {len(executed)} reused, 0 failed' in again.stdout, again.stdout + again.stderr
+    assert again.returncode == 0 and f': 0 run, {len(executed)} reused, 0 failed' in again.stdout, (
+        again.stdout + again.stderr
+    )
     assert processor_seconds() - before < 60
     assert took_of(figures) == took, 'what a batch took is what it took when all of it was made'
     told = command('status', '--profile', 'smoke', '--out', out)
@@ -272,7 +380,8 @@ def test_smoke_from_end_to_end(tmp_path):
 def test_a_parameter_that_is_misspelt_is_refused_before_anything_runs(made_up, tmp_path, monkeypatch):
     analysis(made_up, '2_margin_ablation')
     monkeypatch.setitem(PROFILES, 'smoke', replace(PROFILES['smoke'], analyses={'2_margin_ablation': dict(sede=1)}))
-    with pytest.raises(ValueError, match="2_margin_ablation.ipynb has no parameter 'sede', did you mean 'seed'?"): reproduce('smoke', out=tmp_path / 'new')
+    with pytest.raises(ValueError, match="2_margin_ablation.ipynb has no parameter 'sede', did you mean 'seed'?"):
+        reproduce('smoke', out=tmp_path / 'new')
     assert not (tmp_path / 'new').exists()
 
 
@@ -290,26 +399,43 @@ def wait_for(what, seconds=120):
     began = time.perf_counter()
     while not what():
         assert time.perf_counter() < began + seconds, 'waited in vain'
-        time.sleep(.1)
+        time.sleep(0.1)
 
 
 def test_a_killed_batch_goes_on_where_it_was(root, tmp_path, monkeypatch):
     "Killed while one training has its checkpoint behind it and waits in its second look at the validation subjects."
-    edited(EXPERIMENTS / 'train.ipynb', tmp_path / 'experiments' / 'train.ipynb', SLOW, after='from mvssl import training')
+    edited(
+        EXPERIMENTS / 'train.ipynb', tmp_path / 'experiments' / 'train.ipynb', SLOW, after='from mvssl import training'
+    )
     monkeypatch.setenv('MVSSL_NOTEBOOKS', str(tmp_path / 'experiments'))
-    words = ['reproduce', '--profile', 'smoke', '--out', str(root), '--only', 'supervised-100', '--jobs', '2', '--no-estimate']
-    killed = subprocess.Popen([MVSSL, *words], env=os.environ | dict(SLOW_S='15'), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = [
+        'reproduce',
+        '--profile',
+        'smoke',
+        '--out',
+        str(root),
+        '--only',
+        'supervised-100',
+        '--jobs',
+        '2',
+        '--no-estimate',
+    ]
+    killed = subprocess.Popen(
+        [MVSSL, *words], env=os.environ | dict(SLOW_S='15'), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     trainings = Batch('smoke', out=root).planned('supervised-100')
     wait_for(lambda: all((training.folder / 'checkpoint.pt').exists() for training in trainings))
     assert status('smoke', out=root).is_running
-    assert set(status('smoke', out=root).jobs.set_index('name').loc[[training.name for training in trainings], 'state']) == {'running'}
-    with pytest.raises(ValueError, match='another process is running'): reproduce('smoke', out=root, only='supervised-100')
+    assert set(
+        status('smoke', out=root).jobs.set_index('name').loc[[training.name for training in trainings], 'state']
+    ) == {'running'}
+    with pytest.raises(ValueError, match='another process is running'):
+        reproduce('smoke', out=root, only='supervised-100')
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    wait_for(lambda: not any(is_held(training.folder) for training in trainings), 12)    # nobody is left at work
+    wait_for(lambda: not any(is_held(training.folder) for training in trainings), 12)  # nobody is left at work
     found = status('smoke', out=root)
     assert not found.is_running and str(found).count('step 15 of 20') == 2, 'logged after the checkpoint of step 10'
-
 
     done = command(*words)
     assert done.returncode == 0 and '2 run, 0 reused' in done.stdout, done.stdout + done.stderr
@@ -319,7 +445,7 @@ def test_a_killed_batch_goes_on_where_it_was(root, tmp_path, monkeypatch):
     once = replace(trainings[0], folder=Batch('smoke', out=tmp_path / 'straight').runs / trainings[0].folder.name)
     shutil.copytree(root / 'data', tmp_path / 'straight' / 'data')
     assert reproduce('smoke', out=tmp_path / 'straight', only=trainings[0].name, jobs=2, say=lambda text: None).is_whole
-    assert once.folder.is_dir(), 'the same key'     # and the same threads, which numbers of floating point depend on
+    assert once.folder.is_dir(), 'the same key'  # and the same threads, which numbers of floating point depend on
     for name, weights in load_network(once.folder / 'weights.safetensors').state_dict().items():
         assert np.array_equal(weights, trainings[0].network().state_dict()[name]), name
 
@@ -336,22 +462,54 @@ training.Trainer.step = slowly
 
 def test_a_batch_that_is_stopped_says_what_is_kept(root, tmp_path, monkeypatch):
     "While one training runs and another waits, by Ctrl-C, which all processes of a terminal get. It is before the first validation, so the checkpoint is that of the signal."
-    edited(EXPERIMENTS / 'train.ipynb', tmp_path / 'experiments' / 'train.ipynb', 'import os' + TICKS, after='from mvssl import training')
+    edited(
+        EXPERIMENTS / 'train.ipynb',
+        tmp_path / 'experiments' / 'train.ipynb',
+        'import os' + TICKS,
+        after='from mvssl import training',
+    )
     monkeypatch.setenv('MVSSL_NOTEBOOKS', str(tmp_path / 'experiments'))
-    words = ['reproduce', '--profile', 'smoke', '--out', str(root), '--only', 'supervised-100', '--jobs', '1', '--no-estimate']
-    running = subprocess.Popen([MVSSL, *words], env=os.environ | dict(SLOW_S='1'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    words = [
+        'reproduce',
+        '--profile',
+        'smoke',
+        '--out',
+        str(root),
+        '--only',
+        'supervised-100',
+        '--jobs',
+        '1',
+        '--no-estimate',
+    ]
+    running = subprocess.Popen(
+        [MVSSL, *words],
+        env=os.environ | dict(SLOW_S='1'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     first, second = (training.folder for training in Batch('smoke', out=root).planned('supervised-100'))
     wait_for(lambda: (first / 'metrics.jsonl').exists() and 'images_per_s' in (first / 'metrics.jsonl').read_text())
     found = status('smoke', out=root)
-    assert found.seconds_left > 0 and re.search(r'  running supervised-100-s0 .* step 5 of 20, \d+ images/s, \d+ s left', str(found)), 'time left from the first line of a log'
+    assert found.seconds_left > 0 and re.search(
+        r'  running supervised-100-s0 .* step 5 of 20, \d+ images/s, \d+ s left', str(found)
+    ), 'time left from the first line of a log'
     os.killpg(running.pid, signal.SIGINT)
     out, err = running.communicate(timeout=120)
-    assert running.returncode == 130 and err == 'stopped: 0 of 2 trainings, 0 of 0 analyses kept; the same command goes on\n', err
+    assert (
+        running.returncode == 130
+        and err == 'stopped: 0 of 2 trainings, 0 of 0 analyses kept; the same command goes on\n'
+    ), err
     assert not is_held(first) and not second.exists(), 'nobody is left at work, nothing was begun since'
-    assert (first / 'checkpoint.pt').exists() and not [path for path in first.rglob('*') if path.name.endswith('.partial')]
+    assert (first / 'checkpoint.pt').exists() and not [
+        path for path in first.rglob('*') if path.name.endswith('.partial')
+    ]
     nbformat.validate(nbformat.read(first / 'executed.ipynb', as_version=4))
     states = status('smoke', out=root).jobs.set_index('name')['state']
-    assert [name for name, state in states.items() if state == 'begun'] == ['supervised-100-s0'] and 'failed' not in set(states)
+    assert [name for name, state in states.items() if state == 'begun'] == [
+        'supervised-100-s0'
+    ] and 'failed' not in set(states)
 
     done = command(*words)
     assert done.returncode == 0 and '2 run, 0 reused' in done.stdout, done.stdout + done.stderr
@@ -362,64 +520,136 @@ def test_a_batch_that_is_stopped_says_what_is_kept(root, tmp_path, monkeypatch):
 
 def test_what_fails_stops_only_what_needs_it(root, made_up):
     "A training fails, an analysis fails, an analysis needs the training, another needs neither; on one thread each."
-    edited(made_up / 'train.ipynb', made_up / 'train.ipynb', "if arm == 'supervised' and seed == 1: raise RuntimeError('out of luck')", after='import json')
-    for name, cells in {'1_selection_of_negatives': ['# what is wrong\nnegatives = 1/0'], '3_pose_retrieval': [], '4_embedding_space': []}.items(): analysis(made_up, name, *cells)
+    edited(
+        made_up / 'train.ipynb',
+        made_up / 'train.ipynb',
+        "if arm == 'supervised' and seed == 1: raise RuntimeError('out of luck')",
+        after='import json',
+    )
+    for name, cells in {
+        '1_selection_of_negatives': ['# what is wrong\nnegatives = 1/0'],
+        '3_pose_retrieval': [],
+        '4_embedding_space': [],
+    }.items():
+        analysis(made_up, name, *cells)
     told = []
-    summary = reproduce('smoke', out=root, only=('1_selection_of_negatives', '3_pose_retrieval', '4_embedding_space'), jobs=2, say=told.append)
+    summary = reproduce(
+        'smoke',
+        out=root,
+        only=('1_selection_of_negatives', '3_pose_retrieval', '4_embedding_space'),
+        jobs=2,
+        say=told.append,
+    )
     assert not summary.is_whole and summary.stopped == {'3_pose_retrieval': 'supervised-100-s1'}
-    assert set(summary.failed) == {'supervised-100-s1', '1_selection_of_negatives'} and '4_embedding_space' in summary.done and 'supervised-100-s0' in summary.done
-    assert re.search(r"cell \[\d+\] `if arm == 'supervised'.*`: RuntimeError: out of luck", summary.failed['supervised-100-s1'])
-    assert re.search(r'cell \[\d+\] `negatives = 1/0`: ZeroDivisionError: division by zero \(see .*executed.ipynb\)', summary.failed['1_selection_of_negatives'])
-    assert 'failed: 1_selection_of_negatives: cell' in told[-1] and 'stopped: 3_pose_retrieval, which needs supervised-100-s1' in told[-1]
-    assert set(status('smoke', out=root).jobs.set_index('name')['state'].loc[['supervised-100-s1', 'supervised-100-s0']]) == {'failed', 'done'}
+    assert (
+        set(summary.failed) == {'supervised-100-s1', '1_selection_of_negatives'}
+        and '4_embedding_space' in summary.done
+        and 'supervised-100-s0' in summary.done
+    )
+    assert re.search(
+        r"cell \[\d+\] `if arm == 'supervised'.*`: RuntimeError: out of luck", summary.failed['supervised-100-s1']
+    )
+    assert re.search(
+        r'cell \[\d+\] `negatives = 1/0`: ZeroDivisionError: division by zero \(see .*executed.ipynb\)',
+        summary.failed['1_selection_of_negatives'],
+    )
+    assert (
+        'failed: 1_selection_of_negatives: cell' in told[-1]
+        and 'stopped: 3_pose_retrieval, which needs supervised-100-s1' in told[-1]
+    )
+    assert set(
+        status('smoke', out=root).jobs.set_index('name')['state'].loc[['supervised-100-s1', 'supervised-100-s0']]
+    ) == {'failed', 'done'}
     own = jobs_of(Batch('smoke', out=root), ['4_embedding_space'])[1][0].folder
     assert f"threads {max(1, module.cores() // 2)}\n" in (own / 'log.txt').read_text()
 
     # mended, only what failed is run again; and what somebody deleted is made again
     analysis(made_up, '1_selection_of_negatives')
     (root / 'figures' / 'smoke-synthetic' / 'made_by_4.csv').unlink()
-    summary = reproduce('smoke', out=root, only=('1_selection_of_negatives', '4_embedding_space'), jobs=2, say=told.append)
-    assert summary.is_whole and set(summary.done) == {'1_selection_of_negatives', '4_embedding_space'} and len(summary.reused) == 3
+    summary = reproduce(
+        'smoke', out=root, only=('1_selection_of_negatives', '4_embedding_space'), jobs=2, say=told.append
+    )
+    assert (
+        summary.is_whole
+        and set(summary.done) == {'1_selection_of_negatives', '4_embedding_space'}
+        and len(summary.reused) == 3
+    )
     assert (root / 'figures' / 'smoke-synthetic' / 'made_by_4.csv').exists()
 
 
 def test_on_a_dask_cluster(root, made_up):
     "Two worker processes, known by an environment variable that only they have."
     from distributed import LocalCluster
-    edited(made_up / 'train.ipynb', made_up / 'train.ipynb', "import os\nprint('on', os.environ.get('ON_A_WORKER'), os.environ['OMP_NUM_THREADS'])", after='import json')
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, env=dict(ON_A_WORKER='worker')) as cluster:
-        summary = reproduce('smoke', out=root, only='joint-100', scheduler=cluster.scheduler_address, say=lambda text: None)
+
+    edited(
+        made_up / 'train.ipynb',
+        made_up / 'train.ipynb',
+        "import os\nprint('on', os.environ.get('ON_A_WORKER'), os.environ['OMP_NUM_THREADS'])",
+        after='import json',
+    )
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, env=dict(ON_A_WORKER='worker')
+    ) as cluster:
+        summary = reproduce(
+            'smoke', out=root, only='joint-100', scheduler=cluster.scheduler_address, say=lambda text: None
+        )
     assert summary.is_whole and set(summary.done) == {'joint-100-s0', 'joint-100-s1'}
     for training in Batch('smoke', out=root).trainings('joint-100'):
         assert f'on worker {max(1, module.cores() // 2)}\n' in (training.folder / 'log.txt').read_text()
-    assert reproduce('smoke', out=root, only='joint-100', say=lambda text: None).reused == ['joint-100-s0', 'joint-100-s1'], 'the same keys here'
+    assert reproduce('smoke', out=root, only='joint-100', say=lambda text: None).reused == [
+        'joint-100-s0',
+        'joint-100-s1',
+    ], 'the same keys here'
 
 
 def test_stores_of_ones_own(root, made_up):
     "By path, with roles that are told once and kept; what they cannot give is left out with the reason."
     analysis(made_up, '4_embedding_space')
-    asked = dict(profile='smoke', data=root / 'data/smoke/studio', second_data=root / 'data/smoke/stage', out=root, say=lambda text: None)
-    summary = reproduce(**asked, roles=dict(validation=['S8', 'V1'], test=['S9', 'S11', 'T1']), only='4_embedding_space')
-    assert summary.is_whole and set(summary.done) == {'joint-100-s0', 'joint-100-s1', '4_embedding_space'} and summary.batch == 'smoke-studio'
-    assert (root / 'figures' / 'smoke-studio' / 'made_by_4.csv').exists() and not (root / 'data' / 'smoke-studio').exists()
+    asked = dict(
+        profile='smoke',
+        data=root / 'data/smoke/studio',
+        second_data=root / 'data/smoke/stage',
+        out=root,
+        say=lambda text: None,
+    )
+    summary = reproduce(
+        **asked, roles=dict(validation=['S8', 'V1'], test=['S9', 'S11', 'T1']), only='4_embedding_space'
+    )
+    assert (
+        summary.is_whole
+        and set(summary.done) == {'joint-100-s0', 'joint-100-s1', '4_embedding_space'}
+        and summary.batch == 'smoke-studio'
+    )
+    assert (root / 'figures' / 'smoke-studio' / 'made_by_4.csv').exists() and not (
+        root / 'data' / 'smoke-studio'
+    ).exists()
     batch = Batch('smoke', asked['data'], asked['second_data'], root)
-    assert (batch.roles.labelled, batch.roles.validation, batch.roles.test) == (('S1',), ('S8', 'V1'), ('S9', 'S11', 'T1')) and batch.second_test == ('S7', 'S8')
+    assert (batch.roles.labelled, batch.roles.validation, batch.roles.test) == (
+        ('S1',),
+        ('S8', 'V1'),
+        ('S9', 'S11', 'T1'),
+    ) and batch.second_test == ('S7', 'S8')
     assert len(reproduce(**asked, only='4_embedding_space').reused) == 3, 'the roles need not be said again'
-    with pytest.raises(ValueError, match='--test must name subjects of studio, .*, got S99'): reproduce(**asked, roles=dict(test=['S99']))
+    with pytest.raises(ValueError, match='--test must name subjects of studio, .*, got S99'):
+        reproduce(**asked, roles=dict(test=['S99']))
 
     poses = np.load(batch.dataset.path / 'poses.npy')
     poses[:] = np.nan
     np.save(batch.dataset.path / 'poses.npy', poses)
     batch = Batch('smoke', asked['data'], asked['second_data'], root)
-    assert list(batch.groups) == ['metric'] and batch.left_out['joint-100'] == 'no poses in the store', 'pairs of views there are without labels too'
-    with pytest.raises(ValueError, match='--only 2_margin_ablation'): reproduce(**asked, only='2_margin_ablation')
+    assert list(batch.groups) == ['metric'] and batch.left_out['joint-100'] == 'no poses in the store', (
+        'pairs of views there are without labels too'
+    )
+    with pytest.raises(ValueError, match='--only 2_margin_ablation'):
+        reproduce(**asked, only='2_margin_ablation')
     summary = reproduce(**asked)
     assert set(summary.left_out) == {*GROUPS, *NEEDS} - {'metric', '4_embedding_space'}
     assert set(summary.done) == {'metric-s0', 'metric-s1', '4_embedding_space'}
 
 
 def test_no_cluster_at_the_address(root, made_up):
-    with pytest.raises(ValueError, match='--scheduler must be the address of a running Dask scheduler'): reproduce('smoke', out=root, only='joint-100', scheduler='tcp://127.0.0.1:9', say=lambda text: None)
+    with pytest.raises(ValueError, match='--scheduler must be the address of a running Dask scheduler'):
+        reproduce('smoke', out=root, only='joint-100', scheduler='tcp://127.0.0.1:9', say=lambda text: None)
 
 
 def test_two_batches_at_once(root, made_up):
@@ -427,17 +657,28 @@ def test_two_batches_at_once(root, made_up):
     batch.runs.mkdir(parents=True)
     with hold(batch.runs):
         refused = command('reproduce', '--profile', 'smoke', '--out', root)
-    assert refused.returncode == 1 and 'a batch that another process is running: wait for it, or stop it' in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
+    assert (
+        refused.returncode == 1
+        and 'a batch that another process is running: wait for it, or stop it' in refused.stderr
+        and len(refused.stderr.strip().splitlines()) == 1
+    )
 
 
 # ---- how long it takes -----------------------------------------------------------------------------------------------
 
+
 def only_told(monkeypatch, **asked):
     "What a batch says before anything is made."
-    class Enough(Exception): pass
+
+    class Enough(Exception):
+        pass
+
     told = []
     with monkeypatch.context() as patch, pytest.raises(Enough):
-        def enough(*args): raise Enough
+
+        def enough(*args):
+            raise Enough
+
         patch.setattr(module, '_make_stores', lambda *args: None)
         patch.setattr(module, '_run_notebooks', enough)
         reproduce(**dict(profile='smoke', say=told.append) | asked)
@@ -448,10 +689,17 @@ def test_the_estimate_comes_before_the_stores(tmp_path, monkeypatch):
     told = only_told(monkeypatch, out=tmp_path / 'new', jobs=2)
     assert told[0] == 'batch smoke-synthetic: 2 stores, 13 of 13 trainings, 5 of 5 analyses to make'
     head, parts, machine = told[1].splitlines()
-    assert re.fullmatch(r'13 trainings and 5 analyses: about \d+ s on 2 workers, fp32, AVX2', head) and re.fullmatch(r'  stores \d s, trainings \d+ s \(\d,\d+ images/s each\), analyses \d+ s', parts) and machine == '  on A processor'
+    assert (
+        re.fullmatch(r'13 trainings and 5 analyses: about \d+ s on 2 workers, fp32, AVX2', head)
+        and re.fullmatch(r'  stores \d s, trainings \d+ s \(\d,\d+ images/s each\), analyses \d+ s', parts)
+        and machine == '  on A processor'
+    )
     assert len(told) == 2 and not (tmp_path / 'new' / 'data').exists()
     kept = json.loads((tmp_path / 'new' / 'runs' / 'smoke-synthetic' / 'estimate.json').read_text())
-    assert set(kept['seconds']) == {*NEEDS, *(f'{group}-s{seed}' for group, n in PROFILES['smoke'].seeds.items() for seed in range(n))}
+    assert set(kept['seconds']) == {
+        *NEEDS,
+        *(f'{group}-s{seed}' for group, n in PROFILES['smoke'].seeds.items() for seed in range(n)),
+    }
 
 
 def test_what_is_done_is_not_counted(root, made_up, monkeypatch):
@@ -460,26 +708,52 @@ def test_what_is_done_is_not_counted(root, made_up, monkeypatch):
     begun = Batch('smoke', out=root).planned('supervised-100')[1].folder
     begun.mkdir()
     (begun / 'config.json').write_text(json.dumps(dict(steps=20)))
-    (begun / 'metrics.jsonl').write_text(json.dumps(dict(step=5, images_per_s=100., seconds=9.)) + '\n')
+    (begun / 'metrics.jsonl').write_text(json.dumps(dict(step=5, images_per_s=100.0, seconds=9.0)) + '\n')
     asked = []
-    monkeypatch.setattr(module, 'measure_apart', lambda n, threads, **how: asked.append(how) or quick(n, threads, **how))
+    monkeypatch.setattr(
+        module, 'measure_apart', lambda n, threads, **how: asked.append(how) or quick(n, threads, **how)
+    )
     ahead = module.ahead_of(Batch('smoke', out=root), ('supervised-100', 'joint-100-s0'))
     assert ahead.steps == {'supervised-100-s1': 15, 'joint-100-s0': 20} and ahead.films == {} and ahead.analyses == {}
-    for name in ('_make_stores', '_run_notebooks'): monkeypatch.setattr(module, name, lambda *args: None)
+    for name in ('_make_stores', '_run_notebooks'):
+        monkeypatch.setattr(module, name, lambda *args: None)
     told = []
     reproduce('smoke', out=root, only=('supervised-100', 'joint-100-s0'), say=told.append)
-    assert told[0] == 'batch smoke-synthetic: 2 of 3 trainings, 0 of 0 analyses to make' and len(asked[0]['kinds']) == 2 and asked[0]['film'] == ''
+    assert (
+        told[0] == 'batch smoke-synthetic: 2 of 3 trainings, 0 of 0 analyses to make'
+        and len(asked[0]['kinds']) == 2
+        and asked[0]['film'] == ''
+    )
     assert told[1].startswith('2 trainings: about ')
     told.clear()
     reproduce('smoke', out=root, only='supervised-100-s0', say=told.append)
-    assert len(asked) == 1 and told[0] == 'batch smoke-synthetic: 0 of 1 trainings, 0 of 0 analyses to make', 'nothing is left, nothing is timed'
+    assert len(asked) == 1 and told[0] == 'batch smoke-synthetic: 0 of 1 trainings, 0 of 0 analyses to make', (
+        'nothing is left, nothing is timed'
+    )
 
 
-@pytest.mark.parametrize('profile, factor, says', [
-    ('laptop', 100, 'that is over twice the 20 min that profile laptop should take; a smaller one:\n    --profile smoke'), ('smoke', 1000, 'that is over twice the 4 min that profile smoke should take'), ('laptop', 1, None)])
+@pytest.mark.parametrize(
+    'profile, factor, says',
+    [
+        (
+            'laptop',
+            100,
+            'that is over twice the 20 min that profile laptop should take; a smaller one:\n    --profile smoke',
+        ),
+        ('smoke', 1000, 'that is over twice the 4 min that profile smoke should take'),
+        ('laptop', 1, None),
+    ],
+)
 def test_a_machine_that_is_too_slow_is_told_so(tmp_path, monkeypatch, profile, factor, says):
     monkeypatch.setattr(module, 'cores', lambda: 2)
-    monkeypatch.setattr(module, 'measure_apart', lambda n, threads, kinds, **how: [replace(speed, steps={kind: factor*s for kind, s in speed.steps.items()}) for speed in quick(n, threads, kinds, **how)])
+    monkeypatch.setattr(
+        module,
+        'measure_apart',
+        lambda n, threads, kinds, **how: [
+            replace(speed, steps={kind: factor * s for kind, s in speed.steps.items()})
+            for speed in quick(n, threads, kinds, **how)
+        ],
+    )
     told = only_told(monkeypatch, profile=profile, out=tmp_path)
     assert told[2:] == ([says] if says else [])
 
@@ -491,13 +765,22 @@ def test_one_core_is_given_twice_the_time(tmp_path, monkeypatch, cores, warned):
     told, batch = [], Batch('laptop', out=tmp_path)
     batch.runs.mkdir(parents=True)
     ahead = module.ahead_of(batch)
-    measured = lambda **asked: [Speed(dict.fromkeys(asked['kinds'], 3600/sum(ahead.steps.values())), dict.fromkeys(asked['kinds'], 0.), 0., dict(room=0., person=0., image=0.))]
+    measured = lambda **asked: [
+        Speed(
+            dict.fromkeys(asked['kinds'], 3600 / sum(ahead.steps.values())),
+            dict.fromkeys(asked['kinds'], 0.0),
+            0.0,
+            dict(room=0.0, person=0.0, image=0.0),
+        )
+    ]
     module._foresee(batch, ahead, module.Workers(None, measured, 1, 1), told.append)
     assert 'analyses: about 60 min on 1 worker' in told[0] and (len(told) == 2) == warned
 
 
 def test_a_machine_that_cannot_be_timed_trains_all_the_same(root, made_up, monkeypatch):
-    def fails(*args, **more): raise NotMeasured('the machine is busy')
+    def fails(*args, **more):
+        raise NotMeasured('the machine is busy')
+
     monkeypatch.setattr(module, 'measure_apart', fails)
     told = []
     assert reproduce('smoke', out=root, only='supervised-100-s0', say=told.append).is_whole
@@ -508,12 +791,15 @@ def test_nothing_is_timed_where_nobody_asks(root, made_up, monkeypatch):
     monkeypatch.setattr(module, 'measure_apart', None)
     told = []
     assert reproduce('smoke', out=root, only='supervised-100-s0', say=told.append, foresee=False, jobs=1).is_whole
-    assert re.match(r'1 notebook at a time, \d threads? each', told[1]) and told[2] .startswith('supervised-100-s0 done in ')
+    assert re.match(r'1 notebook at a time, \d threads? each', told[1]) and told[2].startswith(
+        'supervised-100-s0 done in '
+    )
 
 
 def test_lines_of_a_batch_go_to_its_log_and_to_who_asked(root, made_up, monkeypatch):
     "A training that takes its time, and lines that are not waited for."
-    for name, value in dict(look_s=.05, first_s=0., every_s=.05).items(): monkeypatch.setattr(module.Watch, name, value)
+    for name, value in dict(look_s=0.05, first_s=0.0, every_s=0.05).items():
+        monkeypatch.setattr(module.Watch, name, value)
     edited(made_up / 'train.ipynb', made_up / 'train.ipynb', 'import time\ntime.sleep(1)', after='import json')
     told = []
     assert reproduce('smoke', out=root, only='supervised-100-s0', say=told.append).is_whole
@@ -524,24 +810,42 @@ def test_lines_of_a_batch_go_to_its_log_and_to_who_asked(root, made_up, monkeypa
 
 # ---- how far it is ---------------------------------------------------------------------------------------------------
 
+
 def test_status_without_a_batch_says_how_to_begin(tmp_path):
     told = command('status', '--profile', 'smoke', '--out', tmp_path)
-    assert told.returncode == 0 and told.stdout.splitlines() == ['batch smoke-synthetic: not begun', f'  nothing of it is in {tmp_path} yet. Begin:', f'  mvssl reproduce --profile smoke --out {tmp_path}']
+    assert told.returncode == 0 and told.stdout.splitlines() == [
+        'batch smoke-synthetic: not begun',
+        f'  nothing of it is in {tmp_path} yet. Begin:',
+        f'  mvssl reproduce --profile smoke --out {tmp_path}',
+    ]
     batch = Batch('smoke', out=tmp_path)
     batch.runs.mkdir(parents=True)
     assert str(status('smoke', out=tmp_path)).splitlines()[1] == '  its stores are not finished. Go on:'
-    with hold(batch.runs): assert str(status('smoke', out=tmp_path)) == 'batch smoke-synthetic: running\n  its stores are being made'
+    with hold(batch.runs):
+        assert str(status('smoke', out=tmp_path)) == 'batch smoke-synthetic: running\n  its stores are being made'
 
 
 def test_status_is_columns_of_eighty(root, made_up):
-    for name in NEEDS: analysis(made_up, name)
-    edited(made_up / 'train.ipynb', made_up / 'train.ipynb', f'raise RuntimeError({"out of luck, "*20!r})', after='import json')
+    for name in NEEDS:
+        analysis(made_up, name)
+    edited(
+        made_up / 'train.ipynb',
+        made_up / 'train.ipynb',
+        f'raise RuntimeError({"out of luck, " * 20!r})',
+        after='import json',
+    )
     assert not reproduce('smoke', out=root, only='supervised-100-s0', say=lambda text: None).is_whole
     lines = str(status('smoke', out=root)).splitlines()
-    assert max(map(len, lines)) <= 80 and lines[0] == 'batch smoke-synthetic:' and lines[1].startswith('  0 of 13 trainings and 0 of 5 analyses done; not running')
+    assert (
+        max(map(len, lines)) <= 80
+        and lines[0] == 'batch smoke-synthetic:'
+        and lines[1].startswith('  0 of 13 trainings and 0 of 5 analyses done; not running')
+    )
     assert any(line.startswith('  failed  supervised-100-s0 ') for line in lines)
-    missing = [line for line in lines[next(i for i, line in enumerate(lines) if line.startswith('  missing')):]]
-    assert sum(len(line.removeprefix('  missing').split()) for line in missing) == 17 and len(missing) < 10, 'several a line, none left out'
+    missing = [line for line in lines[next(i for i, line in enumerate(lines) if line.startswith('  missing')) :]]
+    assert sum(len(line.removeprefix('  missing').split()) for line in missing) == 17 and len(missing) < 10, (
+        'several a line, none left out'
+    )
 
 
 def test_status_knows_from_the_estimate(tmp_path, root, monkeypatch):
@@ -555,34 +859,58 @@ def test_status_knows_from_the_estimate(tmp_path, root, monkeypatch):
     folder.mkdir()
     (folder / 'config.json').write_text(json.dumps(dict(steps=20)))
     steps = thought['steps']['joint-100-s0']
-    spent = (thought['seconds']['joint-100-s0'] - steps)/2 + steps      # where half of the steps were thought to take half of the last, and to start the rest
-    (folder / 'metrics.jsonl').write_text(json.dumps(dict(step=10, images_per_s=100., seconds=spent)) + '\n')
-    assert status('smoke', out=root, jobs=2).seconds_left == pytest.approx(2*before.seconds_left, rel=.1)
+    spent = (
+        thought['seconds']['joint-100-s0'] - steps
+    ) / 2 + steps  # where half of the steps were thought to take half of the last, and to start the rest
+    (folder / 'metrics.jsonl').write_text(json.dumps(dict(step=10, images_per_s=100.0, seconds=spent)) + '\n')
+    assert status('smoke', out=root, jobs=2).seconds_left == pytest.approx(2 * before.seconds_left, rel=0.1)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('asked, message', [
-    (dict(profile='big'), 'profile must be one of smoke, laptop, gpu'), (dict(only='joint-1'), '--only must name stores, report, an analysis'), (dict(only='paper-joint'), 'not part of profile smoke'),
-    (dict(jobs=0), '--jobs must be positive'), (dict(roles=dict(test=['S9'])), '--test is for stores of your own'), (dict(data='nowhere'), 'there is no folder')])
+
+@pytest.mark.parametrize(
+    'asked, message',
+    [
+        (dict(profile='big'), 'profile must be one of smoke, laptop, gpu'),
+        (dict(only='joint-1'), '--only must name stores, report, an analysis'),
+        (dict(only='paper-joint'), 'not part of profile smoke'),
+        (dict(jobs=0), '--jobs must be positive'),
+        (dict(roles=dict(test=['S9'])), '--test is for stores of your own'),
+        (dict(data='nowhere'), 'there is no folder'),
+    ],
+)
 def test_refusals(root, made_up, asked, message):
-    with pytest.raises(ValueError, match=message): reproduce(**dict(profile='smoke', out=root, say=lambda text: None) | asked)
+    with pytest.raises(ValueError, match=message):
+        reproduce(**dict(profile='smoke', out=root, say=lambda text: None) | asked)
 
 
-@pytest.mark.parametrize('only, message', [('nosuch', "got 'nosuch'"), ('joint-100-s7', "got 'joint-100-s7'"), ('paper-joint', 'not part of profile smoke'), (('stores', 'nosuch'), "got 'nosuch'")])
+@pytest.mark.parametrize(
+    'only, message',
+    [
+        ('nosuch', "got 'nosuch'"),
+        ('joint-100-s7', "got 'joint-100-s7'"),
+        ('paper-joint', 'not part of profile smoke'),
+        (('stores', 'nosuch'), "got 'nosuch'"),
+    ],
+)
 def test_a_name_that_is_none_is_refused_before_the_stores_are_made(tmp_path, only, message):
-    with pytest.raises(ValueError, match=message): reproduce('smoke', out=tmp_path / 'new', only=only, say=lambda text: None)
+    with pytest.raises(ValueError, match=message):
+        reproduce('smoke', out=tmp_path / 'new', only=only, say=lambda text: None)
     assert not (tmp_path / 'new').exists()
 
 
 def test_a_store_of_other_settings_is_not_overwritten(root, made_up, monkeypatch):
     before = (root / 'data/smoke/studio/dataset.json').read_bytes()
     monkeypatch.setitem(PROFILES, 'smoke', replace(PROFILES['smoke'], studio=PROFILES['smoke'].studio | dict(S1=88)))
-    with pytest.raises(ValueError, match='a store of other settings than profile smoke has now'): reproduce('smoke', out=root, only='stores', say=lambda text: None)
+    with pytest.raises(ValueError, match='a store of other settings than profile smoke has now'):
+        reproduce('smoke', out=root, only='stores', say=lambda text: None)
     assert (root / 'data/smoke/studio/dataset.json').read_bytes() == before
 
 
-@pytest.mark.parametrize('name, extra', [('papermill', 'notebooks'), ('joblib', 'notebooks'), ('distributed', 'cluster')])
+@pytest.mark.parametrize(
+    'name, extra', [('papermill', 'notebooks'), ('joblib', 'notebooks'), ('distributed', 'cluster')]
+)
 def test_an_extra_that_is_not_installed_is_named(root, made_up, monkeypatch, name, extra):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ValueError, match=rf"{name} is not installed .* pip install 'mvssl\[{extra}\]'"):
@@ -591,12 +919,16 @@ def test_an_extra_that_is_not_installed_is_named(root, made_up, monkeypatch, nam
 
 def test_an_analysis_must_name_its_parameters(root, made_up):
     analysis(made_up, '4_embedding_space')
-    with pytest.raises(ValueError, match='config must hold the own parameters of 4_embedding_space, seed, got k'): Batch('smoke', out=root).open_run('4_embedding_space', dict(k=3))
+    with pytest.raises(ValueError, match='config must hold the own parameters of 4_embedding_space, seed, got k'):
+        Batch('smoke', out=root).open_run('4_embedding_space', dict(k=3))
 
 
 def test_a_notebook_that_leaves_nothing_has_failed(root, made_up):
     analysis(made_up, '4_embedding_space', 'run.finish = lambda metrics: None')
-    job = replace(Batch('smoke', out=root).analysis('4_embedding_space'), parameters=Batch('smoke', out=root).parameters_for('4_embedding_space'))
+    job = replace(
+        Batch('smoke', out=root).analysis('4_embedding_space'),
+        parameters=Batch('smoke', out=root).parameters_for('4_embedding_space'),
+    )
     assert 'its last cell does not call run.finish' in run_job(job).error
 
 
@@ -604,4 +936,5 @@ def test_without_a_checkout_the_notebooks_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(module, '_HOME', tmp_path / 'site-packages' / 'mvssl')
     monkeypatch.chdir(tmp_path)
     assert root_of() == tmp_path
-    with pytest.raises(ValueError, match='name their folder by the environment variable MVSSL_NOTEBOOKS'): reproduce('smoke')
+    with pytest.raises(ValueError, match='name their folder by the environment variable MVSSL_NOTEBOOKS'):
+        reproduce('smoke')
