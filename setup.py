@@ -1,4 +1,5 @@
 """Packaging from settings.ini, which nbdev reads too: one place for names, versions and requirements."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
