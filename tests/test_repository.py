@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from configparser import ConfigParser
 from functools import cache
 from importlib import metadata
@@ -371,6 +372,212 @@ def test_clean_keeps_the_parameters_tag(tmp_path, allowed, kept):
     nbformat.write(PARAMETERS, tmp_path / 'nbs' / 'train.ipynb')
     subprocess.run([BIN / 'nbdev_clean'], cwd=tmp_path, check=True, capture_output=True)
     assert nbformat.read(tmp_path / 'nbs' / 'train.ipynb', as_version=4).cells[0].metadata == kept
+
+
+# ---- the house: sizes, names, places ----------------------------------------------------------------------------------
+
+# What is still over a limit. Whoever brings it under takes its line away: the tests fail for a line that is no longer needed.
+# notebook -> how many exported cells are longer than 40 lines
+LONG_CELLS = {
+    'nbs/07_cameras.ipynb': 1,
+    'nbs/08_runs.ipynb': 2,
+    'nbs/09_dataset.ipynb': 5,
+    'nbs/41_sampler.ipynb': 2,
+    'nbs/42_batches.ipynb': 2,
+    'nbs/43_encoder.ipynb': 1,
+    'nbs/44_optimizer.ipynb': 1,
+    'nbs/47_training.ipynb': 6,
+    'nbs/80_cli.ipynb': 11,
+    'nbs/ground/03_progress.ipynb': 1,
+    'nbs/show/11_plots.ipynb': 5,
+    'nbs/show/51_atlas.ipynb': 1,
+    'nbs/show/52_search.ipynb': 4,
+    'nbs/sources/20_motion.ipynb': 2,
+    'nbs/sources/21_bodies.ipynb': 4,
+    'nbs/sources/22_rendering.ipynb': 6,
+    'nbs/sources/24_mocap.ipynb': 2,
+    'nbs/sources/25_synthetic.ipynb': 2,
+    'nbs/sources/26_crops.ipynb': 3,
+    'nbs/sources/29_videos.ipynb': 14,
+    'nbs/sources/30_human36m.ipynb': 10,
+    'nbs/sources/31_mpi_inf_3dhp.ipynb': 8,
+    'nbs/study/65_negatives.ipynb': 1,
+    'nbs/study/69_report.ipynb': 2,
+    'nbs/study/70_estimate.ipynb': 3,
+    'nbs/study/71_outlook.ipynb': 2,
+    'nbs/study/73_reproduce.ipynb': 8,
+}
+# public name -> modules that define it
+DEFINED_TWICE = {
+    'ACTIONS': 'sources.human36m sources.motion',
+    'ARMS': 'show.plots sources.motion training',
+    'AT': 'sources.bodies sources.mocap',
+    'BONES': 'skeleton sources.bodies',
+    'Batch': 'batches study.reproduce',
+    'COLUMNS': 'dataset show.atlas',
+    'Estimate': 'evaluation study.estimate',
+    'FLESH_MM': 'skeleton sources.mocap',
+    'GROUPS': 'sources.motion study.reproduce',
+    'LICENCE': 'sources.human36m sources.mpi_inf_3dhp sources.synthetic',
+    'NAMES': 'show.plots sources.mpi_inf_3dhp',
+    'NEEDED': 'sources.mocap sources.videos',
+    'NOTHING': 'cli evaluation',
+    'Neighbours': 'retrieval show.atlas',
+    'OFF_MM': 'sources.mocap sources.mpi_inf_3dhp',
+    'Part': 'study.estimate study.report',
+    'SIDES': 'dataset sources.mocap sources.motion',
+    'STYLE': 'show.atlas show.plots show.search study.report',
+    'Shot': 'sources.human36m sources.mpi_inf_3dhp',
+    'Take': 'sources.human36m sources.mpi_inf_3dhp sources.synthetic sources.videos',
+    'Wishes': 'sources.human36m sources.mocap',
+    'compare_with_complete': 'sources.human36m sources.mpi_inf_3dhp',
+    'cores': 'ground.device sources.videos',
+    'describe': 'cli ground.device',
+    'film': 'sources.human36m sources.mpi_inf_3dhp sources.videos',
+    'forward_kinematics': 'sources.mocap sources.motion',
+    'joint_boxes': 'sources.human36m sources.mpi_inf_3dhp',
+    'make_plan': 'sources.human36m sources.videos',
+    'measure': 'sources.mocap study.estimate',
+    'mirror': 'skeleton sources.motion',
+    'surface': 'ground.progress sources.bodies',
+}
+
+
+def is_data(code):
+    "Whether a cell binds literal values only, however many: tables of names, numbers and texts."
+
+    def is_literal(node):
+        return not any(isinstance(part, (ast.FunctionDef, ast.ClassDef, ast.For, ast.If)) for part in ast.walk(node))
+
+    return all(
+        isinstance(node, (ast.Assign, ast.AnnAssign, ast.Expr)) and is_literal(node) for node in ast.parse(code).body
+    )
+
+
+def exported_cells(path):
+    "Sources of the cells that a notebook exports, without its directives and empty lines at the ends."
+    for code in cells_of(path):
+        if re.match(r'\s*#\|\s*export', code):
+            yield re.sub(r'^#\|.*\n*', '', code, flags=re.M).strip()
+
+
+@pytest.mark.parametrize(
+    'path', [path for path in NOTEBOOKS if exported_to(nbformat.read(path, as_version=4))], ids=named
+)
+def test_exported_cells_fit_on_a_screen(path):
+    "40 lines, data excepted."
+    long = [code.partition('\n')[0] for code in exported_cells(path) if code.count('\n') >= 40 and not is_data(code)]
+    assert len(long) == LONG_CELLS.get(named(path), 0), f'longer than 40 lines: {long}; see LONG_CELLS'
+
+
+def test_every_notebook_with_long_cells_is_there():
+    assert sorted(set(LONG_CELLS) - set(map(named, NOTEBOOKS))) == []
+
+
+def test_a_long_cell_is_told_from_data():
+    assert is_data("NAMES = ('a', 'b')\nSIZES: dict = dict(a=1)")
+    assert not is_data('def f(): return 1') and not is_data('import os') and not is_data('X = 1\nclass A: pass')
+
+
+def defined(source):
+    "Public names that a module defines itself, at its top; the commands of a command line are no names for others."
+    for node in ast.parse(source).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if not any('command' in ast.unparse(decorator) for decorator in node.decorator_list):
+                yield node.name
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name))
+
+
+# The contract with users: each reader of data has a function `prepare`.
+SAME_BY_CONTRACT = {'prepare', '__all__'}
+
+
+def homes(sources):
+    "Public name -> modules that define it, for names with several; `sources` are module -> code."
+    found = {}
+    for module, source in sources.items():
+        for name in set(defined(source)) - SAME_BY_CONTRACT:
+            if not name.startswith('_'):
+                found.setdefault(name, []).append(module)
+    return {name: modules for name, modules in found.items() if len(modules) > 1}
+
+
+def test_a_public_name_means_one_thing():
+    found = homes({module: path.read_text(encoding='utf-8') for module, path in MODULES.items()})
+    assert {name: ' '.join(modules) for name, modules in sorted(found.items())} == DEFINED_TWICE, 'see DEFINED_TWICE'
+
+
+def test_a_name_with_two_meanings_is_seen():
+    code = {'a': 'SIDE, SIZE = 1, 2\ndef prepare(): pass', 'b': 'class SIZE: pass\ndef prepare(): pass\n_x = 1'}
+    assert homes(code) == {'SIZE': ['a', 'b']}
+    assert list(defined('@app.command()\ndef train(): pass')) == []
+
+
+RUFF = tomllib.loads((ROOT / 'ruff.toml').read_text(encoding='utf-8'))
+LIMITS = {'E501', 'C901'}  # length of a line, cyclomatic complexity
+
+
+def over_the_limits(*files):
+    "File -> limits of ruff.toml that it exceeds, no exceptions granted; no files: all."
+    found = subprocess.run(
+        [BIN / 'ruff', 'check', '--isolated', '--quiet', '--output-format=json', '--select', ','.join(sorted(LIMITS))]
+        + ['--config', f"line-length={RUFF['line-length']}"]
+        + ['--config', f"lint.mccabe.max-complexity={RUFF['lint']['mccabe']['max-complexity']}"]
+        + ['--extend-exclude', 'mvssl', '--no-cache', *(files or ['.'])],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout
+    over = {}
+    for one in json.loads(found):
+        over.setdefault(Path(os.path.relpath(one['filename'], ROOT)).as_posix(), set()).add(one['code'])
+    return over
+
+
+def test_limits_are_on():
+    assert RUFF['line-length'] == 120 and RUFF['lint']['mccabe']['max-complexity'] == 12
+    assert LIMITS <= set(RUFF['lint']['select']) and not LIMITS & set(RUFF['lint']['ignore'])
+
+
+def test_only_what_exceeds_a_limit_is_excepted_from_it():
+    "In ruff.toml; and `make lint` refuses what exceeds one without an exception."
+    excepted = {
+        name: LIMITS & set(codes) for name, codes in RUFF['lint']['per-file-ignores'].items() if LIMITS & set(codes)
+    }
+    over = over_the_limits()
+    needless = {name: sorted(codes - over.get(name, set())) for name, codes in excepted.items()}
+    assert {name: codes for name, codes in needless.items() if codes} == {}, 'take these out of ruff.toml'
+
+
+def test_a_long_line_and_a_tangled_function_are_seen(tmp_path):
+    tangled = 'def f(x):\n' + ''.join(f'    if x == {n}:\n        x += 1\n' for n in range(12)) + '    return x\n'
+    (tmp_path / 'a.py').write_text(f"{tangled}\nwide = '{'x' * 120}'\n", encoding='utf-8')
+    assert list(over_the_limits(tmp_path / 'a.py').values()) == [LIMITS]
+
+
+# Tests of the whole, not of one module; and modules that have no file of tests, with those that guard them.
+OF_THE_WHOLE = {'repository', 'refusals', 'touched', 'tutorials', 'whole_chain', 'field_cases', 'study.recipe_search'}
+GUARDED_ELSEWHERE = {
+    'names': 'its notebook',
+    'refusal': 'test_refusals',
+    'show.plots': 'its notebook, ground/test_arrays',
+    'sources.bodies': 'sources/test_rendering',
+    'study.artefacts': 'its notebook',
+    'study.outlook': 'study/test_estimate',
+    'study.paper': 'study/test_reproduce',
+}
+
+
+def test_tests_mirror_the_wings():
+    "tests/WING/test_NAME.py guards mvssl/WING/NAME.py."
+    there = {
+        '.'.join([*path.relative_to(ROOT / 'tests').parent.parts, path.stem.removeprefix('test_')])
+        for path in (ROOT / 'tests').rglob('test_*.py')
+    }
+    assert sorted(there - set(MODULES) - OF_THE_WHOLE) == [], 'tests of no module'
+    assert sorted(set(MODULES) - there) == sorted(GUARDED_ELSEWHERE), 'modules without a file of tests'
 
 
 # ---- what is committed -----------------------------------------------------------------------------------------------
