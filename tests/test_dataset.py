@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 
 import mvssl.dataset as dataset
+import mvssl.journal as journal
 from mvssl.dataset import (
     BLOCK,
     DatasetError,
@@ -193,7 +194,7 @@ def die(*_, **__):
 
 def write_until(path, n_bytes):
     "Writes a store until SIGKILL in the middle of a write, when n_bytes are on their way to the disk."
-    left, write_all = n_bytes, dataset._write
+    left, write_all = n_bytes, journal._write
 
     def limited(file, data):
         nonlocal left
@@ -202,7 +203,7 @@ def write_until(path, n_bytes):
         left -= len(data)
         write_all(file, data)
 
-    dataset._write = limited
+    journal._write = limited
     write(path)
 
 
@@ -342,7 +343,7 @@ def test_an_interrupt_or_error_loses_only_its_sequence(whole, tmp_path):
 
 @pytest.mark.parametrize('name', ['frames.npy', 'poses.npy', 'instants.csv', 'journal.jsonl'])
 def test_full_disk_is_one_message_and_can_be_continued(whole, tmp_path, monkeypatch, name):
-    write_all, calls = dataset._write, 0
+    write_all, calls = journal._write, 0
 
     def full(file, data):
         nonlocal calls
@@ -352,7 +353,7 @@ def test_full_disk_is_one_message_and_can_be_continued(whole, tmp_path, monkeypa
             raise OSError(errno.ENOSPC, 'No space left on device')
         write_all(file, data)
 
-    monkeypatch.setattr(dataset, '_write', full)
+    monkeypatch.setattr(journal, '_write', full)
     with pytest.raises(
         DatasetError, match=f'^{name}, disk: No space left on device. Make room .* continues where it stopped.$'
     ):
@@ -400,9 +401,9 @@ def test_without_locks(whole, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSYS, 'Function not implemented')
 
-    monkeypatch.setattr(dataset.fcntl, 'flock', refuse)
+    monkeypatch.setattr(journal.fcntl, 'flock', refuse)
     assert bytes_of(write(tmp_path / 'cluster')) == bytes_of(whole)
-    monkeypatch.setattr(dataset, 'fcntl', None)
+    monkeypatch.setattr(journal, 'fcntl', None)
     assert bytes_of(write(tmp_path / 'windows')) == bytes_of(whole)
 
 
