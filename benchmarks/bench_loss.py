@@ -1,9 +1,10 @@
 """The consistency loss against pytorch-metric-learning, forward and backward: python benchmarks/bench_loss.py [B] [D].
 
-Both compute the same number (hardest negative above beta, in both directions, chord lengths, hinge, mean over all pairs), ours with
-its statistics besides. pytorch-metric-learning mines rows only, so it mines twice; the ratio to one direction alone, which is a
-weaker loss, is printed as well. The two take turns, so that a busy machine slows both; medians. Wanted on 2 cores, B = 1024,
-D = 128: at least 3 times as fast. Measured: printed; a run ends with an error if it is missed.
+Both compute the same number (hardest negative above beta, in both directions, chord lengths, hinge, mean over all
+pairs), ours with its statistics besides. pytorch-metric-learning mines rows only, so it mines twice; the ratio to one
+direction alone, which is a weaker loss, is printed as well. The two take turns, so that a busy machine slows both;
+medians. Wanted on 2 cores, B = 1024, D = 128: at least 3 times as fast. Measured: printed; a run ends with an error if
+it is missed.
 """
 
 import statistics
@@ -66,13 +67,11 @@ def main(B=1024, D=128):
         for name, loss in CONTENDERS.items():
             seconds[name].append(timed(loss, zs)[0])
     median = {name: statistics.median(times) for name, times in seconds.items()}
-    print(
-        f'forward and backward, B = {B}, D = {D}, {torch.get_num_threads()} threads, torch {torch.__version__}, medians of {TURNS}'
-    )
+    way = f'{torch.get_num_threads()} threads, torch {torch.__version__}, medians of {TURNS}'
+    print(f'forward and backward, B = {B}, D = {D}, {way}')
     for name, value in median.items():
-        print(
-            f"{name:36} {1e3 * value:8.1f} ms   fastest {1e3 * min(seconds[name]):8.1f} ms   {value / median['mvssl']:5.1f} x"
-        )
+        fastest, times = min(seconds[name]), value / median['mvssl']
+        print(f'{name:36} {1e3 * value:8.1f} ms   fastest {1e3 * fastest:8.1f} ms   {times:5.1f} x')
     if median['pytorch-metric-learning'] < WANTED * median['mvssl']:
         sys.exit(f'less than {WANTED:g} times as fast')
 

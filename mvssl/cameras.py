@@ -7,6 +7,7 @@ __all__ = ['Camera', 'intrinsics', 'focal_from_fov', 'distort', 'undistort', 'to
            'human36m_camera', 'look_at', 'ring', 'square_box', 'crop_camera', 'transform', 'virtual_camera']
 
 # %% ../nbs/07_cameras.ipynb #77fc2cc6
+# Ours, not in the paper, unless a docstring names its source.
 import math
 from dataclasses import dataclass, replace
 import numpy as np
@@ -66,7 +67,7 @@ def _check_camera(K, R, t, size, distortion=None):
 # %% ../nbs/07_cameras.ipynb #c300da6f
 @dataclass(frozen=True, eq=False)
 class Camera:
-    "One camera or a batch of them; floating fields share dtype and device. Ours: not in the paper."
+    "One camera or a batch of them; floating fields share dtype and device."
     K: Tensor                       # intrinsics, px, (..., 3, 3)
     R: Tensor                       # rotation, world to camera, (..., 3, 3)
     t: Tensor                       # translation, world to camera, mm, (..., 3)
@@ -119,7 +120,7 @@ def intrinsics(
     focal_px,  # focal length, px, a number or (...)
     size,      # width and height of the picture, px, (..., 2)
 ) -> Tensor:   # K, px, (..., 3, 3)
-    "Intrinsics with square pixels and the optical axis through the middle of the picture. Ours: not in the paper."
+    "Intrinsics with square pixels and the optical axis through the middle of the picture."
     focal = _tensor(focal_px)
     return _affine(torch.stack((focal, focal), -1), (_tensor(size, focal) - 1) / 2)
 
@@ -127,7 +128,7 @@ def focal_from_fov(
     fov_deg:float,  # angle of view, degrees, between 0 and 180
     extent_px,      # width (or height) of the picture that spans it, px
 ):                  # focal length, px
-    "Focal length of a pinhole camera with this angle of view. Ours: not in the paper."
+    "Focal length of a pinhole camera with this angle of view."
     if not 0 < fov_deg < 180: raise Refusal(f"fov_deg must lie between 0 and 180, got {fov_deg}")
     return extent_px / 2 / math.tan(math.radians(fov_deg) / 2)
 
@@ -165,7 +166,7 @@ def distort(
     pixels,         # of an ideal pinhole camera, (..., N, 2)
     camera:Camera,  # the camera with the lens
 ) -> Tensor:        # where the lens puts them, px, (..., N, 2)
-    "Pixels as the lens makes them: where in the picture to look for an ideal pixel. Ours: not in the paper."
+    "Pixels as the lens makes them: where in the picture to look for an ideal pixel."
     return _pixels(_bend(_ideal(_rows('pixels', pixels, 2, camera), camera), camera), camera)
 
 # %% ../nbs/07_cameras.ipynb #88415624
@@ -174,7 +175,7 @@ def undistort(
     camera:Camera,       # the camera with the lens
     iterations:int=50,   # of the fixed point; common lenses need ten
 ) -> Tensor:             # of the same camera without distortion, px, (..., N, 2); NaN where there is none
-    "Pixels as an ideal pinhole camera would have them: inverse of `distort`. Ours: not in the paper."
+    "Pixels as an ideal pinhole camera would have them: inverse of `distort`."
     pixels = _rows('pixels', pixels, 2, camera)
     if camera.distortion is None: return pixels
     xy = seen = _ideal(pixels, camera)
@@ -189,14 +190,14 @@ def to_camera(
     points,         # world positions, mm, (..., N, 3)
     camera:Camera,  # its batch shape broadcasts with the points' (...)
 ) -> Tensor:        # x right, y down, z forward (the depth), mm, (..., N, 3)
-    "Points in the camera's own axes. Ours: not in the paper."
+    "Points in the camera's own axes."
     return _apply(camera.R, _rows('points', points, 3, camera)) + camera.t[..., None, :]
 
 def project(
     points,         # world positions, mm, (..., N, 3)
     camera:Camera,  # its batch shape broadcasts with the points' (...)
 ) -> Tensor:        # pixels, (..., N, 2); NaN where a point is not in front of the camera
-    "Where the camera sees world points. Ours: not in the paper."
+    "Where the camera sees world points."
     xyz = to_camera(points, camera)
     depth = torch.where(xyz[..., 2:] > 0, xyz[..., 2:], float('nan'))
     return _pixels(_bend(xyz[..., :2] / depth, camera), camera)
@@ -207,7 +208,7 @@ def backproject(
     depth,          # distance along the optical axis, mm, a number or (..., N)
     camera:Camera,  # its batch shape broadcasts with the pixels' (...)
 ) -> Tensor:        # world positions, mm, (..., N, 3)
-    "World points at a given depth behind pixels: inverse of `project`. Ours: not in the paper."
+    "World points at a given depth behind pixels: inverse of `project`."
     xy = _ideal(undistort(pixels, camera), camera)
     rays = torch.cat((xy, torch.ones_like(xy[..., :1])), -1)
     return _apply(camera.R.mT, rays * _tensor(depth, xy)[..., None] - camera.t[..., None, :])
@@ -222,7 +223,7 @@ def human36m_camera(
     p,         # tangential p1 p2, (..., 2)
     size,      # width and height, px, (..., 2)
 ) -> Camera:
-    "Camera from Human3.6M's numbers, where x_cam = R (x_world - T). Ours: not in the paper."
+    "Camera from Human3.6M's numbers, where x_cam = R (x_world - T)."
     R = _shaped('R', _tensor(R), 3, 3)
     T, f, c, k, p = (_shaped(name, _tensor(a, R), n) for name, a, n in [('T', T, 3), ('f', f, 2), ('c', c, 2), ('k', k, 3), ('p', p, 2)])
     k1, k2, k3, p1, p2 = torch.broadcast_tensors(*k.unbind(-1), *p.unbind(-1))
@@ -233,7 +234,7 @@ def look_at(
     eye,     # camera centre, mm, world with z up, (..., 3)
     target,  # a point on the optical axis, mm, (..., 3)
 ):           # R (..., 3, 3), and t, mm, (..., 3)
-    "Extrinsics of an upright camera that looks from `eye` at `target`. Ours: not in the paper."
+    "Extrinsics of an upright camera that looks from `eye` at `target`."
     eye = _shaped('eye', _tensor(eye), 3)
     target = _shaped('target', _tensor(target, eye), 3)
     z = target - eye
@@ -254,7 +255,7 @@ def ring(
     focal_px=1145.,           # focal length, px, a number or (n,); by default about Human3.6M's
     start_deg:float=45.,      # direction from target to first camera, degrees, 0 along +x, anticlockwise from above
 ) -> Camera:                  # batch of n, float64
-    "Cameras evenly spaced around a target, all looking at it. Ours: not in the paper."
+    "Cameras evenly spaced around a target, all looking at it."
     if n < 1: raise Refusal(f"n must be at least 1, got {n}")
     target = _shaped('target', _tensor(target), 3).double()
     radius, height, focal = (_tensor(a, target) for a in (radius, height, focal_px))
@@ -269,7 +270,7 @@ def square_box(
     points,             # pixels, (..., N, 2), NaN where unknown; a box (..., 4) is two points: box.reshape(..., 2, 2)
     padding:float=1.2,  # side of the square, over the longer side of the points' extent
 ) -> Tensor:            # left, top, right, bottom, px, (..., 4); NaN where no point is known
-    "Square box centred on the extent of points. Ours: not in the paper."
+    "Square box centred on the extent of points."
     points = _shaped('points', _tensor(points), 'N', 2)
     if not padding > 0: raise Refusal(f"padding must be positive, got {padding}")
     known = points.isfinite().all(-1, keepdim=True)
@@ -293,7 +294,7 @@ def crop_camera(
     box,            # square: left, top, right, bottom, px, (..., 4), broadcasts with the camera's batch
     side:int,       # of the crop, px
 ):                  # Camera of the crop; affine map from its pixels to the picture's, (..., 3, 3)
-    "Plain crop: the box cut out and resized. Ours: not in the paper."
+    "Plain crop: the box cut out and resized."
     box = _checked_box(box, side, camera)
     corner, scale = box[..., :2], (box[..., 2:] - box[..., :2]) / side  # corner: -0.5 in the crop
     K = _compose(_affine(1/scale, -corner/scale - .5), camera.K)
@@ -304,7 +305,7 @@ def transform(
     pixels,   # (..., N, 2)
     matrix,   # affine map or homography, (..., 3, 3)
 ) -> Tensor:  # (..., N, 2)
-    "Pixels mapped by a 3 x 3 matrix. Ours: not in the paper."
+    "Pixels mapped by a 3 x 3 matrix."
     matrix = _shaped('matrix', _tensor(matrix), 3, 3)
     pixels = _shaped('pixels', _tensor(pixels, matrix), 'N', 2)
     _broadcast(pixels=pixels.shape[:-2], matrix=matrix.shape[:-2])
@@ -324,7 +325,7 @@ def virtual_camera(
     box,            # square: left, top, right, bottom, px, (..., 4), broadcasts with the camera's batch
     side:int,       # of the crop, px
 ):                  # Camera of the crop; homography from its pixels to the picture's undistorted pixels, (..., 3, 3)
-    "Perspective-correct crop: the camera turned in place towards the box's centre. Ours: not in the paper."
+    "Perspective-correct crop: the camera turned in place towards the box's centre."
     box = _checked_box(box, side, camera)
     left, top, right, bottom = box.unbind(-1)
     u, v = (left + right) / 2, (top + bottom) / 2

@@ -7,6 +7,7 @@ __all__ = ['PIXEL_MEAN', 'PIXEL_STD', 'IMAGENET_URL', 'UNIT_MM', 'Block', 'Stand
            'HeadBlock', 'PoseHead', 'PoseNet', 'save_weights', 'read_header', 'load_network']
 
 # %% ../nbs/43_encoder.ipynb #4320a896
+# Ours, not in the paper, unless a docstring names its source.
 import json
 import math
 import os
@@ -59,7 +60,7 @@ def _mean(x):
     return total / count
 
 class Standardise(nn.Module):
-    "Mean 0 and variance 1 per dimension, over the batch of all processes or as they were on average in training. Ours: not in the paper."
+    "Mean 0 and variance 1 per dimension, over the batch of all processes or as they were on average in training."
     def __init__(
         self,
         dim:int,            # size D of the rows
@@ -243,7 +244,7 @@ def save_weights(
     network:PoseNet|PoseEncoder,  # its weights and its configuration are kept
     notes:dict|None=None,         # whatever else should travel along, as JSON has it
 ):
-    "Writes a network so that load_network needs nothing but the path. Ours: not in the paper."
+    "Writes a network so that load_network needs nothing but the path."
     path = Path(path)
     header = json.dumps(dict(network=type(network).__name__, config=network.config, notes=notes or {}))
     data = save({name: value.contiguous() for name, value in network.state_dict().items()}, {'mvssl': header})
@@ -259,7 +260,7 @@ def save_weights(
 def read_header(
     path,   # file that save_weights wrote
 ) -> dict:  # 'network': name of its class; 'config': how it was made; 'notes': what was passed to save_weights
-    "What a file of weights says about itself, without reading the weights. Ours: not in the paper."
+    "What a file of weights says about itself, without reading the weights."
     with reading(path), open(path, 'rb'): pass     # safe_open says of a file that may not be read that there is none
     try:
         with safe_open(path, framework='pt') as file: return json.loads((file.metadata() or {})['mvssl'])
@@ -270,7 +271,7 @@ def read_header(
 def load_network(
     path,                    # file that save_weights wrote
 ) -> PoseNet|PoseEncoder:    # on the CPU, in evaluation mode
-    "The network in a file of weights. Ours: not in the paper."
+    "The network in a file of weights."
     header = read_header(path)
     kinds = {kind.__name__: kind for kind in (PoseNet, PoseEncoder)}
     try: network = kinds[header['network']](**header['config'])

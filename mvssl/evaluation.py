@@ -8,6 +8,7 @@ __all__ = ['PCK_JOINTS', 'AUC_THRESHOLDS_MM', 'NOTHING', 'ERRORS_MM', 'AIMS', 'F
            'gap_closed', 'gain_over_subjects', 'image_means', 'arms_table', 'verdict_on_gain', 'pose_scores']
 
 # %% ../nbs/10_evaluation.ipynb #77fc2cc6
+# Ours, not in the paper, unless a docstring names its source.
 import math
 from typing import NamedTuple
 
@@ -67,7 +68,7 @@ def procrustes(
     pred,   # poses to align, mm, (N, 17, 3)
     true,   # poses to align them to, mm, (N, 17, 3)
 ):          # `pred` scaled, rotated and moved onto `true`, mm, (N, 17, 3)
-    "The similarity transform of each pose with the least squared error; never a reflection. Ours: not in the paper."
+    "The similarity transform of each pose with the least squared error; never a reflection."
     p, g = _paired(pred, true, centre=False)
     mean, labelled = g.mean(1, keepdim=True), g.isfinite().all((1, 2), keepdim=True)
     p, g = p - p.mean(1, keepdim=True), torch.where(labelled, g - mean, 0)    # the SVD takes no NaN
@@ -140,7 +141,7 @@ def bootstrap_ci(
     seed:int=0,         # of the draws
     weights=None,       # e.g. how many images each value is the mean of, positive, (N,); None: all alike
 ) -> Interval:          # NaN, NaN if there is a stratum with fewer than 2 groups
-    "Interval of a mean by drawing whole groups: cluster bootstrap, expanded percentiles. Ours: not in the paper."
+    "Interval of a mean by drawing whole groups: cluster bootstrap, expanded percentiles."
     values, groups = as_array(values, 'values', np.float64), np.asarray(groups)
     strata = np.zeros(len(values)) if strata is None else np.asarray(strata)
     weights = np.ones(len(values)) if weights is None else as_array(weights, 'weights', np.float64)
@@ -168,7 +169,7 @@ def seeds_ci(
     values,             # one number per seed, (n,)
     level:float=0.95,   # share of such intervals that shall hold the true mean
 ) -> Interval:          # NaN, NaN for a single seed
-    "Student's t interval of a mean over seeds. Ours: not in the paper."
+    "Student's t interval of a mean over seeds."
     values = as_array(values, 'values', np.float64)
     if values.ndim != 1 or not len(values): raise Refusal(f"values must have shape (n,) with n > 0, got {values.shape}")
     if not 0 < level < 1: raise Refusal(f"level must lie between 0 and 1, got {level}")
@@ -191,7 +192,7 @@ def over_seeds(
     values,             # one number per seed, (n,)
     level:float=0.95,   # share of such intervals that shall hold the true mean
 ) -> Estimate:
-    "Mean over seeds with Student's t interval. Ours: not in the paper."
+    "Mean over seeds with Student's t interval."
     values = as_array(values, 'values', np.float64)
     return Estimate(float(values.mean()), *seeds_ci(values, level), len(values)) if values.size else NOTHING
 
@@ -222,7 +223,7 @@ def gap_closed(
     bound_mm,           # error with the labels of everybody, as above; one number: taken for certain
     level:float=0.95,   # share of such intervals that shall hold the true share
 ) -> Estimate:          # percent; NaN where the bound is not below the baseline
-    "Share of the gap to full supervision that unlabelled video closes, with Fieller's interval. Ours: not in the paper."
+    "Share of the gap to full supervision that unlabelled video closes, with Fieller's interval."
     if np.ndim(bound_mm) == 0: bound_mm = bound_mm + 0*(baseline_mm if isinstance(baseline_mm, pd.Series) else np.asarray(baseline_mm))
     baseline, ours, bound = _by_seed(baseline_mm=baseline_mm, ours_mm=ours_mm, bound_mm=bound_mm)
     closed, gap, n = baseline - ours, baseline - bound, len(baseline)
@@ -246,7 +247,7 @@ def gain_over_subjects(
     n:int=4000,         # draws
     seed:int=0,         # of the draws
 ) -> Estimate:          # percent, positive where ours is lower
-    "Relative gain of the mean error, with the interval that comes from whom it is tested on. Ours: not in the paper."
+    "Relative gain of the mean error, with the interval that comes from whom it is tested on."
     baseline, ours = as_array(baseline_mm, 'baseline_mm', np.float64), as_array(ours_mm, 'ours_mm', np.float64)
     images = np.ones(len(baseline)) if images is None else as_array(images, 'images', np.float64)
     if not baseline.shape == ours.shape == images.shape or baseline.ndim != 1 or not len(baseline): raise Refusal(
@@ -263,7 +264,7 @@ def image_means(
     errors,     # a DataFrame with columns images, mpjpe_mm, n_mpjpe_mm, pa_mpjpe_mm and those of `by`
     by,         # names of columns
 ) -> pd.DataFrame:      # the same columns, a row for each different value of `by`, in their first order
-    "Means over images from rows that are means over images themselves. Ours: not in the paper."
+    "Means over images from rows that are means over images themselves."
     by, kinds = list(by), list(ERRORS_MM)
     summed = errors[by].join(errors[kinds].mul(errors['images'], axis=0)).assign(images=errors['images']).groupby(by, sort=False).sum()
     return summed[kinds].div(summed['images'], axis=0).assign(images=summed['images']).reset_index()
@@ -297,7 +298,7 @@ def verdict_on_gain(
     over_control:Estimate,  # of joint over the control without the loss, percent
     closed:Estimate,        # share of the gap to full supervision, percent
 ) -> tuple[str, str]:       # replicated, partly, not or not tested; why
-    "Whether unlabelled video helps as much as the main paper says: both gains as aimed at, or half of the gap, intervals above zero. Ours: not in the paper."
+    "Whether unlabelled video helps as much as the main paper says: both gains as aimed at, or half of the gap, intervals above zero."
     n = min(gain.n, over_control.n)
     if n < 3: return 'not tested', f'{n} {"seed" if n == 1 else "seeds"} of all three arms, and a verdict takes 3'
     doubtful = [name for name, value in (('supervised-only', gain), ('the control', over_control)) if not value.low > 0]
@@ -324,7 +325,7 @@ def pose_scores(
     level:float=0.95,   # of the intervals
     seed:int=0,         # of the intervals' draws
 ) -> pd.DataFrame:      # a row per action, then 'mean of actions', 'mean of poses'; columns: poses; per metric its mean, low, high, mm
-    "The three errors per action and overall, with intervals over sequences. Ours: not in the paper."
+    "The three errors per action and overall, with intervals over sequences."
     actions, sequences = np.asarray(actions), np.asarray(sequences)
     for name, given in (('actions', actions), ('sequences', sequences)):
         if given.shape != (len(true),): raise Refusal(f"{name} must have shape ({len(true)},) like the poses, got {given.shape}")

@@ -7,6 +7,7 @@ __all__ = ['SMOOTH_MM', 'pairwise_distance', 'hardest_negative', 'hinge', 'consi
            'pose_loss']
 
 # %% ../nbs/40_loss.ipynb #77fc2cc6
+# Ours, not in the paper, unless a docstring names its source.
 import math
 import torch
 import torch.nn.functional as F
@@ -146,7 +147,7 @@ def info_nce_loss(
     beta:float=0.3,               # distances not above it are taken for the same pose, chord length
     may_be_negative:Tensor=None,  # bool (B, B): may positive j be a negative of anchor i? None: all but its own
 ) -> tuple[Tensor, dict]:         # mean over all B pairs and both directions; statistics as of consistency_loss, detached
-    "Cross-entropy of finding the positive among the candidates. Ours: not in the paper."
+    "Cross-entropy of finding the positive among the candidates."
     if not temperature > 0: raise Refusal(f"temperature must be positive, got {temperature}")
     z_a, z_p = _check_pairs(z_a, z_p)
     d = pairwise_distance(z_a, z_p)

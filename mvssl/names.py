@@ -6,6 +6,7 @@
 __all__ = ['OFFERED', 'HOME', 'MOVED']
 
 # %% ../nbs/81_names.ipynb #n02
+# Ours, not in the paper, unless a docstring names its source.
 import sys
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder

@@ -7,6 +7,7 @@ __all__ = ['COEFFICIENTS', 'ITERATIONS', 'IN_CACHE', 'OPTIMIZERS', 'ADAMW_SHARE'
            'optimizers']
 
 # %% ../nbs/44_optimizer.ipynb #22e442f1
+# Ours, not in the paper, unless a docstring names its source.
 from collections import defaultdict
 
 import torch

@@ -7,6 +7,7 @@ __all__ = ['Problem', 'Refusal', 'DatasetError', 'fail', 'refuse_if', 'writing',
            'check_writable']
 
 # %% ../nbs/00_refusal.ipynb #85256814
+# Ours, not in the paper, unless a docstring names its source.
 import errno
 import os
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 # %% ../nbs/00_refusal.ipynb #1beb5a3d
 @dataclass(frozen=True)
 class Problem:
-    "One thing that is wrong. Ours: not in the paper."
+    "One thing that is wrong."
     file: str    # where: a name inside a store, or a path
     field: str   # what in that file
     what: str    # found, against expected
@@ -25,7 +26,7 @@ class Problem:
     def __str__(self): return f'{self.file}, {self.field}: {self.what}. {self.remedy}.'
 
 class Refusal(ValueError):
-    "What whoever asked can mend, a line for each problem. Ours: not in the paper."
+    "What whoever asked can mend, a line for each problem."
     def __init__(self, *problems):  # sentences, or `Problem`s
         super().__init__(*problems)
         self.problems = problems
@@ -33,7 +34,7 @@ class Refusal(ValueError):
     def __str__(self): return '\n'.join(map(str, self.problems))
 
 class DatasetError(Refusal):
-    "What is wrong with files of data: the file, the field, what to do. Ours: not in the paper."
+    "What is wrong with files of data: the file, the field, what to do."
 
 # %% ../nbs/00_refusal.ipynb #336be4ce
 def fail(
@@ -42,13 +43,13 @@ def fail(
     what:str,       # found, against expected
     remedy:str,     # what to do
 ):
-    "Refuses a file of data. Ours: not in the paper."
+    "Refuses a file of data."
     raise DatasetError(Problem(str(file), field, what, remedy)) from None
 
 def refuse_if(
     problems,       # of files of data; none: nothing happens
 ):
-    "Refuses files of data for all that is wrong with them at once. Ours: not in the paper."
+    "Refuses files of data for all that is wrong with them at once."
     if problems: raise DatasetError(*problems)
 
 # %% ../nbs/00_refusal.ipynb #57dcda6e
@@ -87,7 +88,7 @@ def writing(
     resumes:bool=False,     # whether the same again goes on where it stopped
     name:str='',            # by which it is called; '': its path
 ):
-    "Says of a block that writes a file what the system refused: a full disk, a place that may not be written, ... Ours: not in the paper."
+    "Says of a block that writes a file what the system refused: a full disk, a place that may not be written, ..."
     try: yield
     except OSError as error:
         room = f"Make room on the disk of {Path(path).parent}, or mend it, then run the same again{': it continues where it stopped'*resumes}"
@@ -99,14 +100,14 @@ def reading(
     kind:type=Refusal,      # of what is raised
     name:str='',            # by which it is called; '': its path
 ):
-    "Says of a block that reads a file what the system refused. Ours: not in the paper."
+    "Says of a block that reads a file what the system refused."
     try: yield
     except OSError as error: raise kind(_told(error, name or path, _READ, 'Look at that disk, or copy the file from elsewhere')) from None
 
 def check_readable(
     path,       # a file, or a folder
 ):
-    "Refuses a place that may not be looked at: a folder for all that are in it. Files are not opened. Ours: not in the paper."
+    "Refuses a place that may not be looked at: a folder for all that are in it. Files are not opened."
     with reading(path): os.stat(path)
     def refuse(error): raise Refusal(_told(error, error.filename, _READ, 'Look at that disk')) from None
     for _ in os.walk(path, onerror=refuse) if os.path.isdir(path) else (): pass
@@ -114,7 +115,7 @@ def check_readable(
 def make_folder(
     path,       # of the folder; those above it are made too
 ) -> Path:
-    "A folder that is there, made if need be. Ours: not in the paper."
+    "A folder that is there, made if need be."
     with writing(path): Path(path).mkdir(parents=True, exist_ok=True)
     return Path(path)
 
@@ -130,7 +131,7 @@ def check_writable(
     path,               # that will be written
     folder:bool=False,  # whether it will be a folder; then one that is there will do
 ):
-    "Refuses a place that cannot be written, without writing. Folders above it may still have to be made. Ours: not in the paper."
+    "Refuses a place that cannot be written, without writing. Folders above it may still have to be made."
     path = Path(path).absolute()
     with writing(path):
         there = next(place for place in (path, *path.parents) if _is_there(place))

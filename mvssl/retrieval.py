@@ -8,6 +8,7 @@ __all__ = ['FOLD', 'HEIGHT', 'SPARE', 'WORTH_FAISS', 'FAISS_QUERIES', 'HIT_AT', 
            'pick_queries']
 
 # %% ../nbs/49_retrieval.ipynb #77fc2cc6
+# Ours, not in the paper, unless a docstring names its source.
 import math
 import sys
 from collections.abc import Callable
@@ -383,7 +384,7 @@ def pose_distance(
     a,  # canonical poses, mm, (n, 17, 3)
     b,  # canonical poses, mm, (m, 17, 3)
 ):      # MPJPE of every pair, mm, (n, m)
-    "MPJPE between all pairs of two sets of root-centred poses, for `retrieve`. Ours: not in the paper."
+    "MPJPE between all pairs of two sets of root-centred poses, for `retrieve`."
     given = a, b
     a, b = (as_floats(as_tensor(poses, 'poses')) for poses in given)
     dtype, total = torch.promote_types(a.dtype, b.dtype), 0
@@ -566,7 +567,7 @@ def temporal_scores(
     database=None,      # which images are searched, likewise
     time:str='index',   # column of the time: 'index' in instants, 'time_s' in seconds
 ) -> pd.DataFrame:      # a row for each embedding and for chance: median error, share within, searches
-    "Time between a query and its nearest image from each other view of its sequence, against any by lot. Ours."
+    "Time between a query and its nearest image from each other view of its sequence, against any by lot."
     several, n = _several(z)
     columns = _columns(labels, ('sequence', 'view', time), n)
     chosen = [_chosen(name, part, n) for name, part in (('queries', queries), ('database', database))]
@@ -594,7 +595,7 @@ def pick_queries(
     seed:int=0,     # of the lot
     among=None,     # which may be taken, indices or (M,) bools; None: all
 ) -> np.ndarray:    # rows of the table in the order they were taken, (n,)
-    "Queries for a figure, by lot, spread over subjects, then over actions; what is found has no say. Ours."
+    "Queries for a figure, by lot, spread over subjects, then over actions; what is found has no say."
     subject, action = (np.unique(np.asarray(labels[name]), return_inverse=True)[1] for name in ('subject', 'action'))
     rows = np.arange(len(subject)) if among is None else np.arange(len(subject))[np.asarray(among)]
     if not 0 < n <= len(rows):

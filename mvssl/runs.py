@@ -7,6 +7,8 @@ __all__ = ['VERSIONS_OF', 'STARTED_WITH', 'VERDICTS', 'CLAIM', 'write_whole', 'a
            'hold', 'is_held', 'open_run', 'save_figure', 'as_markdown', 'save_table', 'is_whole']
 
 # %% ../nbs/08_runs.ipynb #1ec0520d
+# Ours, not in the paper, unless a docstring names its source.
+import errno
 import hashlib
 import io
 import json
@@ -15,24 +17,23 @@ import os
 import platform
 import subprocess
 import time
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from .ground.device import describe, fastest_precision, instruction_set
 from .refusal import Refusal, check_writable, make_folder, reading, writing
-
-try: import fcntl
-except ImportError: fcntl = None  # Windows: runs are then not guarded against a second process
 
 # %% ../nbs/08_runs.ipynb #8237589e
 def write_whole(
     path,        # file to make or to replace
     data:bytes,  # all of its content
 ):
-    "Writes a file that is at any moment the old one or the new one. Ours: not in the paper."
+    "Writes a file that is at any moment the old one or the new one. Raises a Refusal where the system does."
     path = Path(path)
     partial = path.with_name(f'.{path.name}.partial')
     with writing(path):
@@ -47,83 +48,84 @@ def write_whole(
             raise
 
 # %% ../nbs/08_runs.ipynb #1870ccd6
-def as_json(value):
-    "A value as JSON can hold it. Ours: not in the paper."
+def as_json(
+    value,      # numbers, texts, lists, dictionaries, paths, arrays, in one another
+):              # the same of dict, list, str, int, float, bool and None
+    "A value as JSON can hold it: NaN and infinity are None, sets are sorted. Raises a Refusal for anything else."
     if isinstance(value, dict): return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)): return [as_json(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    if isinstance(value, (set, frozenset)): value = sorted(value)
+    if isinstance(value, (list, tuple)): return [as_json(item) for item in value]
     if isinstance(value, (bool, int, str, type(None))): return value
     if isinstance(value, float): return value if math.isfinite(value) else None
     if isinstance(value, Path): return value.as_posix()
     if hasattr(value, 'tolist'): return as_json(value.tolist())
-    raise Refusal(f"value must consist of numbers, texts, lists and dictionaries, got {type(value).__name__}: {value!r:.80}")
+    found = f'{type(value).__name__}: {value!r:.80}'
+    raise Refusal(f"value must consist of numbers, texts, lists and dictionaries, got {found}")
 
 def write_json(
     path,   # file to make or to replace
     value,  # see `as_json`
 ):
-    "Writes a value as JSON, whole or not at all. Ours: not in the paper."
+    "Writes a value as JSON, whole or not at all. Raises a Refusal where it cannot be written."
     write_whole(path, json.dumps(as_json(value), indent=1).encode() + b'\n')
 
 # %% ../nbs/08_runs.ipynb #1c2df79b
 def _git(*words):
     "What git says about the checkout that this file is in; None without one."
-    try: done = subprocess.run(['git', *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20)
+    asked = ['git', *words]
+    try: done = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired): return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 def _checkout():
     "Commit, and whether all files are as it has them; None, None where this module is not under version control."
     if '__file__' not in globals() or not _git('ls-files', '--error-unmatch', Path(__file__).name): return None, None
-    return _git('rev-parse', 'HEAD'), _git('status', '--porcelain', '--', ':/', ':(top,exclude)figures') == ''  # what is being made is no change to what makes it
+    # figures/ is left out: what is being made is no change to what makes it
+    changes = _git('status', '--porcelain', '--', ':/', ':(top,exclude)figures')
+    return _git('rev-parse', 'HEAD'), changes == ''
 
-def _device():
-    "What computes here, and the precision that it computes fastest in."
-    at = 'cuda' if torch.cuda.is_available() else 'cpu'
-    several = f'{torch.cuda.device_count()} x ' if at == 'cuda' else ''
-    return dict(device=several + describe(at), instructions=instruction_set(at), precision=fastest_precision(at))
-
+# %% ../nbs/08_runs.ipynb #1c2df79c
 VERSIONS_OF = ('mvssl', 'torch', 'numpy', 'pandas', 'matplotlib', 'scikit-learn', 'openTSNE')
 
 def _version(name):
     try: return metadata.version(name)
     except metadata.PackageNotFoundError: return None
 
+def _machine():
+    "What computes here, the precision that it computes fastest in, and the versions of what computes."
+    at = 'cuda' if torch.cuda.is_available() else 'cpu'
+    several = f'{torch.cuda.device_count()} x ' if at == 'cuda' else ''
+    versions = {name: version for name in VERSIONS_OF if (version := _version(name))}
+    return dict(versions=dict(python=platform.python_version(), **versions), device=several + describe(at),
+                instructions=instruction_set(at), precision=fastest_precision(at))
+
 def provenance(
     config:dict=None,   # parameters, seeds among them
     inputs:dict=None,   # name -> checksum of everything that was read
     source:str=None,    # what did it: a notebook in the repository, a command
-) -> dict:
-    "Where a result comes from. Ours: not in the paper."
+) -> dict:              # the three, commit, clean, versions, device, instructions, precision, started
+    "Where a result comes from. Raises a Refusal for a configuration that JSON cannot hold."
     commit, is_clean = _checkout()
-    versions = {name: version for name in VERSIONS_OF if (version := _version(name))}
-    return as_json(dict(source=source, commit=commit, clean=is_clean, config=config or {}, inputs=inputs or {}, versions=dict(python=platform.python_version(), **versions),
-                        **_device(), started=datetime.now(timezone.utc).isoformat(timespec='seconds')))
+    started = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    return as_json(dict(source=source, commit=commit, clean=is_clean, config=config or {}, inputs=inputs or {},
+                        **_machine(), started=started))
 
 # %% ../nbs/08_runs.ipynb #5807d6e8
-class Run:
-    "A folder with its configuration, its log and its results. Made by `open_run`. Ours: not in the paper."
-    def __init__(self, path, config, sittings, figures, lock):
-        self.path, self.config, self.sittings, self.figures, self._lock = path, config, sittings, figures, lock
-        self._began = time.perf_counter()
+def _read_json(path):
+    try:
+        with reading(path): return json.loads(path.read_text(encoding='utf-8'))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Refusal(f'{path} is damaged ({error}): delete the folder and run again') from None
+
+class _Log:
+    "metrics.jsonl of a run: a line for each look at it, with the time spent."
+    def __init__(self, path):   # folder of the run
+        self.path, self._began = path, time.perf_counter()
         self._before = self.records[-1].get('seconds', 0) if self.records else 0
-
-    def __enter__(self): return self
-
-    def __exit__(self, *error): self.close()
-
-    def close(self):
-        "Lets another process write this run."
-        if self._lock: self._lock.close()
-        self._lock = None
-
-    @property
-    def provenance(self):
-        "Of the present sitting."
-        return self.sittings[-1]
 
     @property
     def seconds(self):
-        "Time spent, s, with that of earlier sittings as far as it was logged."
+        "Time spent, s, with that of earlier parts of the run as far as it was logged."
         return self._before + time.perf_counter() - self._began
 
     @property
@@ -133,19 +135,8 @@ class Run:
         with reading(path): lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith(b'\n')]
 
-    @property
-    def metrics(self):
-        "What came out; None if the run is not finished."
-        path = self.path/'metrics.json'
-        return _read_json(path) if path.exists() else None
-
-    def note(self, **facts):
-        "Adds to the provenance of the present sitting what was only found out in it."
-        self.sittings[-1] |= as_json(facts)
-        write_json(self.path/'provenance.json', self.sittings)
-
     def log(self, **values):
-        "Appends a line to metrics.jsonl, with the time spent."
+        "Appends a line to metrics.jsonl, with the time spent. Raises a Refusal for values that JSON cannot hold."
         line = json.dumps(as_json(values | dict(seconds=round(self.seconds, 2)))).encode() + b'\n'
         with writing(self.path/'metrics.jsonl'), open(self.path/'metrics.jsonl', 'ab') as file: file.write(line)
 
@@ -155,62 +146,116 @@ class Run:
         self._before, self._began = (kept[-1].get('seconds', 0) if kept else 0), time.perf_counter()
         write_whole(self.path/'metrics.jsonl', b''.join(json.dumps(record).encode() + b'\n' for record in kept))
 
+# %% ../nbs/08_runs.ipynb #5807d6ea
+def _sha256(data): return hashlib.sha256(data).hexdigest()
+
+def _note_files(folder, paths):
+    "Adds the checksums of files to artefacts.json in a run's folder."
+    noted = folder/'artefacts.json'
+    saved = _read_json(noted) if noted.exists() else {}
+    found = {os.path.relpath(path, folder): _sha256(Path(path).read_bytes()) for path in paths}
+    write_json(noted, saved | found)
+
+# %% ../nbs/08_runs.ipynb #5807d6e9
+class Run(_Log):
+    "A folder with its configuration, its log and its results. Made by `open_run`."
+    def __init__(self, path, config, parts, figures, lock):
+        super().__init__(path)
+        self.config, self.parts, self.figures, self._lock = config, parts, figures, lock
+
+    def __enter__(self): return self
+    def __exit__(self, *error): self.close()
+
+    def close(self):
+        "Lets another process write this run."
+        if self._lock: self._lock.close()
+        self._lock = None
+
+    @property
+    def provenance(self):
+        "Of the present part: a run that is resumed has several."
+        return self.parts[-1]
+
+    @property
+    def metrics(self):
+        "What came out; None if the run is not finished."
+        return _read_json(self.path/'metrics.json') if (self.path/'metrics.json').exists() else None
+
+    def note(self, **facts):
+        "Adds to the provenance of the present part what was only found out in it."
+        self.parts[-1] |= as_json(facts)
+        write_json(self.path/'provenance.json', self.parts)
+
     def finish(self, metrics):
-        "Writes metrics.json: from now on the run is finished."
-        metrics = as_json(metrics)
+        "Writes metrics.json: from now on the run is finished. Returns what it wrote."
         write_json(self.path/'metrics.json', metrics)
-        return metrics
+        return as_json(metrics)
 
     def remember(self, *paths):
         "Notes files that this run has made, wherever they are, for `is_whole`."
-        at = self.path/'artefacts.json'
-        saved = _read_json(at) if at.exists() else {}
-        write_json(at, saved | {os.path.relpath(path, self.path): _sha256(Path(path).read_bytes()) for path in paths})
+        _note_files(self.path, paths)
 
-    def __repr__(self): return f"Run({self.path.name}: {'finished' if self.metrics else f'{len(self.records)} lines logged'})"
+    def __repr__(self):
+        return f"Run({self.path.name}: {'finished' if self.metrics else f'{len(self.records)} lines logged'})"
 
 # %% ../nbs/08_runs.ipynb #7a63e289
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)   # what the system says where a disk has none
+
+def _lock_of(folder):
+    "The lock of a folder, not taken. Everybody may ask for it: whoever may read a run sees whether it is written."
+    return FileLock(Path(folder)/'.lock', timeout=0, mode=0o666, thread_local=False)
+
 def hold(
     path,                                               # a folder that is there
     what='a run that another process is writing',       # it is, if the lock is taken
-):                                                      # closing it lets go
-    "Makes this process the only one that holds a folder; the system lets go even after a kill. Ours: not in the paper."
-    with writing(Path(path)/'.lock'): file = open(Path(path)/'.lock', 'a')
-    if _is_taken(file):
-        file.close()
-        raise Refusal(f'path {path} is {what}: wait for it, or stop it')
-    return file
-
-def _is_taken(file):
-    "Whether another process has locked an open file; if not, it is locked from now on."
-    try:
-        if fcntl: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError: return True
-    except OSError: pass  # a file system without locks
-    return False
+):                                                      # closing it lets go, as does the end of a `with` block
+    "Makes this process the only one that holds a folder, until it ends. Raises a Refusal where another one does."
+    lock, held = _lock_of(path), ExitStack()
+    with writing(lock.lock_file):
+        try: lock.acquire()
+        except Timeout: raise Refusal(f'path {path} is {what}: wait for it, or stop it') from None
+        except OSError as error:
+            if error.errno in _NO_LOCKS: return held    # some clusters mount their disks so: nothing guards them
+            raise
+    held.callback(lock.release)
+    return held
 
 def is_held(
     path,       # of a folder, or of nothing
 ) -> bool:
-    "Whether some process holds a folder. Ours: not in the paper."
-    try:
-        with open(Path(path)/'.lock') as file: return _is_taken(file)
-    except OSError: return False    # none, or somebody else's that may not be looked at
+    "Whether some process holds a folder."
+    lock = _lock_of(path)
+    if not os.path.exists(lock.lock_file): return False
+    try: lock.acquire()
+    except Timeout: return True
+    except OSError: return False    # somebody else's that may not be looked at, or a disk without locks
+    lock.release()
+    return False
 
 # %% ../nbs/08_runs.ipynb #b51dfbcf
-STARTED_WITH = ('executed.ipynb', 'log.txt', 'outcome.json')  # what a batch writes beside a run, and may have written before it began
-
-def _read_json(path):
-    try:
-        with reading(path): return json.loads(path.read_text(encoding='utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error: raise Refusal(f'{path} is damaged ({error}): delete the folder and run again') from None
-
-def _differences(old, new):
-    return ', '.join(f'{key} was {old.get(key)!r} and is {new.get(key)!r}' for key in sorted({*old, *new}) if old.get(key) != new.get(key))
+STARTED_WITH = ('executed.ipynb', 'log.txt', 'outcome.json')  # of a batch: may be there before the run begins
 
 def _may_become_a_run(path):
     with reading(path): return all(file.name.startswith('.') or file.name in STARTED_WITH for file in path.iterdir())
 
+def _check_place(path, resume):
+    "Whether a run has begun there. Refuses a folder that holds something else, and one that is not to be resumed."
+    check_writable(path, folder=True)
+    begun = (path/'config.json').exists()
+    if not begun and path.exists() and not _may_become_a_run(path):
+        raise Refusal(f'path must be new, or the folder of a run, got {path}, which is something else')
+    if begun and not resume:
+        what = 'a finished run' if (path/'metrics.json').exists() else 'a run that was begun'
+        raise Refusal(f'path {path} is {what}: resume it (--resume, or resume=True), name another, or delete it')
+    return begun
+
+def _refuse_unless_same(path, what, old, new):
+    "Refuses to go on with a run that was asked something else, naming every difference."
+    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    changed = ', '.join(f'{key} was {old.get(key)!r} and is {new.get(key)!r}' for key in keys)
+    if keys: raise Refusal(f'{what} the run in {path}: {changed}. Name another folder')
+
+# %% ../nbs/08_runs.ipynb #b51dfbd0
 def open_run(
     path,               # its folder, usually runs/NAME
     config:dict,        # what is asked: parameters, seeds among them
@@ -219,68 +264,72 @@ def open_run(
     resume:bool=False,  # go on with an unfinished run, return a finished one, begin one that is not there
     figures=None,       # folder of its figures and tables; None: the run's own
 ) -> Run:
-    "Begins a run, or goes on with one that was asked the same of the same inputs. Ours: not in the paper."
+    """Begins a run, or goes on with one that was asked the same of the same inputs.
+
+    Raises a Refusal for a place that cannot be written or holds something else, for a run that is there without
+    `resume`, that was asked something else, or that another process is writing."""
     path, asked = Path(path), as_json(dict(config=config, inputs=inputs or {}))
-    check_writable(path, folder=True)
-    begun = (path/'config.json').exists()
-    if not begun and path.exists() and not _may_become_a_run(path): raise Refusal(f'path must be new, or the folder of a run, got {path}, which is something else')
-    if begun and not resume:
-        what = 'a finished run' if (path/'metrics.json').exists() else 'a run that was begun'
-        raise Refusal(f'path {path} is {what}: resume it (--resume, or resume=True), name another, or delete it')
+    begun = _check_place(path, resume)
     make_folder(path)
     lock = hold(path)
     try:
-        if begun and (changed := _differences(_read_json(path/'config.json'), asked['config'])):
-            raise Refusal(f'config differs from that of the run in {path}: {changed}. Name another folder')
-        sittings = _read_json(path/'provenance.json') if begun else []
-        if sittings and (changed := _differences(sittings[0]['inputs'], asked['inputs'])):
-            raise Refusal(f'inputs differ from those of the run in {path}: {changed}. Name another folder')
+        before = _read_json(path/'config.json') if begun else asked['config']
+        _refuse_unless_same(path, 'config differs from that of', before, asked['config'])
+        parts = _read_json(path/'provenance.json') if begun else []
+        if parts: _refuse_unless_same(path, 'inputs differ from those of', parts[0]['inputs'], asked['inputs'])
         if not (path/'metrics.json').exists():
-            sittings.append(provenance(**asked, source=source))
-            write_json(path/'provenance.json', sittings)
+            parts.append(provenance(**asked, source=source))
+            write_json(path/'provenance.json', parts)
             if not begun: write_json(path/'config.json', asked['config'])  # last: it makes the folder a run
     except BaseException:
         lock.close()
         raise
-    return Run(path, asked['config'], sittings, Path(figures or path), lock)
+    return Run(path, asked['config'], parts, Path(figures or path), lock)
 
 # %% ../nbs/08_runs.ipynb #c07828b8
 VERDICTS = ('replicated', 'partly', 'not', 'not tested')
 CLAIM = ('title', 'paper', 'ours', 'verdict', 'why')
 
 def _check_claim(claim):
-    if not isinstance(claim, dict) or set(claim) != set(CLAIM): raise Refusal(f"claim must be a dictionary of {', '.join(CLAIM)}, got {claim!r:.200}")
-    if claim['verdict'] not in VERDICTS: raise Refusal(f"claim's verdict must be one of {', '.join(VERDICTS)}, got {claim['verdict']!r}")
-
-def _sha256(data): return hashlib.sha256(data).hexdigest()
+    if not isinstance(claim, dict) or set(claim) != set(CLAIM):
+        raise Refusal(f"claim must be a dictionary of {', '.join(CLAIM)}, got {claim!r:.200}")
+    if claim['verdict'] not in VERDICTS:
+        raise Refusal(f"claim's verdict must be one of {', '.join(VERDICTS)}, got {claim['verdict']!r}")
 
 def _sidecar(path, run, artefacts, note, results, claim):
     "Content of a sidecar, with what the same run has already said under that name."
     before = _read_json(path) if path.exists() else {}
     if before.get('run') != run.path.name: before = {}
-    still = {name: found for name, found in before.get('artefacts', {}).items() if (path.parent/name).exists()}
-    return dict(name=path.stem, artefacts=still | artefacts, note=note or before.get('note', ''), results=(before.get('results') or {}) | (results or {}), claim=claim or before.get('claim'),
-                run=run.path.name, seconds=round(run.seconds, 1), sittings=len(run.sittings), **run.provenance)
+    still = {name: digest for name, digest in before.get('artefacts', {}).items() if (path.parent/name).exists()}
+    said = dict(note=note or before.get('note', ''), results=(before.get('results') or {}) | (results or {}),
+                claim=claim or before.get('claim'))
+    spent = dict(run=run.path.name, seconds=round(run.seconds, 1), sittings=len(run.parts))
+    return dict(name=path.stem, artefacts=still | artefacts, **said, **spent, **run.provenance)
 
 def _save(name, files, run, folder, note, results, claim):
-    if not name or name != Path(name).name: raise Refusal(f'name must be the name of a file without ending, got {name!r}')
+    "Writes files, a value for each ending, and their sidecar; the path of the first."
+    if not name or name != Path(name).name:
+        raise Refusal(f'name must be the name of a file without ending, got {name!r}')
     if claim is not None: _check_claim(claim)
     as_json(results or {})  # refuses before anything is written
-    folder = Path(folder or run.figures)
-    make_folder(folder)
+    folder = make_folder(folder or run.figures)
     paths = {ending: folder/f'{name}.{ending}' for ending in files}
     for ending, data in files.items(): write_whole(paths[ending], data)
+    digests = {paths[ending].name: _sha256(data) for ending, data in files.items()}
     sidecar = folder/f'{name}.json'
-    write_json(sidecar, _sidecar(sidecar, run, {paths[ending].name: _sha256(data) for ending, data in files.items()}, note, results, claim))
+    write_json(sidecar, _sidecar(sidecar, run, digests, note, results, claim))
     run.remember(*paths.values(), sidecar)
     return paths[next(iter(files))]
 
+# %% ../nbs/08_runs.ipynb #2934ed77
 def _check_formats(formats, known):
     formats = (formats,) if isinstance(formats, str) else tuple(formats)
-    if not formats or not set(formats) <= set(known): raise Refusal(f"formats must be some of {', '.join(known)}, got {formats}")
+    if not formats or not set(formats) <= set(known):
+        raise Refusal(f"formats must be some of {', '.join(known)}, got {formats}")
     return formats
 
-# %% ../nbs/08_runs.ipynb #2934ed77
+_WITHOUT_DATE = dict(png=dict(Software=None), pdf=dict(CreationDate=None))  # the same data, the same bytes
+
 def save_figure(
     fig,                        # a matplotlib figure
     name:str,                   # of the files, without ending
@@ -292,26 +341,27 @@ def save_figure(
     dpi:int=200,                # of PNG, and of pictures inside PDF
     folder=None,                # None: the run's `figures`
 ) -> Path:                      # of the first format
-    "Saves a figure with its sidecar. Ours: not in the paper."
+    "Saves a figure with its sidecar. Raises a Refusal for a name, a format or a claim that is none, before it writes."
     files = {}
-    for ending in _check_formats(formats, ('png', 'pdf')):
+    for ending in _check_formats(formats, _WITHOUT_DATE):
         data = io.BytesIO()
-        fig.savefig(data, format=ending, dpi=dpi, bbox_inches='tight', metadata=dict(Software=None) if ending == 'png' else dict(CreationDate=None))
+        fig.savefig(data, format=ending, dpi=dpi, bbox_inches='tight', metadata=_WITHOUT_DATE[ending])
         files[ending] = data.getvalue()
     return _save(name, files, run, folder, note, results, claim)
 
 # %% ../nbs/08_runs.ipynb #b5d3b350
+def _as_cell(value):
+    if isinstance(value, float): return '' if math.isnan(value) else f'{value:.4g}'
+    return str(value).replace('|', '\\|').replace('\n', ' ')
+
 def as_markdown(
     table,              # a pandas DataFrame
     index:bool=True,    # whether its index makes the first columns
 ) -> str:
-    "A table as Markdown, numbers to four digits. Ours: not in the paper."
+    "A table as Markdown, numbers to four digits."
     shown = table.reset_index() if index else table
-    def cell(value):
-        if isinstance(value, float): return '' if math.isnan(value) else f'{value:.4g}'
-        return str(value).replace('|', '\\|').replace('\n', ' ')
     is_number = [shown.dtypes.iloc[i].kind in 'iuf' for i in range(shown.shape[1])]
-    rows = [[cell(value) for value in row] for row in [list(shown.columns), *shown.itertuples(index=False, name=None)]]
+    rows = [list(map(_as_cell, row)) for row in [list(shown.columns), *shown.itertuples(index=False, name=None)]]
     rows.insert(1, ['---:' if number else '---' for number in is_number])
     return ''.join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -326,16 +376,19 @@ def save_table(
     index:bool=True,
     folder=None,                # None: the run's `figures`
 ) -> Path:                      # of the first format
-    "Saves a table with its sidecar. Ours: not in the paper."
+    "Saves a table with its sidecar. Raises a Refusal for a name, a format or a claim that is none, before it writes."
     made = dict(csv=lambda: table.to_csv(index=index, lineterminator='\n'), md=lambda: as_markdown(table, index))
-    return _save(name, {ending: made[ending]().encode() for ending in _check_formats(formats, made)}, run, folder, note, results, claim)
+    files = {ending: made[ending]().encode() for ending in _check_formats(formats, made)}
+    return _save(name, files, run, folder, note, results, claim)
 
 # %% ../nbs/08_runs.ipynb #c0bfd867
 def is_whole(
     path,       # folder of a run
 ) -> bool:      # False too if there is none
-    "Whether a run is finished and all that it saved is as it was. Ours: not in the paper."
+    "Whether a run is finished and all that it saved is as it was. Raises a Refusal for a file that cannot be read."
     path = Path(path)
     if not (path/'metrics.json').exists(): return False
-    saved = _read_json(path/'artefacts.json') if (path/'artefacts.json').exists() else {}
-    with reading(path): return all((path/name).exists() and _sha256((path/name).read_bytes()) == digest for name, digest in saved.items())
+    noted = path/'artefacts.json'
+    saved = _read_json(noted) if noted.exists() else {}
+    with reading(path):
+        return all((path/name).exists() and _sha256((path/name).read_bytes()) == sha for name, sha in saved.items())

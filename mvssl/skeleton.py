@@ -7,6 +7,7 @@ __all__ = ['JOINTS', 'PARENTS', 'LEFT', 'RIGHT', 'BONES', 'FLESH_MM', 'MIN_HORIZ
            'canonicalise', 'place', 'mirror']
 
 # %% ../nbs/06_skeleton.ipynb #ca8edbdc
+# Ours, not in the paper, unless a docstring names its source.
 import numpy as np
 
 from .ground.arrays import as_array, as_floats, library
@@ -32,7 +33,7 @@ def _checked(pose):
 def root_centre(
     pose,   # joint positions, mm, (..., 17, 3)
 ):          # positions relative to the hip, mm, (..., 17, 3)
-    "The pose with its root joint at the origin. Ours: not in the paper."
+    "The pose with its root joint at the origin."
     pose = _checked(pose)
     return pose - pose[..., :1, :]
 
@@ -42,7 +43,7 @@ MIN_HORIZONTAL = 0.01  # of the hip line's length: below it noise of a few mm wo
 def heading(
     pose,   # joint positions, mm, world with z up, (..., 17, 3)
 ):          # angle from +x to the hip line, rad in (-pi, pi], anticlockwise seen from above, (...); NaN where there is none
-    "Angle of the line from right to left hip about the vertical. Ours: not in the paper."
+    "Angle of the line from right to left hip about the vertical."
     pose = _checked(pose)
     xp = library(pose)
     hips = pose[..., 4, :] - pose[..., 1, :]
@@ -55,7 +56,7 @@ def turn(
     points,  # positions, (..., N, 3)
     angle,   # rad, anticlockwise seen from above, a number or (...)
 ):           # turned positions, (..., N, 3), dtype and device of `points`, but in single precision at least
-    "Points rotated about the vertical axis through the origin. Ours: not in the paper."
+    "Points rotated about the vertical axis through the origin."
     points, xp = as_floats(points, 'points'), library(points)
     angle = as_array(angle, 'angle', points.dtype) if xp is np else xp.as_tensor(angle, dtype=points.dtype, device=points.device)
     cos, sin = xp.cos(angle)[..., None], xp.sin(angle)[..., None]
@@ -76,7 +77,7 @@ def place(
     angle,  # heading to give it, rad, a number or (...)
     root,   # where its hip shall be, mm, (..., 3)
 ):          # joint positions in the world, mm, (..., 17, 3)
-    "A canonical pose put back into the world: inverse of `canonicalise`. Ours: not in the paper."
+    "A canonical pose put back into the world: inverse of `canonicalise`."
     pose = _checked(pose)
     xp = library(pose)
     root = as_array(root, 'root', pose.dtype) if xp is np else xp.as_tensor(root, dtype=pose.dtype, device=pose.device)
@@ -86,7 +87,7 @@ def place(
 def mirror(
     pose,   # joint positions, mm, (..., 17, 3)
 ):          # reflected positions, mm, (..., 17, 3)
-    "The pose seen in a mirror across x = 0: x reflected, left and right exchanged. Ours: not in the paper."
+    "The pose seen in a mirror across x = 0: x reflected, left and right exchanged."
     pose = _checked(pose)
     order = list(range(len(JOINTS)))
     for left, right in zip(LEFT, RIGHT): order[left], order[right] = right, left

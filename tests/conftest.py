@@ -1,4 +1,4 @@
-"""What several files of tests share, made once in a run of pytest by whichever worker needs it first; the longest files come first."""
+"""What several files of tests share, made once in a run by whichever worker needs it first; the longest files come first."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='session')
 def once(tmp_path_factory):
-    "once(name, make): a folder that make(folder) has filled, the same one for all workers. Who changes something takes a copy."
+    "once(name, make): a folder that make(folder) has filled, the same for all workers. Whoever changes it takes a copy."
     home = tmp_path_factory.getbasetemp()
     if 'PYTEST_XDIST_WORKER' in os.environ:
         home = home.parent  # that of the whole run

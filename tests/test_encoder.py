@@ -1,4 +1,4 @@
-"""The encoder: torchvision's layout, precision, layouts in memory, independence of images, processes, files, export, learning."""
+"""The encoder: torchvision's layout, precision, memory formats, independence of images, processes, files, learning."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Guards of mvssl.evaluation: scipy's Procrustes, slow loops and brute force as oracles; NaN, dtypes, degenerate poses; coverage of the intervals."""
+"""Errors and intervals against scipy, slow loops and brute force; NaN, dtypes, degenerate poses; coverage of intervals."""
 
 import math
 
@@ -78,14 +78,14 @@ def test_n_mpjpe_is_the_best_scale_by_search(poses):
 
 
 def test_pa_mpjpe_is_scipys_procrustes(poses):
-    "scipy.spatial.procrustes allows reflections: compare where its best is a rotation, which it is for these small errors."
+    "scipy.spatial.procrustes allows reflections: compared where its best is a rotation, as for these small errors."
     for pred, true, error in zip(*poses, pa_mpjpe(*poses)):
         a, b, _ = scipy.spatial.procrustes(true, pred)
         assert_close(np.linalg.norm(a - b, axis=-1).mean() * np.linalg.norm(true - true.mean(0)), error)
 
 
 def test_procrustes_is_scipys_orthogonal_procrustes_or_the_best_rotation():
-    "Random pairs are reflections half of the time: there scipy's Rotation.align_vectors, which is always proper, is the oracle."
+    "Random pairs are reflections half of the time: there scipy's Rotation.align_vectors, always proper, is the oracle."
     rng = np.random.default_rng(1)
     pred, true = rng.normal(0, 300, (2, 60, 17, 3))
     reflections = 0

@@ -1,4 +1,4 @@
-"""The loss against slow loops, torch's own functions and pytorch-metric-learning; precision, gradients, missing negatives."""
+"""The loss against slow loops, torch and pytorch-metric-learning; precision, gradients, missing negatives."""
 
 import itertools
 import math
@@ -155,10 +155,11 @@ def test_info_nce_is_torch_cross_entropy_without_the_candidates_left_out():
 def peer(z_a, z_p, margin, beta):
     """The same loss by pytorch-metric-learning, which mines only the rows of a distance matrix.
 
-    The same: chord lengths, one positive, the nearest negative of the row with a distance in [beta, 10], the hinge. Not there, so
-    done here: both directions (a hinge falls with the negative's distance, so the nearer negative of row and column costs the larger
-    of the two hinges), 0 for a pair without negative, the mean over all pairs. Differs: it allows a distance equal to beta, and it
-    has no rule beyond labels. Labels must be two different tensors, or it takes both sides for one.
+    The same: chord lengths, one positive, the nearest negative of the row with a distance in [beta, 10], the hinge.
+    Not there, so done here: both directions (a hinge falls with the negative's distance, so the nearer negative of row
+    and column costs the larger of the two hinges), 0 for a pair without negative, the mean over all pairs. Differs: it
+    allows a distance equal to beta, and it has no rule beyond labels. Labels must be two different tensors, or it takes
+    both sides for one.
     """
     distance = distances.LpDistance(normalize_embeddings=False)
     miner = miners.BatchEasyHardMiner(

@@ -1,4 +1,4 @@
-"""The optimiser against singular values, torch's own Muon and AdamW; layouts in memory, states, what each of them trains."""
+"""The optimiser against singular values, torch's Muon and AdamW; layouts in memory, states, what each trains."""
 
 import copy
 

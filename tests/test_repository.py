@@ -250,7 +250,7 @@ def without_functions(tree):
 
 @pytest.mark.parametrize('module', MODULES)
 def test_imports_are_declared(module):
-    "At the top only what a plain `pip install .` brings, inside functions also what an extra for users brings: never nbdev or fastcore."
+    "At the top what a plain `pip install .` brings, inside functions also what an extra for users brings: never nbdev."
     source = MODULES[module].read_text(encoding='utf-8')
     required = {plain(Requirement(text).name) for text in SETTINGS['requirements'].split()}
     extra = {plain(Requirement(text).name) for text in FOR_USERS}
@@ -375,9 +375,9 @@ def test_clean_keeps_the_parameters_tag(tmp_path, allowed, kept):
     assert nbformat.read(tmp_path / 'nbs' / 'train.ipynb', as_version=4).cells[0].metadata == kept
 
 
-# ---- the house: sizes, names, places ----------------------------------------------------------------------------------
+# ---- the house: sizes, names, places ---------------------------------------------------------------------------------
 
-# What is still over a limit. Whoever brings it under takes its line away: the tests fail for a line that is no longer needed.
+# What is still over a limit. Whoever brings it under takes its line away: a line that is no longer needed fails.
 # notebook -> how many exported cells are longer than 40 lines
 LONG_CELLS = {
     'nbs/07_cameras.ipynb': 1,
@@ -608,11 +608,12 @@ def test_a_path_of_one_machine_is_seen():
     assert not MACHINE_PATH.search('see https://example.org/home/x and data/tmp/x')
 
 
-# ---- artefacts --------------------------------------------------------------------------------------------------------
+# ---- artefacts -------------------------------------------------------------------------------------------------------
 
-# Made in a checkout that had been changed, so nobody can go back to what made them. Each is made again as its reason says, and then its line goes.
+# Made in a checkout that had been changed, so nobody can go back to what made them. Each is made again as its reason says,
+# and then its line goes.
 UNCLEAN = {
-    'laptop-cmu': 'made while code was being changed; real motion is filmed and trained on anew at the length of the desk profile',
+    'laptop-cmu': 'made while code was being changed; filmed and trained on anew at the length of the desk profile',
     'real-footage': 'made while code was being changed; needs footage that is not in the repository',
 }
 

@@ -403,7 +403,7 @@ class LargestTensor(TorchDispatchMode):
 
 @pytest.mark.parametrize('how', ['no rule', 'rule', 'many twins', 'function', 'all the same'])
 def test_memory_is_that_of_blocks(how):
-    "3,000 x 6,000 scores would be 72 MB; no tensor exceeds a block of 0.5 MiB (twice in float64 and int64), or the 0.4 MB of the inputs."
+    "3,000 x 6,000 scores would be 72 MB; no tensor exceeds a block of 0.5 MiB (twice in int64), or the inputs' 0.4 MB."
     z, tags, gallery, gallery_tags = draw(12, 3000, 6000)
     moments = [{'instant': np.arange(n) % 2} for n in (3000, 6000)]  # a query has 3,000 twins
     may = {

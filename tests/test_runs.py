@@ -1,5 +1,6 @@
 """Runs under kills, second processes and damage; sidecars that say the truth."""
 
+import errno
 import hashlib
 import json
 import signal
@@ -96,6 +97,35 @@ def test_a_kill_leaves_whole_files_and_lets_go(tmp_path):
     assert len(json.loads((path / 'provenance.json').read_text())) == 6
 
 
+def test_whoever_may_look_at_a_run_sees_that_it_is_written(tmp_path):
+    "Also where the lock is another's, and nothing is made by asking."
+    assert not runs.is_held(tmp_path) and not list(tmp_path.iterdir())
+    with runs.hold(tmp_path):
+        assert (tmp_path / '.lock').stat().st_mode & 0o777 == 0o666
+        code = 'import sys; from mvssl.runs import is_held; print(is_held(sys.argv[1]))'
+        asked = subprocess.run([sys.executable, '-c', code, tmp_path], capture_output=True, text=True)
+        assert asked.stdout == 'True\n', asked.stderr
+        assert runs.is_held(tmp_path)
+    assert not runs.is_held(tmp_path)
+
+
+def test_a_disk_without_locks_is_written_all_the_same(tmp_path, monkeypatch):
+    "Some clusters mount theirs so: nothing guards a run there. What else the system says is a refusal."
+    said = [errno.ENOLCK]
+
+    def acquire(lock, *given, **named):
+        raise OSError(said[0], 'from a test')
+
+    monkeypatch.setattr(runs.FileLock, 'acquire', acquire)
+    with open_run(tmp_path / 'run', CONFIG) as run:
+        (run.path / '.lock').touch()
+        assert not runs.is_held(run.path)
+        run.finish({})
+    said[0] = errno.EACCES
+    with pytest.raises(Refusal, match=r'\.lock, file: may not be written'):
+        open_run(tmp_path / 'other', CONFIG)
+
+
 def test_a_folder_whose_beginning_was_killed_is_begun_again(tmp_path):
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run' / '.provenance.json.partial').write_text('[{')
@@ -129,7 +159,7 @@ def test_refusals_change_nothing(tmp_path):
         open_run(run.path, CONFIG, dict(dataset='aa'), resume=True)
 
 
-def test_time_is_that_of_all_sittings(tmp_path):
+def test_time_is_that_of_all_parts(tmp_path):
     with open_run(tmp_path / 'run', CONFIG) as run:
         run._began -= 100
         run.log(step=0)

@@ -251,8 +251,8 @@ def test():
     assert time.monotonic() - began < 60 and (repository / 'stopped').exists(), 'as by Ctrl-C'
     assert 's  tests/test_loss.py: stopped\n' in said
     assert (
-        said.splitlines()[-1]
-        == 'Touched too, and left to `make test`: tests/test_loss.py nbs/20_train.ipynb tests/test_train.py tests/test_batch.py'
+        said.splitlines()[-1] == 'Touched too, and left to `make test`: '
+        'tests/test_loss.py nbs/20_train.ipynb tests/test_train.py tests/test_batch.py'
     )
 
 

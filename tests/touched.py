@@ -1,9 +1,9 @@
-"""Runs the notebooks and tests that a change touches, the nearest first, as many as end within 50 seconds: `make quick`.
+"""Runs the notebooks and tests that a change touches, nearest first, as many as end within 50 seconds: `make quick`.
 
     python tests/touched.py [--since main] [--workers 2] [--seconds 50] [--list]
 
-Changed is what differs from where this branch left `main`, committed or not. A notebook or test is one step away from what it
-imports or names, two steps from what that imports, and so on; a module is no step away from its notebook.
+Changed is what differs from where this branch left `main`, committed or not. A notebook or test is one step away from
+what it imports or names, two steps from what that imports, and so on; a module is no step away from its notebook.
 """
 
 import argparse
@@ -28,7 +28,7 @@ ENDINGS = ('.py', '.ipynb')
 
 
 def changed(root, since='main'):
-    "Files that differ from the last commit that this branch has in common with `since`, and those that git does not know yet."
+    "Files that differ from the last commit that this branch shares with `since`, and those that git does not know yet."
 
     def git(*words):
         done = subprocess.run(['git', *words], cwd=root, capture_output=True, text=True)
@@ -89,7 +89,7 @@ def known_as(name):
 
 
 def uses(files, changes=()):
-    "File -> {file that it stands on: steps}; `files` are names and their cells, `changes` may be names of files that are gone."
+    "File -> {file that it stands on: steps}; `files` are names and their cells, `changes` may name files that are gone."
     modules = {known_as(name): name for name in (*files, *changes) if name.endswith('.py')}
     found = {name: {} for name in files}
     for name, cells in files.items():
@@ -122,7 +122,7 @@ def steps_from(changes, found):
 
 
 def touched(root, changes):
-    "Notebooks and tests that are run -> steps from `changes`, in the order in which they are run: tests before notebooks, what takes long last."
+    "Notebooks and tests that are run -> steps from `changes`, in their order: tests before notebooks, what takes long last."
     paths = [path for folder in ('mvssl', 'nbs', 'tests') for path in sorted((root / folder).rglob('*'))]
     files = {
         path.relative_to(root).as_posix(): cells_of(path)
@@ -151,7 +151,7 @@ def touched(root, changes):
 
 
 def run(root, name, seconds):
-    "Runs one notebook or file of tests; returns whether it passed, None if it was stopped after `seconds`, and what it said."
+    "Runs a notebook or file of tests; returns whether it passed, None if stopped after `seconds`, and what it said."
     if name.endswith('.ipynb'):
         command = [Path(sys.executable).with_name('nbdev_test'), '--n_workers', '0', '--path', name]
     else:

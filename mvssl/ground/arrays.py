@@ -6,6 +6,7 @@
 __all__ = ['library', 'as_array', 'as_floats', 'as_tensor']
 
 # %% ../../nbs/ground/02_arrays.ipynb #8803316b
+# Ours, not in the paper, unless a docstring names its source.
 import sys
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..refusal import Refusal
 def library(
     a,      # whatever holds numbers
 ):          # torch or numpy
-    "torch for a tensor, else numpy. Whoever has a tensor has imported torch; whoever has none should not need to: it takes 200 MB. Ours: not in the paper."
+    "torch for a tensor, else numpy. Whoever has a tensor has imported torch; whoever has none should not need to: it takes 200 MB."
     torch = sys.modules.get('torch')
     return torch if torch is not None and isinstance(a, torch.Tensor) else np
 
@@ -30,7 +31,7 @@ def as_array(
     name:str='values',  # how it is called where it is refused
     dtype=None,         # of the result; None: its own
 ) -> np.ndarray:        # this machine's byte order, contiguous
-    "Numbers as a plain array. Ours: not in the paper."
+    "Numbers as a plain array."
     if library(a) is not np: a = _of_tensor(a)
     if isinstance(a, np.ma.MaskedArray): a = a.astype(np.float64).filled(np.nan) if a.mask.any() else a.data
     try:
@@ -46,7 +47,7 @@ def as_floats(
     a,                  # whatever holds numbers
     name:str='values',  # how it is called where it is refused
 ):                      # a tensor for a tensor, on its device, else an array: float32 or float64
-    "Numbers to compute with, in single precision at least. Ours: not in the paper."
+    "Numbers to compute with, in single precision at least."
     xp = library(a)
     if xp is not np: return a if a.dtype in (xp.float32, xp.float64) else a.float()
     a = as_array(a, name)
@@ -56,7 +57,7 @@ def as_tensor(
     a,                  # whatever holds numbers
     name:str='values',  # how it is called where it is refused
 ):                      # a tensor as it is; of anything else a copy on the CPU
-    "Numbers as a tensor. Ours: not in the paper."
+    "Numbers as a tensor."
     if library(a) is not np: return a
     import torch
     a = as_array(a, name)

@@ -8,6 +8,7 @@ __all__ = ['NATIVE_BF16', 'PRECISIONS', 'MEMORY_FORMATS', 'WORTH_IT', 'processor
            'fastest_way']
 
 # %% ../../nbs/ground/04_device.ipynb #71857ea1
+# Ours, not in the paper, unless a docstring names its source.
 import copy
 import os
 import platform

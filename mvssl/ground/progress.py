@@ -7,6 +7,7 @@ __all__ = ['duration', 'counted', 'columns', 'fitted', 'in_columns', 'surface', 
            'say', 'Stop', 'stoppable']
 
 # %% ../../nbs/ground/03_progress.ipynb #39abd5c6
+# Ours, not in the paper, unless a docstring names its source.
 import html
 import math
 import shutil
@@ -22,7 +23,7 @@ from tqdm import tqdm
 def duration(
     seconds:float,
 ) -> str:
-    "A time as one says it. Ours: not in the paper."
+    "A time as one says it."
     if not math.isfinite(seconds): return 'unknown time'
     return f'{seconds:.0f} s' if seconds < 100 else f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
 
@@ -30,7 +31,7 @@ def counted(
     n:float,
     thing:str,      # in the singular; '' for none
 ) -> str:
-    "So many things, with the right plural; bytes (B) with a prefix. Ours: not in the paper."
+    "So many things, with the right plural; bytes (B) with a prefix."
     if thing != 'B': return f'{n:,.0f} {thing}{"s"*(n != 1)}' if thing else f'{n:,.0f}'
     for prefix in ('', 'k', 'M', 'G', 'T'):
         if n < 1000 or prefix == 'T': return f'{n:.3g} {prefix}B'
@@ -38,14 +39,14 @@ def counted(
 
 # %% ../../nbs/ground/03_progress.ipynb #b24c4a1c
 def columns() -> int:
-    "Width of the terminal, at most what an eye follows; 80 where there is none. Ours: not in the paper."
+    "Width of the terminal, at most what an eye follows; 80 where there is none."
     return min(120, max(40, shutil.get_terminal_size((80, 24)).columns))
 
 def fitted(
     pieces,         # texts
     width:int,
 ) -> str:
-    "As many pieces as there is room for, joined by commas. Ours: not in the paper."
+    "As many pieces as there is room for, joined by commas."
     line = ''
     for piece in pieces:
         longer = f'{line}, {piece}' if line else piece
@@ -57,7 +58,7 @@ def in_columns(
     width:int,          # of a line
     indent:int=0,       # of each
 ) -> list:              # lines
-    "A long list as columns, read line by line. Ours: not in the paper."
+    "A long list as columns, read line by line."
     names, room = list(names), width - indent
     if not names: return []
     widest = max(map(len, names)) + 2
@@ -68,7 +69,7 @@ def in_columns(
 def surface(
     stream=None,    # where lines would go; None: stderr
 ) -> str:
-    "'notebook', 'terminal' or 'file'. Ours: not in the paper."
+    "'notebook', 'terminal' or 'file'."
     shell = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
     if type(shell).__name__ == 'ZMQInteractiveShell': return 'notebook'     # a kernel: JupyterLab, papermill, nbconvert
     stream = sys.stderr if stream is None else stream
@@ -76,7 +77,7 @@ def surface(
 
 # %% ../../nbs/ground/03_progress.ipynb #387df528
 class Progress:
-    "How far a job is, drawn where somebody watches. Ours: not in the paper."
+    "How far a job is, drawn where somebody watches."
     def __init__(self,
         total:int,              # things to be done
         what:str,               # the job, in a word or two
@@ -93,7 +94,7 @@ class Progress:
     def note(self,
         *texts,     # the most telling first
     ):
-        "Facts to be shown behind the count. Ours: not in the paper."
+        "Facts to be shown behind the count."
         self._notes = texts
 
     def update(self, n:int=1):
@@ -134,7 +135,7 @@ def watched(
     show=True,
     leave:bool=False,
 ):
-    "The items, with their progress. Ours: not in the paper."
+    "The items, with their progress."
     with Progress(len(items), what, unit, show=show, leave=leave) as bar:
         for item in items:
             yield item
@@ -213,7 +214,7 @@ def _painters(show):
 
 # %% ../../nbs/ground/03_progress.ipynb #c030d8d9
 class Board:
-    "Bars of several jobs in a terminal. Ours: not in the paper."
+    "Bars of several jobs in a terminal."
     def __init__(self): self._bars = []
 
     def show(self,
@@ -231,16 +232,16 @@ class Board:
 
 @contextmanager
 def above_bars():
-    "Whatever is printed inside stands above any bar. Ours: not in the paper."
+    "Whatever is printed inside stands above any bar."
     with tqdm.external_write_mode(file=sys.stderr): yield
 
 def say(text:str):
-    "A line on stderr, above any bar. Ours: not in the paper."
+    "A line on stderr, above any bar."
     tqdm.write(text, file=sys.stderr)
 
 # %% ../../nbs/ground/03_progress.ipynb #60d6d701
 class Stop:
-    "Whether somebody asked to stop. Ours: not in the paper."
+    "Whether somebody asked to stop."
     def __init__(self): self._asked = False
     def __bool__(self): return self._asked
     def ask(self): self._asked = True
@@ -252,7 +253,7 @@ def stoppable(
     when_asked=None,    # called at the first signal; it should take no time
     only_if:bool=True,  # else signals do what they did
 ):                      # a `Stop`, true once SIGINT or SIGTERM has come
-    "Turns the first signal into a question and the second into KeyboardInterrupt; in the main thread only. Ours: not in the paper."
+    "Turns the first signal into a question and the second into KeyboardInterrupt; in the main thread only."
     stop = Stop()
     def handle(number, frame):
         if stop: raise KeyboardInterrupt

@@ -6,6 +6,7 @@
 __all__ = ['as_text', 'read_text', 'read_json', 'as_number', 'read_rows']
 
 # %% ../../nbs/ground/01_texts.ipynb #4a2524d1
+# Ours, not in the paper, unless a docstring names its source.
 import codecs
 import csv
 import io
@@ -35,7 +36,7 @@ def as_text(
     path,               # where they come from
     strict:bool=True,   # refuse what is not UTF-8; else it is taken for Windows-1252
 ) -> str:               # lines end in a line feed
-    "The text that bytes are, without a byte-order mark, whatever its line ends. Ours: not in the paper."
+    "The text that bytes are, without a byte-order mark, whatever its line ends."
     start, encoding = _encoding(data)
     if not encoding: fail(path, 'file', 'holds zero bytes: it is no text', 'Give the file that was meant, or save it as text (UTF-8)')
     try: text = data[start:].decode(encoding)
@@ -49,7 +50,7 @@ def read_text(
     path,
     strict:bool=True,   # refuse what is not UTF-8; else it is taken for Windows-1252
 ) -> str:
-    "A text file, see `as_text`. Ours: not in the paper."
+    "A text file, see `as_text`."
     with reading(path): data = Path(path).read_bytes()
     return as_text(data, path, strict)
 
@@ -58,7 +59,7 @@ def read_json(
     path,
     remedy:str='Make it again',     # what to do with a file that cannot be read
 ):
-    "What a JSON file holds. Ours: not in the paper."
+    "What a JSON file holds."
     text = read_text(path)
     try: return json.loads(text)
     except json.JSONDecodeError as error: fail(path, f'line {error.lineno}', f'not readable as JSON ({error.msg}, column {error.colno})', remedy)
@@ -69,7 +70,7 @@ _NUMBER = re.compile(r'[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?', re.I | re.A)
 def as_number(
     text:str,
 ) -> float:     # None: it is none
-    "The number that a text is, with a decimal point or comma. Ours: not in the paper."
+    "The number that a text is, with a decimal point or comma."
     text = text.strip()
     return float(text.replace(',', '.')) if _NUMBER.fullmatch(text) else None
 
@@ -83,7 +84,7 @@ def read_rows(
     path,
     remedy:str='Give a table with a line of names and a line for each row',
 ) -> tuple:     # names of the columns, and a list of rows: number of the line, and its cells without outer spaces
-    "A table of texts, with commas, semicolons or tabs. Ours: not in the paper."
+    "A table of texts, with commas, semicolons or tabs."
     text = read_text(path)
     lines = csv.reader(io.StringIO(text), delimiter=_separator(text.partition('\n')[0]), skipinitialspace=True, strict=True)
     try: rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(map(str.strip, row))]

@@ -1,4 +1,4 @@
-"""Numbers in any form: every public function gives for them what it gives for a plain array, and half precision is enough to be understood."""
+"""Numbers in any form: every public function gives for them what it gives for a plain array, half precision included."""
 
 import math
 from decimal import Decimal
@@ -173,7 +173,7 @@ def test_what_is_masked_is_no_label():
     assert np.isnan(error[3]) and np.isfinite(np.delete(error, 3)).all()
 
 
-# ---- half precision ------------------------------------------------------------------------------------------------------
+# ---- half precision --------------------------------------------------------------------------------------------------
 
 HALF = {
     'numpy': lambda a: np.asarray(a, 'float16'),
@@ -274,7 +274,7 @@ def test_cameras_of_half_precision_project_in_single():
     assert camera.K.dtype == torch.float32 and torch.equal(camera.K, torch.tensor(K.astype('float16')).float())
 
 
-# ---- stores and figures --------------------------------------------------------------------------------------------------
+# ---- stores and figures ----------------------------------------------------------------------------------------------
 
 PICTURE_FORMS = {
     name: FORMS[name] for name in ('backwards', 'backwards in every axis', 'read-only', 'columns first', 'every second')

@@ -1,4 +1,4 @@
-"""The choice of precision and layout: by what the device reports, kept by a run that moves, and no default that asks for bfloat16."""
+"""Precision and layout: chosen by what the device reports, kept by a run that moves; no default asks for bfloat16."""
 
 import inspect
 import json
@@ -198,8 +198,8 @@ def test_a_run_says_how_it_was_run(store, tmp_path, monkeypatch):
     pretend(monkeypatch, 'AVX2', ('avx2',))
     metrics = train(TINY, store, tmp_path / 'run', progress=False)
     first = json.loads((tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()[0])
-    sitting = json.loads((tmp_path / 'run' / 'provenance.json').read_text())[-1]
-    for told in (first, sitting):
+    part = json.loads((tmp_path / 'run' / 'provenance.json').read_text())[-1]
+    for told in (first, part):
         assert (told['precision'], told['memory_format'], told['instructions']) == (
             'fp32',
             'channels_last',

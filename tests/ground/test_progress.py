@@ -1,4 +1,4 @@
-"""What is shown of long jobs in a terminal of 80 columns, in a file and in a notebook, and what a signal does to them."""
+"""What long jobs show in a terminal of 80 columns, in a file and in a notebook, and what a signal does to them."""
 
 import fcntl
 import io
@@ -23,7 +23,7 @@ LONG = 'a-store-with-a-name-that-is-much-longer-than-it-need-be'
 
 
 def in_terminal(code, columns=80):
-    "What a Python that runs this code writes to a terminal: the states of its lines, without colours and cursor movements."
+    "What a Python that runs this code writes to a terminal: the states of its lines, without colours and movements."
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack('HHHH', 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ('COLUMNS', 'LINES')}
@@ -51,7 +51,7 @@ from mvssl.ground.progress import Progress
 with Progress(4000, {what!r}, 'step') as bar:
     for step in range(40):
         time.sleep(.02)
-        bar.note('412 images/s', 'val 98.2 mm', 'pose 0.178', 'pairs 0.412', 'd+ 0.41', 'd- 0.98', 'recall 34%', 'more than there is room for')
+        bar.note(*'412 images/s|val 98.2 mm|pose 0.178|pairs 0.412|d+ 0.41|d- 0.98|recall 34%|too much'.split('|'))
         bar.update(100)
 """
 
@@ -73,7 +73,8 @@ def test_bars_of_several_jobs_fit_too():
 from mvssl.ground.progress import Board
 board = Board()
 for done in (.2, .5):
-    board.show([({LONG!r}, done, ['220 of 1,100', '412 images/s', '2 min left', 'more', 'and more']), ('joint-100-s0', done/2, ['110 of 1,100'])])
+    first = ({LONG!r}, done, ['220 of 1,100', '412 images/s', '2 min left', 'more', 'and more'])
+    board.show([first, ('joint-100-s0', done/2, ['110 of 1,100'])])
 board.show([('joint-100-s0', 1, ['1,100 of 1,100'])])
 board.close()
 """)
