@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PCK_JOINTS', 'AUC_THRESHOLDS_MM', 'NOTHING', 'ERRORS_MM', 'AIMS', 'FORMULAS', 'mpjpe', 'n_mpjpe', 'procrustes',
            'pa_mpjpe', 'pck', 'auc', 'Interval', 'bootstrap_ci', 'seeds_ci', 'Estimate', 'over_seeds', 'relative_gain',
-           'gap_closed', 'gain_over_subjects', 'image_means', 'arms_table', 'verdict_on_gain', 'pose_scores']
+           'gap_closed', 'gain_over_subjects', 'image_means', 'arms_table', 'verdict_on_gain']
 
 # %% ../nbs/10_evaluation.ipynb #77fc2cc6
 # Ours, not in the paper, unless a docstring names its source.
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import ndtr, stdtrit
 from torch import Tensor
 
 from .ground.arrays import as_array, as_tensor
@@ -23,14 +24,17 @@ from .skeleton import root_centre
 
 # %% ../nbs/10_evaluation.ipynb #ca12c6e4
 def _paired(pred, true, centre=True):
-    "Both as floating (N, 17, 3) tensors of one dtype, root-centred by option; refuses shapes that only broadcast and NaN predictions."
+    "Both as floating (N, 17, 3) tensors of one dtype, root-centred by option; refuses other shapes, NaN predictions."
     pred, true = as_tensor(pred, 'pred'), as_tensor(true, 'true')
-    if pred.shape != true.shape or pred.shape[1:] != (17, 3): raise Refusal(
-        f"pred and true must both have shape (N, 17, 3), got pred {tuple(pred.shape)} and true {tuple(true.shape)}")
+    if pred.shape != true.shape or pred.shape[1:] != (17, 3):
+        shapes = f'pred {tuple(pred.shape)} and true {tuple(true.shape)}'
+        raise Refusal(f'pred and true must both have shape (N, 17, 3), got {shapes}')
     dtype = torch.promote_types(torch.promote_types(pred.dtype, true.dtype), torch.float32)
     pred, true = pred.to(dtype), true.to(dtype)
     lost = ~pred.isfinite().flatten(1).all(1) & true.isfinite().flatten(1).all(1)
-    if lost.any(): raise Refusal(f"pred must be finite where there is a label, it is not for pose {lost.nonzero().flatten().tolist()[:5]}")
+    if lost.any():
+        where = lost.nonzero().flatten().tolist()[:5]
+        raise Refusal(f'pred must be finite where there is a label, it is not for pose {where}')
     return (root_centre(pred), root_centre(true)) if centre else (pred, true)
 
 def _as_given(error, *given):
@@ -57,7 +61,7 @@ def n_mpjpe(
     true,                   # true poses, mm, (N, 17, 3); NaN = no label
     count_root:bool=True,   # mean over 17 joints with the root's zero, or over the other 16
 ):                          # error per pose, mm, (N,); NaN where there is no label
-    "MPJPE after the prediction's best scale about the root. Supplementary: Sec. 2; the formula is Rhodin et al.'s (ECCV 2018)."
+    "MPJPE after the prediction's best scale about the root. Supplementary: Sec. 2; formula: Rhodin et al. (ECCV 2018)."
     p, g = _paired(pred, true)
     size = p.square().sum((1, 2), keepdim=True)
     s = (p * g).sum((1, 2), keepdim=True) / torch.where(size > 0, size, 1)
@@ -84,7 +88,7 @@ def pa_mpjpe(
     pred,   # predicted poses, mm, (N, 17, 3)
     true,   # true poses, mm, (N, 17, 3); NaN = no label
 ):          # error per pose, mm, (N,); NaN where there is no label
-    "Mean distance of the 17 joints after Procrustes alignment with scale. Ours: not in the supplementary; also called P-MPJPE."
+    "Mean distance of the 17 joints after Procrustes alignment with scale; also called P-MPJPE."
     _, g = _paired(pred, true, centre=False)
     return _as_given(_mean_length(as_tensor(procrustes(pred, true)).to(g) - g), pred, true)
 
@@ -97,7 +101,7 @@ def pck(
     true,                       # true poses, mm, (N, 17, 3); NaN = no label
     threshold_mm:float=150.,    # a joint counts as right when its error is below this
 ):                              # share of the 14 scored joints that are right, (N,); NaN where there is no label
-    "Share of right joints per pose, both root-centred. Ours: not in the paper; MPI-INF-3DHP's 3D PCK."
+    "Share of right joints per pose, both root-centred: MPI-INF-3DHP's 3D PCK."
     p, g = _paired(pred, true)
     error = (p - g).norm(dim=-1)[:, PCK_JOINTS]
     share = (error < threshold_mm).to(error.dtype).mean(-1)
@@ -107,7 +111,7 @@ def auc(
     pred,   # predicted poses, mm, (N, 17, 3)
     true,   # true poses, mm, (N, 17, 3); NaN = no label
 ):          # mean PCK over the 31 thresholds, (N,); NaN where there is no label
-    "Area under the PCK curve from 0 to 150 mm, per pose. Ours: not in the paper; MPI-INF-3DHP's AUC."
+    "Area under the PCK curve from 0 to 150 mm, per pose: MPI-INF-3DHP's AUC."
     shares = [as_tensor(pck(pred, true, threshold)) for threshold in AUC_THRESHOLDS_MM]
     return _as_given(torch.stack(shares).mean(0), pred, true)
 
@@ -117,51 +121,62 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-def _t_quantile(p, dof):
-    "Student's t quantile for p > 0.5 and whole degrees of freedom: the series of Abramowitz and Stegun 26.7.3-4, bisected."
-    dof = min(dof, 1000)                    # beyond, the normal quantile is 0.1 % away
-    odd, low, high = dof % 2, 0., math.pi/2
-    for _ in range(60):
-        angle = (low + high) / 2            # t = sqrt(dof) tan(angle)
-        term = total = 0. if dof == 1 else math.cos(angle) if odd else 1.
-        for i in range(2 + odd, dof - 1, 2):
-            term *= (i - 1) / i * math.cos(angle)**2
-            total += term
-        area = 2/math.pi * (angle + math.sin(angle)*total) if odd else math.sin(angle)*total
-        low, high = (angle, high) if (1 + area)/2 < p else (low, angle)
-    return math.sqrt(dof) * math.tan(angle)
+def _check_level(level):
+    if not 0 < level < 1: raise Refusal(f"level must lie between 0 and 1, got {level}")
+
+def _t(level, dof):
+    "Student's quantile: the interval of a mean reaches so many standard errors to either side."
+    return float(stdtrit(dof, (1 + level)/2))
 
 # %% ../nbs/10_evaluation.ipynb #c04112e3
+def _drawn_means(values, groups, weights, n, rng):
+    "Weighted means of `n` draws of whole groups, (n,), and how many groups there are; None if fewer than 2."
+    group = np.unique(groups, return_inverse=True)[1]
+    n_groups = group.max() + 1
+    if n_groups < 2: return None, n_groups
+    times = rng.multinomial(n_groups, np.full(n_groups, 1/n_groups), size=n)    # how often each group is drawn
+    return (times @ np.bincount(group, weights*values)) / (times @ np.bincount(group, weights)), n_groups
+
+def _expanded_tail(level, n_groups, dof):
+    "The quantile in place of (1 - level)/2 that corrects for few groups (Hesterberg 2015)."
+    return float(ndtr(-math.sqrt(n_groups/dof) * _t(level, dof)))
+
+# %% ../nbs/10_evaluation.ipynb #c04112e4
+def _as_columns(values, groups, strata, weights):
+    "Arrays of one length, with one stratum and weights of one where none are given."
+    values, groups = as_array(values, 'values', np.float64), np.asarray(groups)
+    strata = np.zeros(len(values)) if strata is None else np.asarray(strata)
+    weights = np.ones(len(values)) if weights is None else as_array(weights, 'weights', np.float64)
+    shapes = values.shape, groups.shape, strata.shape, weights.shape
+    if len(set(shapes)) > 1 or values.ndim != 1:
+        found = '{}, {}, {} and {}'.format(*shapes)
+        raise Refusal(f'values, groups, strata and weights must have one shape (N,), got {found}')
+    if not (weights > 0).all(): raise Refusal(f"weights must be positive, got {weights[~(weights > 0)][0]}")
+    return values, groups, strata, weights
+
 def bootstrap_ci(
     values,             # one number per pose or query, (N,); NaN is left out
     groups,             # the sequence each belongs to, (N,): what is drawn
-    strata=None,        # e.g. the action of each, (N,): the mean is then that of the strata's means, and each stratum draws its own groups
+    strata=None,        # e.g. the action of each, (N,): their means are averaged, and each draws groups of its own
     level:float=0.95,   # share of such intervals that shall hold the true mean
     n:int=4000,         # draws
     seed:int=0,         # of the draws
     weights=None,       # e.g. how many images each value is the mean of, positive, (N,); None: all alike
 ) -> Interval:          # NaN, NaN if there is a stratum with fewer than 2 groups
-    "Interval of a mean by drawing whole groups: cluster bootstrap, expanded percentiles."
-    values, groups = as_array(values, 'values', np.float64), np.asarray(groups)
-    strata = np.zeros(len(values)) if strata is None else np.asarray(strata)
-    weights = np.ones(len(values)) if weights is None else as_array(weights, 'weights', np.float64)
-    if not values.shape == groups.shape == strata.shape == weights.shape or values.ndim != 1: raise Refusal(
-        f"values, groups, strata and weights must have one shape (N,), got {values.shape}, {groups.shape}, {strata.shape} and {weights.shape}")
-    if not (weights > 0).all(): raise Refusal(f"weights must be positive, got {weights[~(weights > 0)][0]}")
-    if not 0 < level < 1: raise Refusal(f"level must lie between 0 and 1, got {level}")
-    known = ~np.isnan(values)
-    rng, kinds, means, n_groups = np.random.default_rng(seed), np.unique(strata[known]), [], 0
-    for kind in kinds:
-        chosen = known & (strata == kind)
-        group = np.unique(groups[chosen], return_inverse=True)[1]
-        g = group.max() + 1
-        if g < 2: return Interval(math.nan, math.nan)
-        times = rng.multinomial(g, np.full(g, 1/g), size=n)     # how often each group is drawn
-        means.append((times @ np.bincount(group, (weights*values)[chosen])) / (times @ np.bincount(group, weights[chosen])))
-        n_groups += g
+    """Interval of a mean by drawing whole groups: cluster bootstrap, expanded percentiles.
+
+    Raises a Refusal for arrays of different lengths, weights that are not positive and a level outside (0, 1)."""
+    values, groups, strata, weights = _as_columns(values, groups, strata, weights)
+    _check_level(level)
+    rng, known, means, n_groups = np.random.default_rng(seed), ~np.isnan(values), [], 0
+    for stratum in np.unique(strata[known]):
+        chosen = known & (strata == stratum)
+        drawn, found = _drawn_means(values[chosen], groups[chosen], weights[chosen], n, rng)
+        if drawn is None: return Interval(math.nan, math.nan)
+        means.append(drawn)
+        n_groups += found
     if not means: return Interval(math.nan, math.nan)
-    dof = n_groups - len(kinds)
-    tail = math.erfc(math.sqrt(n_groups/dof) * _t_quantile((1 + level)/2, dof) / math.sqrt(2)) / 2
+    tail = _expanded_tail(level, n_groups, n_groups - len(means))
     return Interval(*(float(q) for q in np.quantile(np.mean(means, 0), (tail, 1 - tail))))
 
 # %% ../nbs/10_evaluation.ipynb #4a52d446
@@ -169,13 +184,13 @@ def seeds_ci(
     values,             # one number per seed, (n,)
     level:float=0.95,   # share of such intervals that shall hold the true mean
 ) -> Interval:          # NaN, NaN for a single seed
-    "Student's t interval of a mean over seeds."
+    "Student's t interval of a mean over seeds. Raises a Refusal for no values and a level outside (0, 1)."
     values = as_array(values, 'values', np.float64)
     if values.ndim != 1 or not len(values): raise Refusal(f"values must have shape (n,) with n > 0, got {values.shape}")
-    if not 0 < level < 1: raise Refusal(f"level must lie between 0 and 1, got {level}")
+    _check_level(level)
     n = len(values)
     if n == 1: return Interval(math.nan, math.nan)
-    half = _t_quantile((1 + level)/2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    half = _t(level, n - 1) * values.std(ddof=1) / math.sqrt(n)
     return Interval(float(values.mean() - half), float(values.mean() + half))
 
 # %% ../nbs/10_evaluation.ipynb #5ce48f7e
@@ -197,46 +212,60 @@ def over_seeds(
     return Estimate(float(values.mean()), *seeds_ci(values, level), len(values)) if values.size else NOTHING
 
 # %% ../nbs/10_evaluation.ipynb #4a293c71
-def _by_seed(**given):
+def _joined(**given):
     "Float arrays of one length: Series joined by their index, the seeds; arrays as they are."
-    series = {name: value.astype(np.float64) if isinstance(value, pd.Series) else pd.Series(as_array(value, name, np.float64)) for name, value in given.items()}
-    by_name = {isinstance(value, pd.Series) for value in given.values()}
-    if by_name != {True} and (len(by_name) > 1 or len({len(value) for value in series.values()}) > 1): raise Refusal(
-        f"{', '.join(series)} must all be arrays of one length, or all Series by seed, got {', '.join(f'{type(given[name]).__name__} of {len(value)}' for name, value in series.items())}")
-    for name, value in series.items():
+    are_series = {isinstance(value, pd.Series) for value in given.values()}
+    if are_series != {True} and (len(are_series) > 1 or len({len(value) for value in given.values()}) > 1):
+        found = ', '.join(f'{type(value).__name__} of {len(value)}' for value in given.values())
+        raise Refusal(f"{', '.join(given)} must all be arrays of one length, or all Series by seed, got {found}")
+    as_floats = {name: value.astype(np.float64) if isinstance(value, pd.Series)
+                 else pd.Series(as_array(value, name, np.float64)) for name, value in given.items()}
+    for name, value in as_floats.items():
         if not (value > 0).all(): raise Refusal(f"{name} must be positive, got {value[~(value > 0)].iloc[0]}")
-    return pd.concat(series, axis=1, join='inner').to_numpy().T
+    return pd.concat(as_floats, axis=1, join='inner').to_numpy().T
 
 def relative_gain(
     baseline_mm,        # error per seed, mm, (n,), or a Series by seed: then the seeds both have count
     ours_mm,            # error per seed, mm, (n,), or a Series by seed
     level:float=0.95,   # share of such intervals that shall hold the true mean
 ) -> Estimate:          # percent, positive where ours is lower
-    "By how much our error is below the baseline's, seeds paired. Ours: the main paper states a gain, not how it is computed."
-    baseline, ours = _by_seed(baseline_mm=baseline_mm, ours_mm=ours_mm)
+    """By how much our error is below the baseline's, seeds paired. Main paper: a gain; the formula is ours.
+
+    Raises a Refusal for arrays that do not fit each other, and for errors that are not positive."""
+    baseline, ours = _joined(baseline_mm=baseline_mm, ours_mm=ours_mm)
     return over_seeds(100*(1 - ours/baseline), level)
 
 # %% ../nbs/10_evaluation.ipynb #16626b82
+def _fieller(closed, gap, level):
+    "Fieller's interval of the ratio of two means of paired values, (n,) each; NaN, NaN where `gap` may be zero."
+    n = len(gap)
+    if n < 2: return Interval(math.nan, math.nan)
+    k = _t(level, n - 1)**2 / n
+    (closed_var, both), (_, gap_var) = np.cov(closed, gap)
+    a = gap.mean()**2 - k*gap_var
+    b = closed.mean()*gap.mean() - k*both
+    c = closed.mean()**2 - k*closed_var
+    if a <= 0: return Interval(math.nan, math.nan)      # the gap itself is not told from zero
+    half = math.sqrt(max(0, b*b - a*c))
+    return Interval((b - half)/a, (b + half)/a)
+
 def gap_closed(
     baseline_mm,        # error with few labels per seed, mm, (n,), or a Series by seed
     ours_mm,            # error with few labels and unlabelled video, as above
     bound_mm,           # error with the labels of everybody, as above; one number: taken for certain
     level:float=0.95,   # share of such intervals that shall hold the true share
 ) -> Estimate:          # percent; NaN where the bound is not below the baseline
-    "Share of the gap to full supervision that unlabelled video closes, with Fieller's interval."
-    if np.ndim(bound_mm) == 0: bound_mm = bound_mm + 0*(baseline_mm if isinstance(baseline_mm, pd.Series) else np.asarray(baseline_mm))
-    baseline, ours, bound = _by_seed(baseline_mm=baseline_mm, ours_mm=ours_mm, bound_mm=bound_mm)
+    """Share of the gap to full supervision that unlabelled video closes, with Fieller's interval.
+
+    Raises a Refusal for arrays that do not fit each other, and for errors that are not positive."""
+    if np.ndim(bound_mm) == 0:
+        like = baseline_mm if isinstance(baseline_mm, pd.Series) else np.asarray(baseline_mm)
+        bound_mm = bound_mm + 0*like
+    baseline, ours, bound = _joined(baseline_mm=baseline_mm, ours_mm=ours_mm, bound_mm=bound_mm)
     closed, gap, n = baseline - ours, baseline - bound, len(baseline)
     if not n or gap.mean() <= 0: return NOTHING._replace(n=n)
-    share, low, high = closed.mean()/gap.mean(), math.nan, math.nan
-    if n > 1:
-        k = _t_quantile((1 + level)/2, n - 1)**2 / n
-        (closed_var, both), (_, gap_var) = np.cov(closed, gap)
-        a, b, c = gap.mean()**2 - k*gap_var, closed.mean()*gap.mean() - k*both, closed.mean()**2 - k*closed_var
-        if a > 0:               # the gap itself is told from zero
-            half = math.sqrt(max(0, b*b - a*c))
-            low, high = (b - half)/a, (b + half)/a
-    return Estimate(*(100*float(x) for x in (share, low, high)), n)
+    share = closed.mean()/gap.mean()
+    return Estimate(*(100*float(x) for x in (share, *_fieller(closed, gap, level))), n)
 
 # %% ../nbs/10_evaluation.ipynb #81199bdb
 def gain_over_subjects(
@@ -247,15 +276,20 @@ def gain_over_subjects(
     n:int=4000,         # draws
     seed:int=0,         # of the draws
 ) -> Estimate:          # percent, positive where ours is lower
-    "Relative gain of the mean error, with the interval that comes from whom it is tested on."
-    baseline, ours = as_array(baseline_mm, 'baseline_mm', np.float64), as_array(ours_mm, 'ours_mm', np.float64)
+    """Relative gain of the mean error, with the interval that comes from whom it is tested on.
+
+    Raises a Refusal for arrays of different lengths."""
+    baseline = as_array(baseline_mm, 'baseline_mm', np.float64)
+    ours = as_array(ours_mm, 'ours_mm', np.float64)
     images = np.ones(len(baseline)) if images is None else as_array(images, 'images', np.float64)
-    if not baseline.shape == ours.shape == images.shape or baseline.ndim != 1 or not len(baseline): raise Refusal(
-        f"baseline_mm, ours_mm and images must have one shape (S,), got {baseline.shape}, {ours.shape} and {images.shape}")
+    shapes = baseline.shape, ours.shape, images.shape
+    if len(set(shapes)) > 1 or baseline.ndim != 1 or not len(baseline):
+        raise Refusal('baseline_mm, ours_mm and images must have one shape (S,), got {}, {} and {}'.format(*shapes))
     mean = np.average(baseline, weights=images)
     gain = 1 - np.average(ours, weights=images)/mean
-    moves = gain + (baseline - ours - gain*baseline)/mean
-    return Estimate(100*float(gain), *bootstrap_ci(100*moves, np.arange(len(moves)), level=level, n=n, seed=seed, weights=images), len(moves))
+    influence = 100*(gain + (baseline - ours - gain*baseline)/mean)
+    interval = bootstrap_ci(influence, np.arange(len(baseline)), level=level, n=n, seed=seed, weights=images)
+    return Estimate(100*float(gain), *interval, len(baseline))
 
 # %% ../nbs/10_evaluation.ipynb #1d607820
 ERRORS_MM = ('mpjpe_mm', 'n_mpjpe_mm', 'pa_mpjpe_mm')
@@ -266,27 +300,46 @@ def image_means(
 ) -> pd.DataFrame:      # the same columns, a row for each different value of `by`, in their first order
     "Means over images from rows that are means over images themselves."
     by, kinds = list(by), list(ERRORS_MM)
-    summed = errors[by].join(errors[kinds].mul(errors['images'], axis=0)).assign(images=errors['images']).groupby(by, sort=False).sum()
+    sums = errors[kinds].mul(errors['images'], axis=0)
+    summed = errors[by].join(sums).assign(images=errors['images']).groupby(by, sort=False).sum()
     return summed[kinds].div(summed['images'], axis=0).assign(images=summed['images']).reset_index()
 
+def _compared(of_seed, arm, baselines, bound, level):
+    "Gains of an arm over the supervised one and over control, and the share of the gap that it closes."
+    gain, over_control = (
+        relative_gain(errors, of_seed['mpjpe_mm'], level) if len(errors) and arm != name else NOTHING
+        for name, errors in baselines.items())
+    supervised = baselines['supervised']
+    if bound is None or not len(bound) or not len(supervised) or arm == 'supervised':
+        return gain, over_control, NOTHING
+    is_paired = set(of_seed.index) & set(supervised.index) <= set(bound.index)
+    bound = bound if is_paired else float(bound.mean())
+    return gain, over_control, gap_closed(supervised, of_seed['mpjpe_mm'], bound, level)
+
+# %% ../nbs/10_evaluation.ipynb #1d607821
 def arms_table(
-    scores,             # a DataFrame, a row per training: labels, arm, seed, and mpjpe_mm, n_mpjpe_mm, pa_mpjpe_mm on test subjects
+    scores,             # a DataFrame, a row per training: labels, arm, seed; the errors on the test, mm
     bound=None,         # MPJPE with the labels of everybody, a Series by seed, mm; None: not known
     level:float=0.95,   # of the intervals
-) -> pd.DataFrame:      # by labels and arm: seeds; each error in mm, `gain` over supervised, `over control` and `closed` in percent, each with its `low` and `high`
-    "Arms at each label budget: errors, paired gains by MPJPE, share of the gap closed, with intervals over seeds. A bound with other seeds is taken for certain, by its mean."
+) -> pd.DataFrame:      # by labels and arm: seeds; errors, mm; gain, over control, closed, percent; low, high of each
+    """Arms at each label budget: errors, paired gains by MPJPE, share of the gap closed, with intervals over seeds.
+
+    `gain` is over the supervised arm, `over control` over the control arm. A bound with other seeds is taken for
+    certain, by its mean. Raises a Refusal where an arm has a seed twice."""
     rows = {}
     for (labels, arm), of_arm in scores.groupby(['labels', 'arm'], sort=False):
         of_seed = of_arm.set_index('seed')
-        if not of_seed.index.is_unique: raise Refusal(f"scores must have one row per labels, arm and seed, {arm} at {labels} has seeds {list(of_seed.index)}")
-        baseline = {name: scores[(scores['labels'] == labels) & (scores['arm'] == name)].set_index('seed')['mpjpe_mm'] for name in ('supervised', 'control')}
-        gain = {name: relative_gain(errors, of_seed['mpjpe_mm'], level) if len(errors) and arm != name else NOTHING for name, errors in baseline.items()}
-        closed = NOTHING
-        if bound is not None and len(bound) and len(baseline['supervised']) and arm != 'supervised':
-            paired = set(of_seed.index) & set(baseline['supervised'].index) <= set(bound.index)
-            closed = gap_closed(baseline['supervised'], of_seed['mpjpe_mm'], bound if paired else float(bound.mean()), level)
-        found = {name: over_seeds(of_seed[name], level) for name in ERRORS_MM} | dict(gain=gain['supervised']) | {'over control': gain['control']} | dict(closed=closed)
-        rows[labels, arm] = {'seeds': len(of_seed)} | {f'{name}{end}': value[at] for name, value in found.items() for at, end in enumerate(('', ' low', ' high'))}
+        if not of_seed.index.is_unique:
+            found = f'{arm} at {labels} has seeds {list(of_seed.index)}'
+            raise Refusal(f'scores must have one row per labels, arm and seed, {found}')
+        same = scores[scores['labels'] == labels]
+        baselines = {name: same[same['arm'] == name].set_index('seed')['mpjpe_mm']
+                     for name in ('supervised', 'control')}
+        compared = _compared(of_seed, arm, baselines, bound, level)
+        found = {name: over_seeds(of_seed[name], level) for name in ERRORS_MM}
+        found |= dict(zip(('gain', 'over control', 'closed'), compared))
+        rows[labels, arm] = {'seeds': len(of_seed)} | {
+            f'{name}{end}': value[at] for name, value in found.items() for at, end in enumerate(('', ' low', ' high'))}
     table = pd.DataFrame.from_dict(rows, orient='index')
     return table.set_index(pd.MultiIndex.from_tuples(rows, names=['labels', 'arm']))
 
@@ -298,17 +351,24 @@ def verdict_on_gain(
     over_control:Estimate,  # of joint over the control without the loss, percent
     closed:Estimate,        # share of the gap to full supervision, percent
 ) -> tuple[str, str]:       # replicated, partly, not or not tested; why
-    "Whether unlabelled video helps as much as the main paper says: both gains as aimed at, or half of the gap, intervals above zero."
+    """Whether unlabelled video helps as much as the main paper says.
+
+    It does where both gains are as aimed at, or half of the gap is closed, with all intervals above zero."""
     n = min(gain.n, over_control.n)
     if n < 3: return 'not tested', f'{n} {"seed" if n == 1 else "seeds"} of all three arms, and a verdict takes 3'
-    doubtful = [name for name, value in (('supervised-only', gain), ('the control', over_control)) if not value.low > 0]
+    arms = {'supervised-only': gain, 'the control': over_control}
+    doubtful = [name for name, value in arms.items() if not value.low > 0]
     if doubtful: return 'not', f'the interval of the gain over {" and over ".join(doubtful)} reaches down to zero'
+    aimed, aimed_control = f"{AIMS['gain']:.0f} %", f"{AIMS['over_control']:.0f} %"
     if gain.mean >= AIMS['gain'] and over_control.mean >= AIMS['over_control']:
-        return 'replicated', f"at least {AIMS['gain']:.0f} % below supervised-only and {AIMS['over_control']:.0f} % below the control, intervals above zero"
+        below = f'at least {aimed} below supervised-only and {aimed_control} below the control'
+        return 'replicated', f'{below}, intervals above zero'
     if closed.mean >= AIMS['closed'] and closed.low > 0:
-        return 'replicated', f"at least half of the gap to full supervision is closed and all intervals are above zero, though the gain itself is {gain.mean:.0f} %, where the paper has about {AIMS['gain']:.0f} %"
-    return 'partly', (f"the gain over both arms is above zero, but not {AIMS['gain']:.0f} % over supervised-only ({gain.mean:.0f} %) with {AIMS['over_control']:.0f} % over the control ({over_control.mean:.0f} %)"
-                      + ('' if math.isnan(closed.mean) else f", nor is half of the gap closed for certain ({closed.mean:.0f} %)"))
+        half = 'at least half of the gap to full supervision is closed and all intervals are above zero'
+        return 'replicated', f'{half}, though the gain itself is {gain.mean:.0f} %, where the paper has about {aimed}'
+    no_half = '' if math.isnan(closed.mean) else f', nor is half of the gap closed for certain ({closed.mean:.0f} %)'
+    short = f'not {aimed} over supervised-only ({gain.mean:.0f} %) with {aimed_control} over the control'
+    return 'partly', f'the gain over both arms is above zero, but {short} ({over_control.mean:.0f} %){no_half}'
 
 # %% ../nbs/10_evaluation.ipynb #eb91a0d6
 FORMULAS = {
@@ -316,33 +376,3 @@ FORMULAS = {
     'N-MPJPE': 'MPJPE of s p, s = <p,g> / <p,p> per pose, mm',
     'PA-MPJPE': 'mean over 17 joints of |a R p_j + t - g_j|, mm; a, R, t: Procrustes with scale, det R = +1, per pose',
 }
-
-def pose_scores(
-    pred,       # predicted poses, mm, (N, 17, 3)
-    true,       # true poses, mm, (N, 17, 3); NaN = no label, left out
-    actions,    # action of each pose, (N,)
-    sequences,  # sequence of each pose, (N,), distinct across subjects: what the intervals draw
-    level:float=0.95,   # of the intervals
-    seed:int=0,         # of the intervals' draws
-) -> pd.DataFrame:      # a row per action, then 'mean of actions', 'mean of poses'; columns: poses; per metric its mean, low, high, mm
-    "The three errors per action and overall, with intervals over sequences."
-    actions, sequences = np.asarray(actions), np.asarray(sequences)
-    for name, given in (('actions', actions), ('sequences', sequences)):
-        if given.shape != (len(true),): raise Refusal(f"{name} must have shape ({len(true)},) like the poses, got {given.shape}")
-    errors = {name: as_array(metric(pred, true), dtype=np.float64) for name, metric in
-              (('MPJPE', mpjpe), ('N-MPJPE', n_mpjpe), ('PA-MPJPE', pa_mpjpe))}
-    known = ~np.isnan(errors['MPJPE'])
-    if not known.any(): raise Refusal("true must hold at least one pose with a label, got none")
-    kinds, counts = np.unique(actions[known], return_counts=True)
-    rows = {str(kind): {'poses': count} for kind, count in zip(kinds, counts)} | {
-        name: {'poses': counts.sum()} for name in ('mean of actions', 'mean of poses')}
-    for metric, error in errors.items():
-        of_actions = [error[known & (actions == kind)].mean() for kind in kinds]
-        means = [*of_actions, np.mean(of_actions), error[known].mean()]
-        chosen = [(actions == kind, None) for kind in kinds] + [(known, actions), (known, None)]
-        for row, mean, (where, strata) in zip(rows.values(), means, chosen):
-            low, high = bootstrap_ci(error[where], sequences[where], None if strata is None else strata[where], level=level, seed=seed)
-            row |= {metric: mean, f'{metric} low': low, f'{metric} high': high}
-    table = pd.DataFrame.from_dict(rows, orient='index')
-    table.attrs['without_label'] = int((~known).sum())
-    return table

@@ -17,7 +17,6 @@ from mvssl.evaluation import (
     ERRORS_MM,
     NOTHING,
     Estimate,
-    _t_quantile,
     arms_table,
     auc,
     bootstrap_ci,
@@ -29,7 +28,6 @@ from mvssl.evaluation import (
     over_seeds,
     pa_mpjpe,
     pck,
-    pose_scores,
     procrustes,
     relative_gain,
     seeds_ci,
@@ -231,11 +229,25 @@ def test_errors_have_gradients(poses):
 # ---- intervals -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('p', [0.75, 0.9, 0.975, 0.995])
-def test_t_quantile_is_scipys(p):
-    for dof in (1, 2, 3, 4, 5, 9, 10, 29, 100, 999, 1000):
-        assert_close(_t_quantile(p, dof), scipy.stats.t.ppf(p, dof), rtol=1e-8, atol=1e-8)
-    assert_close(_t_quantile(p, 10**6), scipy.stats.norm.ppf(p), rtol=2e-3, atol=0)
+# Student's quantiles as tables print them: degrees of freedom -> for two-sided levels of 50, 80, 95 and 99 %.
+PRINTED = {
+    1: (1.000, 3.078, 12.706, 63.657),
+    2: (0.816, 1.886, 4.303, 9.925),
+    3: (0.765, 1.638, 3.182, 5.841),
+    5: (0.727, 1.476, 2.571, 4.032),
+    10: (0.700, 1.372, 2.228, 3.169),
+    30: (0.683, 1.310, 2.042, 2.750),
+    100: (0.677, 1.290, 1.984, 2.626),
+}
+
+
+@pytest.mark.parametrize('at, level', [(0, 0.5), (1, 0.8), (2, 0.95), (3, 0.99)])
+def test_student_is_that_of_the_tables(at, level):
+    for dof, quantiles in PRINTED.items():
+        values = np.linspace(-1, 1, dof + 1) * math.sqrt((dof + 1) / np.square(np.linspace(-1, 1, dof + 1)).sum() * dof)
+        assert abs(seeds_ci(values, level).high - quantiles[at]) < 6e-4, 'of values with mean 0 and standard error 1'
+    two = 7 + np.array([-1, 1])  # one degree of freedom: the quantile is a tangent, the standard error 1
+    assert_close(seeds_ci(two, level).high - 7, math.tan(math.pi / 2 * level), rtol=1e-12, atol=0)
 
 
 def test_seeds_ci_is_scipys():
@@ -529,24 +541,3 @@ def test_verdicts(gain, over_control, closed, verdict):
     found, why = verdict_on_gain(Estimate(*gain), Estimate(*over_control), Estimate(*closed))
     assert found == verdict and 'nan' not in why
     assert AIMS == dict(gain=25, over_control=15, closed=50)
-
-
-# ---- the table -------------------------------------------------------------------------------------------------------
-
-
-def test_pose_scores_are_means_by_pandas(poses):
-    pred, true = poses
-    true[::7] = np.nan
-    action, sequence = np.array(list('abbb') * 10), np.arange(40) // 4
-    table = pose_scores(torch.tensor(pred), torch.tensor(true), action, sequence)
-    for name, metric in (('MPJPE', mpjpe), ('N-MPJPE', n_mpjpe), ('PA-MPJPE', pa_mpjpe)):
-        frame = pd.DataFrame({'action': action, 'error': metric(pred, true)}).dropna()
-        means = frame.groupby('action').error.mean()
-        assert_close(table[name].to_numpy(copy=True), np.array([*means, means.mean(), frame.error.mean()]))
-        assert (table[f'{name} low'] <= table[name]).all() and (table[name] <= table[f'{name} high']).all()
-    assert table.index.tolist() == ['a', 'b', 'mean of actions', 'mean of poses']
-    assert table.attrs == {'without_label': 6} and table.poses.iloc[:2].sum() == table.poses['mean of poses'] == 34
-    with pytest.raises(ValueError, match='at least one pose with a label'):
-        pose_scores(pred, true * np.nan, action, sequence)
-    with pytest.raises(ValueError, match='sequences'):
-        pose_scores(pred, true, action, sequence[1:])

@@ -81,7 +81,6 @@ FUNCTIONS = {  # name -> takes poses, others, embeddings, places and values in a
     'gap_closed': lambda p, o, z, xy, v: tuple(evaluation.gap_closed(v, as_array(v) * 0.9, as_array(v) * 0.5)),
     'gain_over_subjects': lambda p, o, z, xy, v: tuple(evaluation.gain_over_subjects(v, v, v)),
     'unsteadiness': lambda p, o, z, xy, v: unsteadiness(v),
-    'pose_scores': lambda p, o, z, xy, v: evaluation.pose_scores(p, o, LABELS['view'], LABELS['sequence']).to_numpy(),
     'score_poses': lambda p, o, z, xy, v: score_poses(p, o).to_numpy(),
     'retrieve': lambda p, o, z, xy, v: retrieve(z, z, 3).index,
     'retrieve by pose': lambda p, o, z, xy, v: retrieve(p, o, 3, distance=pose_distance).index,
