@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help test quick reproduce smoke notebooks exported lint readme bench clean
+.PHONY: help test quick reproduce smoke notebooks exported lint readme docs bench clean
 
 WORKERS ?= 2
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -62,6 +62,9 @@ readme: $(INSTALLED)  ## run nbs/index.ipynb and make README.md from it
 	$(BIN)/nbdev_clean --fname nbs/index.ipynb
 	rm -rf nbs/images
 	$(BIN)/python nbs/readme.py .
+
+docs: $(INSTALLED)  ## make the documentation from the notebooks: build/docs/html/index.html
+	$(BIN)/python docs/pages.py build/docs
 
 bench: $(INSTALLED)  ## run the benchmarks; each prints its figures
 	@for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
