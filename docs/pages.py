@@ -207,7 +207,7 @@ def signature_of(thing):
 def described(thing):
     "Docstring, parameters and result of a function or class, as Markdown."
     try:
-        found = docments(thing, full=True, returns=True)
+        found = docments(inspect.unwrap(thing), full=True, returns=True)
     except Exception:  # no source, as of an alias to a builtin type
         found = {}
     yield as_it_is(inspect.getdoc(thing) or '')
