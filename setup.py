@@ -31,6 +31,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=['mvssl', 'mvssl.*']),
+    package_data={'mvssl': ['py.typed']},
     install_requires=cfg['requirements'].split(),
     extras_require=extras,
     entry_points={'console_scripts': ['mvssl = mvssl.cli:main']},

@@ -61,4 +61,5 @@ class _Moved(MetaPathFinder, Loader):
         module.__spec__ = module.__spec__.loader_state
 
 
-if not any(type(finder).__name__ == '_Moved' for finder in sys.meta_path): sys.meta_path.insert(0, _Moved())
+if not any(type(finder).__name__ == '_Moved' for finder in sys.meta_path):
+    sys.meta_path.insert(0, _Moved())

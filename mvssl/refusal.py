@@ -73,7 +73,7 @@ _READ = {
     errno.ENAMETOOLONG: ('has a name that is too long for its disk, so it cannot be there', 'Name another'),
 }
 
-def _told(error, name, known, otherwise):
+def _problem(error, name, known, otherwise):
     "What the system found at a place, as a `Problem`."
     said = error.strerror or str(error)
     if error.errno not in known: return Problem(str(name), 'disk', said, otherwise)
@@ -88,11 +88,12 @@ def writing(
     resumes:bool=False,     # whether the same again goes on where it stopped
     name:str='',            # by which it is called; '': its path
 ):
-    "Says of a block that writes a file what the system refused: a full disk, a place that may not be written, ..."
+    "Raises a refusal of a `kind` where the system refuses what a block writes, such as a full disk."
     try: yield
     except OSError as error:
-        room = f"Make room on the disk of {Path(path).parent}, or mend it, then run the same again{': it continues where it stopped'*resumes}"
-        raise kind(_told(error, name or path, _WRITE, room)) from None
+        again = 'run the same again' + ': it continues where it stopped'*resumes
+        room = f'Make room on the disk of {Path(path).parent}, or mend it, then {again}'
+        raise kind(_problem(error, name or path, _WRITE, room)) from None
 
 @contextmanager
 def reading(
@@ -100,22 +101,26 @@ def reading(
     kind:type=Refusal,      # of what is raised
     name:str='',            # by which it is called; '': its path
 ):
-    "Says of a block that reads a file what the system refused."
+    "Raises a refusal of a `kind` where the system refuses what a block reads."
     try: yield
-    except OSError as error: raise kind(_told(error, name or path, _READ, 'Look at that disk, or copy the file from elsewhere')) from None
+    except OSError as error:
+        otherwise = 'Look at that disk, or copy the file from elsewhere'
+        raise kind(_problem(error, name or path, _READ, otherwise)) from None
 
 def check_readable(
     path,       # a file, or a folder
 ):
     "Refuses a place that may not be looked at: a folder for all that are in it. Files are not opened."
     with reading(path): os.stat(path)
-    def refuse(error): raise Refusal(_told(error, error.filename, _READ, 'Look at that disk')) from None
-    for _ in os.walk(path, onerror=refuse) if os.path.isdir(path) else (): pass
+    def refuse(error): raise Refusal(_problem(error, error.filename, _READ, 'Look at that disk')) from None
+
+    if not os.path.isdir(path): return
+    for _ in os.walk(path, onerror=refuse): pass
 
 def make_folder(
     path,       # of the folder; those above it are made too
 ) -> Path:
-    "A folder that is there, made if need be."
+    "A folder that is there, made if need be. Raises a Refusal where it cannot be."
     with writing(path): Path(path).mkdir(parents=True, exist_ok=True)
     return Path(path)
 
@@ -138,4 +143,5 @@ def check_writable(
         if there == path and folder and not path.is_dir(): _system_says(errno.EEXIST)
         if there == path and not folder and path.is_dir(): _system_says(errno.EISDIR)
         home = there if there.is_dir() else there.parent    # a file is written beside and renamed
-        if not os.access(home, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids): _system_says(errno.EACCES)
+        by_effective_ids = os.access in os.supports_effective_ids
+        if not os.access(home, os.W_OK | os.X_OK, effective_ids=by_effective_ids): _system_says(errno.EACCES)

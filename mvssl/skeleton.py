@@ -26,7 +26,8 @@ FLESH_MM = 120.     # a body reaches this far around its joints, as Human3.6M's 
 def _checked(pose):
     "The pose as a floating array or tensor; refuses anything but 17 joints in 3D."
     pose = as_floats(pose, 'pose')
-    if tuple(pose.shape[-2:]) != (len(JOINTS), 3): raise Refusal(f"pose must have shape (..., {len(JOINTS)}, 3), got {tuple(pose.shape)}")
+    if tuple(pose.shape[-2:]) != (len(JOINTS), 3):
+        raise Refusal(f"pose must have shape (..., {len(JOINTS)}, 3), got {tuple(pose.shape)}")
     return pose
 
 # %% ../nbs/06_skeleton.ipynb #3b5ac582
@@ -42,7 +43,7 @@ MIN_HORIZONTAL = 0.01  # of the hip line's length: below it noise of a few mm wo
 
 def heading(
     pose,   # joint positions, mm, world with z up, (..., 17, 3)
-):          # angle from +x to the hip line, rad in (-pi, pi], anticlockwise seen from above, (...); NaN where there is none
+):          # from +x to the hip line, rad in (-pi, pi], anticlockwise seen from above, (...); NaN where there is none
     "Angle of the line from right to left hip about the vertical."
     pose = _checked(pose)
     xp = library(pose)
@@ -52,13 +53,19 @@ def heading(
     return xp.where(exists, xp.arctan2(y, x), float('nan'))
 
 # %% ../nbs/06_skeleton.ipynb #82febefa
+def _like(points, a, name):
+    "`a` as numbers of the kind, dtype and device of `points`."
+    xp = library(points)
+    if xp is np: return as_array(a, name, points.dtype)
+    return xp.as_tensor(a, dtype=points.dtype, device=points.device)
+
 def turn(
     points,  # positions, (..., N, 3)
     angle,   # rad, anticlockwise seen from above, a number or (...)
 ):           # turned positions, (..., N, 3), dtype and device of `points`, but in single precision at least
     "Points rotated about the vertical axis through the origin."
     points, xp = as_floats(points, 'points'), library(points)
-    angle = as_array(angle, 'angle', points.dtype) if xp is np else xp.as_tensor(angle, dtype=points.dtype, device=points.device)
+    angle = _like(points, angle, 'angle')
     cos, sin = xp.cos(angle)[..., None], xp.sin(angle)[..., None]
     x, y, z = points[..., 0], points[..., 1], points[..., 2]
     x, y = cos*x - sin*y, sin*x + cos*y
@@ -79,9 +86,7 @@ def place(
 ):          # joint positions in the world, mm, (..., 17, 3)
     "A canonical pose put back into the world: inverse of `canonicalise`."
     pose = _checked(pose)
-    xp = library(pose)
-    root = as_array(root, 'root', pose.dtype) if xp is np else xp.as_tensor(root, dtype=pose.dtype, device=pose.device)
-    return turn(pose, angle) + root[..., None, :]
+    return turn(pose, angle) + _like(pose, root, 'root')[..., None, :]
 
 # %% ../nbs/06_skeleton.ipynb #f7c96a76
 def mirror(

@@ -561,7 +561,6 @@ def test_a_long_line_and_a_tangled_function_are_seen(tmp_path):
 # Tests of the whole, not of one module; and modules that have no file of tests, with those that guard them.
 OF_THE_WHOLE = {'repository', 'refusals', 'touched', 'tutorials', 'whole_chain', 'field_cases', 'study.recipe_search'}
 GUARDED_ELSEWHERE = {
-    'names': 'its notebook',
     'refusal': 'test_refusals',
     'show.plots': 'its notebook, ground/test_arrays',
     'sources.bodies': 'sources/test_rendering',
@@ -670,6 +669,20 @@ def test_the_source_distribution_is_all_that_is_kept(unpacked):
         'setup.py',
     } <= {path.name for path in unpacked.iterdir()}
     assert not [path for path in unpacked.rglob('*') if path.name == '__pycache__']
+
+
+def test_what_is_installed_has_its_data(unpacked, tmp_path):
+    "Files that are no code, as templates and the mark that types are given, go where the modules go."
+    subprocess.run(
+        [sys.executable, 'setup.py', '-q', 'build', '--build-base', tmp_path / 'base', '--build-lib', tmp_path / 'lib'],
+        cwd=unpacked,
+        check=True,
+        capture_output=True,
+    )
+    kept = [path for path in (ROOT / 'mvssl').rglob('*') if path.is_file() and '__pycache__' not in path.parts]
+    there = {path.relative_to(ROOT) for path in kept if path.name != '_modidx.py'}
+    assert sorted(str(path) for path in there if not (tmp_path / 'lib' / path).is_file()) == []
+    assert Path('mvssl/py.typed') in there
 
 
 def test_tests_of_the_source_distribution_find_what_they_import(unpacked):

@@ -17,7 +17,8 @@ from ..refusal import Refusal
 def library(
     a,      # whatever holds numbers
 ):          # torch or numpy
-    "torch for a tensor, else numpy. Whoever has a tensor has imported torch; whoever has none should not need to: it takes 200 MB."
+    "torch for a tensor, else numpy."
+    # Whoever has a tensor has imported torch; whoever has none is spared its 200 MB.
     torch = sys.modules.get('torch')
     return torch if torch is not None and isinstance(a, torch.Tensor) else np
 
@@ -31,15 +32,17 @@ def as_array(
     name:str='values',  # how it is called where it is refused
     dtype=None,         # of the result; None: its own
 ) -> np.ndarray:        # this machine's byte order, contiguous
-    "Numbers as a plain array."
+    "Numbers as a plain array. Raises a Refusal for anything else, by its name."
     if library(a) is not np: a = _of_tensor(a)
     if isinstance(a, np.ma.MaskedArray): a = a.astype(np.float64).filled(np.nan) if a.mask.any() else a.data
     try:
         a = np.asarray(a)
         if a.dtype.kind == 'O': a = a.astype(np.float64)
-    except (TypeError, ValueError) as error: raise Refusal(f'{name} must consist of numbers, in rows of one length ({error})') from None
+    except (TypeError, ValueError) as error:
+        raise Refusal(f'{name} must consist of numbers, in rows of one length ({error})') from None
     if a.dtype.kind not in 'biuf': raise Refusal(f'{name} must consist of numbers, got {a.dtype}')
-    own = a.dtype.newbyteorder('=') if a.dtype.itemsize <= 8 else np.float64      # longer ones are no faster, nor known everywhere
+    # longer ones than float64 are no faster, nor known everywhere
+    own = a.dtype.newbyteorder('=') if a.dtype.itemsize <= 8 else np.float64
     return np.asarray(a, dtype or own, order='C')
 
 # %% ../../nbs/ground/02_arrays.ipynb #de7c3b5b
@@ -47,7 +50,7 @@ def as_floats(
     a,                  # whatever holds numbers
     name:str='values',  # how it is called where it is refused
 ):                      # a tensor for a tensor, on its device, else an array: float32 or float64
-    "Numbers to compute with, in single precision at least."
+    "Numbers to compute with, in single precision at least. Raises a Refusal for anything else, by its name."
     xp = library(a)
     if xp is not np: return a if a.dtype in (xp.float32, xp.float64) else a.float()
     a = as_array(a, name)
@@ -57,9 +60,10 @@ def as_tensor(
     a,                  # whatever holds numbers
     name:str='values',  # how it is called where it is refused
 ):                      # a tensor as it is; of anything else a copy on the CPU
-    "Numbers as a tensor."
+    "Numbers as a tensor. Raises a Refusal for anything else, by its name."
     if library(a) is not np: return a
     import torch
     a = as_array(a, name)
-    if a.dtype.kind == 'u' and a.dtype.itemsize > 1: a = a.astype(np.int64 if a.dtype.itemsize < 8 else np.float64)     # torch can do little with longer ones
+    if a.dtype.kind == 'u' and a.dtype.itemsize > 1:    # torch can do little with longer ones
+        a = a.astype(np.int64 if a.dtype.itemsize < 8 else np.float64)
     return torch.tensor(a)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..refusal import Refusal
 
 # %% ../../nbs/ground/04_device.ipynb #30cb47ed
-NATIVE_BF16 = ('amx_bf16', 'avx512_bf16')     # instructions that multiply bfloat16; without them it is widened to single precision first
+NATIVE_BF16 = ('amx_bf16', 'avx512_bf16')     # instructions that multiply bfloat16; else it is widened first
 
 def processor() -> str:     # as the system names it
     "Model name of the processor."
@@ -57,7 +57,7 @@ def has_native_bf16(
 
 def instruction_set(
     device='cpu',   # torch.device or its name
-) -> str:           # of a CPU as in 'AVX2' or 'AVX512 with amx_bf16 and avx512_bf16', of a GPU its compute capability as in 'sm_90'
+) -> str:           # 'AVX2' or 'AVX512 with amx_bf16 and avx512_bf16'; of a GPU its compute capability, 'sm_90'
     "The instructions that matter for speed, as far as torch may use them."
     device = torch.device(device)
     if device.type == 'cuda': return 'sm_{}{}'.format(*torch.cuda.get_device_capability(device))
@@ -94,7 +94,7 @@ def cache_bytes() -> int:
 # %% ../../nbs/ground/04_device.ipynb #de7f0c90
 PRECISIONS = ('auto', 'bf16', 'fp32')
 MEMORY_FORMATS = dict(channels_last=torch.channels_last, contiguous=torch.contiguous_format)
-WORTH_IT = .95      # share of the time of channels_last that another layout may take to be chosen: less is within the noise
+WORTH_IT = .95      # of the time of channels_last, at most, takes another layout that is chosen: the rest is noise
 
 @dataclass(frozen=True)
 class Way:
@@ -124,7 +124,7 @@ def fastest_precision(
     device='cpu',           # torch.device or its name
     asked:str='auto',       # 'bf16' or 'fp32' decide; 'auto': bf16 where it is native
 ) -> str:                   # 'bf16' or 'fp32'
-    "The precision that convolutions take on a device. A `ValueError` names what is none."
+    "The precision that convolutions take on a device. Raises a Refusal for one that is none."
     _refuse_unless_known('precision', asked, PRECISIONS)
     if asked != 'auto': return asked
     return 'bf16' if has_native_bf16(device) else 'fp32'
@@ -165,7 +165,8 @@ def measured_format(
     best, began = dict.fromkeys(ways, float('inf')), time.perf_counter()
     for turn in range(20):
         if turn and time.perf_counter() - began > seconds: break
-        for name, way in ways.items(): best[name] = min(best[name], _seconds(*trials[name], way, device, run))
+        for name, way in ways.items():
+            best[name] = min(best[name], _seconds(*trials[name], way, device, run))
     quickest = min(best, key=best.get)
     _tried[question] = quickest if best[quickest] < WORTH_IT*best['channels_last'] else 'channels_last'
     return _tried[question]
@@ -178,7 +179,10 @@ def fastest_way(
     memory_format:str='auto',   # 'channels_last' or 'contiguous' decide
     run=_run,                   # (network, images (N, 3, S, S)) -> a tensor, with what is tried
 ) -> Way:
-    "How a network is trained fastest on a device: precision from what is known, layout from a measurement on a CPU, channels_last on a GPU."
+    """How a network is trained fastest on a device.
+
+    Precision from what is known of it; the layout is measured on a CPU, and channels_last on a GPU. Raises a Refusal
+    for a precision or layout that is none."""
     precision = fastest_precision(device, precision)
     _refuse_unless_known('memory_format', memory_format, ('auto', *MEMORY_FORMATS))
     if memory_format != 'auto': return Way(precision, memory_format)

@@ -25,7 +25,8 @@ def duration(
 ) -> str:
     "A time as one says it."
     if not math.isfinite(seconds): return 'unknown time'
-    return f'{seconds:.0f} s' if seconds < 100 else f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
+    if seconds < 100: return f'{seconds:.0f} s'
+    return f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
 
 def counted(
     n:float,
@@ -63,7 +64,8 @@ def in_columns(
     if not names: return []
     widest = max(map(len, names)) + 2
     n = max(1, (room + 2)//widest)
-    return [' '*indent + ''.join(name.ljust(widest) for name in names[first:first + n]).rstrip() for first in range(0, len(names), n)]
+    lines = [names[first:first + n] for first in range(0, len(names), n)]
+    return [' '*indent + ''.join(name.ljust(widest) for name in line).rstrip() for line in lines]
 
 # %% ../../nbs/ground/03_progress.ipynb #d8d96de4
 def surface(
@@ -76,25 +78,40 @@ def surface(
     return 'terminal' if stream.isatty() else 'file'
 
 # %% ../../nbs/ground/03_progress.ipynb #387df528
+def _pieces(job):
+    "What there is to say of a job, the most important first."
+    rate = (job.done - job._before)/job.seconds if job.seconds > 0 else 0
+    pace = [f'{counted(rate, job.unit)}/s'] if job.unit not in ('', 'step') and rate else []
+    if job.done >= job.total:
+        return [f'{counted(job.done, job.unit)} in {duration(job.seconds)}', *pace, *job._notes]
+    left = [f'{duration((job.total - job.done)/rate)} left'] if rate else []
+    done = counted(job.done, 'B' if job.unit == 'B' else '')
+    return [f'{done} of {counted(job.total, job.unit)}', *left, *pace, *job._notes]
+
+# %% ../../nbs/ground/03_progress.ipynb #387df529
 class Progress:
     "How far a job is, drawn where somebody watches."
     def __init__(self,
         total:int,              # things to be done
         what:str,               # the job, in a word or two
         unit:str='',            # one of these things: step, image, frame; B for bytes
-        done:int=0,             # of them already, in an earlier sitting
-        show=True,              # False: nothing; True: a bar, or lines on stderr; a stream: lines there if it is no terminal, beside any bar
+        done:int=0,             # of them already, before it was resumed
+        show=True,              # False: nothing; True: a bar, or lines on stderr; a stream: lines there if it is a file
         leave:bool=True,        # what was drawn stays when the job is done
         clock=time.monotonic,   # s
     ):
-        self.total, self.what, self.unit, self.done, self.leave, self.clock = total, what, unit, done, leave, clock
+        self.total, self.what, self.unit, self.done = total, what, unit, done
+        self.leave, self.clock = leave, clock
         self._before, self._began, self._notes = done, clock(), ()
         self._painters = _painters(show)
 
-    def note(self,
-        *texts,     # the most telling first
-    ):
-        "Facts to be shown behind the count."
+    @property
+    def seconds(self):
+        "Since the job began, or was resumed."
+        return self.clock() - self._began
+
+    def note(self, *texts):
+        "Facts to be shown behind the count, the most telling first."
         self._notes = texts
 
     def update(self, n:int=1):
@@ -102,38 +119,22 @@ class Progress:
         self.done += n
         for painter in self._painters: painter.draw(self)
 
-    @property
-    def seconds(self): return self.clock() - self._began
-
-    @property
-    def per_second(self): return (self.done - self._before)/self.seconds if self.seconds > 0 else 0.
-
-    @property
-    def seconds_left(self):
-        "NaN as long as nothing is done that could tell."
-        return (self.total - self.done)/self.per_second if self.per_second else math.nan
-
-    def pieces(self) -> list:
-        "What there is to say, the most important first."
-        rate = [f'{counted(self.per_second, self.unit)}/s'] if self.unit not in ('', 'step') and self.per_second else []
-        if self.done >= self.total: return [f'{counted(self.done, self.unit)} in {duration(self.seconds)}', *rate, *self._notes]
-        left = [f'{duration(self.seconds_left)} left'] if self.per_second else []
-        return [f"{counted(self.done, self.unit if self.unit == 'B' else '')} of {counted(self.total, self.unit)}", *left, *rate, *self._notes]
-
+    def pieces(self) -> list: return _pieces(self)
     def __enter__(self): return self
-
     def __exit__(self, kind, *error): self.close(kind is None)
 
     def close(self, is_well:bool=True):
+        "Draws the last state; not of a job that did not end as it should."
         for painter in self._painters: painter.close(self, is_well)
         self._painters = []
 
+# %% ../../nbs/ground/03_progress.ipynb #387df52a
 def watched(
-    items,          # of known number
-    what:str,       # see `Progress`
-    unit:str='',
-    show=True,
-    leave:bool=False,
+    items,              # of known number
+    what:str,           # see `Progress`
+    unit:str='',        # one of them
+    show=True,          # see `Progress`
+    leave:bool=False,   # what was drawn stays when they are done
 ):
     "The items, with their progress."
     with Progress(len(items), what, unit, show=show, leave=leave) as bar:
@@ -150,7 +151,8 @@ class _Meter(tqdm):
     def format_dict(self): return super().format_dict | dict(text=self.text)
 
 def _meter(what, position=None, leave=True, delay=.5):
-    return _Meter(total=1., desc=what[:28], bar_format='{desc} {percentage:3.0f}%|{bar}| {text}', ncols=columns() - 1, file=sys.stderr, position=position, leave=leave, delay=delay, mininterval=.2)
+    look = dict(bar_format='{desc} {percentage:3.0f}%|{bar}| {text}', ncols=columns() - 1, file=sys.stderr)
+    return _Meter(total=1., desc=what[:28], position=position, leave=leave, delay=delay, mininterval=.2, **look)
 
 def _room(what): return columns() - 1 - min(28, len(what)) - len(' 100%|| ') - 10    # beside a bar of ten
 
@@ -167,6 +169,9 @@ class _InTerminal:
         self.meter.text = fitted(job.pieces(), _room(job.what))
         self.meter.close()
 
+# %% ../../nbs/ground/03_progress.ipynb #cd351659
+def _as_line(job): return f'{job.what}: {fitted(job.pieces(), 78 - len(job.what))}'
+
 class _InFile:
     first_s, every_s = 10., 30.
 
@@ -174,13 +179,11 @@ class _InFile:
 
     def draw(self, job):
         if job.seconds < self.next_s or job.done >= job.total: return
-        self._write(job)
+        print(_as_line(job), file=self.stream, flush=True)
         self.next_s = job.seconds + self.every_s
 
-    def _write(self, job): print(f'{job.what}: {fitted(job.pieces(), 78 - len(job.what))}', file=self.stream, flush=True)
-
     def close(self, job, is_well):
-        if is_well and self.next_s != self.first_s: self._write(job)
+        if is_well and self.next_s != self.first_s: print(_as_line(job), file=self.stream, flush=True)
 
 # %% ../../nbs/ground/03_progress.ipynb #1f52a5c6
 class _InNotebook:
@@ -194,11 +197,13 @@ class _InNotebook:
         self.next_s = job.seconds + self.every_s
 
     def _show(self, job):
-        text = f'{job.what}: {fitted(job.pieces(), 78 - len(job.what))}'
-        self._put({'text/plain': text, 'text/html': f'<progress max="1" value="{job.done/max(1, job.total):.3f}"></progress> {html.escape(text)}'})
+        text, share = _as_line(job), job.done/max(1, job.total)
+        bar = f'<progress max="1" value="{share:.3f}"></progress>'
+        self._put({'text/plain': text, 'text/html': f'{bar} {html.escape(text)}'})
 
     def _put(self, data):
-        if self.handle is None: self.handle = sys.modules['IPython.display'].display(data, raw=True, display_id=True)   # there: this is a kernel
+        display = sys.modules['IPython.display'].display    # it is there: this is a kernel
+        if self.handle is None: self.handle = display(data, raw=True, display_id=True)
         else: self.handle.update(data, raw=True)
 
     def close(self, job, is_well):
@@ -217,9 +222,8 @@ class Board:
     "Bars of several jobs in a terminal."
     def __init__(self): self._bars = []
 
-    def show(self,
-        rows,   # what, share that is done, pieces of text: for each job
-    ):
+    def show(self, rows):
+        "A bar for each of `rows`: what, share that is done, pieces of text."
         for n, (what, share, pieces) in enumerate(rows):
             if n == len(self._bars): self._bars.append(_meter(what, position=n, leave=False, delay=0))
             bar = self._bars[n]
@@ -228,7 +232,9 @@ class Board:
             bar.refresh()
         while len(self._bars) > len(rows): self._bars.pop().close()
 
-    def close(self): self.show([])
+    def close(self):
+        "Takes all bars away."
+        self.show([])
 
 @contextmanager
 def above_bars():
@@ -244,9 +250,13 @@ class Stop:
     "Whether somebody asked to stop."
     def __init__(self): self._asked = False
     def __bool__(self): return self._asked
-    def ask(self): self._asked = True
 
-_OURS = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, signal.default_int_handler)}    # what may be replaced: not a handler of somebody else
+    def ask(self):
+        "From now on it is true."
+        self._asked = True
+
+# Handlers that may be replaced: none that somebody else has set.
+_DEFAULT = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, signal.default_int_handler)}
 
 @contextmanager
 def stoppable(
@@ -255,13 +265,17 @@ def stoppable(
 ):                      # a `Stop`, true once SIGINT or SIGTERM has come
     "Turns the first signal into a question and the second into KeyboardInterrupt; in the main thread only."
     stop = Stop()
+
     def handle(number, frame):
         if stop: raise KeyboardInterrupt
         stop.ask()
         if when_asked: when_asked()
-    before = {number: signal.getsignal(number) for number in _OURS} if only_if and threading.current_thread() is threading.main_thread() else {}
-    before = {number: handler for number, handler in before.items() if handler in _OURS[number]}
-    for number in before: signal.signal(number, handle)
+
+    replaced = {}
+    if only_if and threading.current_thread() is threading.main_thread():
+        found = {number: signal.getsignal(number) for number in _DEFAULT}
+        replaced = {number: handler for number, handler in found.items() if handler in _DEFAULT[number]}
+    for number in replaced: signal.signal(number, handle)
     try: yield stop
     finally:
-        for number, handler in before.items(): signal.signal(number, handler)
+        for number, handler in replaced.items(): signal.signal(number, handler)

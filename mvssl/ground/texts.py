@@ -18,7 +18,7 @@ from ..refusal import fail, reading
 
 # %% ../../nbs/ground/01_texts.ipynb #aa43f8f0
 _MARKS = ((codecs.BOM_UTF8, 'utf-8'), (codecs.BOM_UTF32_LE, 'utf-32-le'), (codecs.BOM_UTF32_BE, 'utf-32-be'),
-          (codecs.BOM_UTF16_LE, 'utf-16-le'), (codecs.BOM_UTF16_BE, 'utf-16-be'))     # UTF-32 first: its mark begins like that of UTF-16
+          (codecs.BOM_UTF16_LE, 'utf-16-le'), (codecs.BOM_UTF16_BE, 'utf-16-be'))     # last: UTF-32 begins like it
 
 def _encoding(data):
     "Length of the mark, and the encoding; '' where bytes are no text."
@@ -27,7 +27,9 @@ def _encoding(data):
     start = data[:1024]
     if b'\0' not in start: return 0, 'utf-8'
     even, odd = start[::2].count(0), start[1::2].count(0)
-    return 0, 'utf-16-le' if odd > .4*len(start[1::2]) and not even else 'utf-16-be' if even > .4*len(start[::2]) and not odd else ''
+    if odd > .4*len(start[1::2]) and not even: return 0, 'utf-16-le'
+    if even > .4*len(start[::2]) and not odd: return 0, 'utf-16-be'
+    return 0, ''
 
 def _lines(text): return text.replace('\r\n', '\n').replace('\r', '\n')
 
@@ -36,14 +38,17 @@ def as_text(
     path,               # where they come from
     strict:bool=True,   # refuse what is not UTF-8; else it is taken for Windows-1252
 ) -> str:               # lines end in a line feed
-    "The text that bytes are, without a byte-order mark, whatever its line ends."
+    "The text that bytes are, without a byte-order mark, whatever its line ends. Raises a DatasetError for other bytes."
     start, encoding = _encoding(data)
-    if not encoding: fail(path, 'file', 'holds zero bytes: it is no text', 'Give the file that was meant, or save it as text (UTF-8)')
+    if not encoding:
+        remedy = 'Give the file that was meant, or save it as text (UTF-8)'
+        fail(path, 'file', 'holds zero bytes: it is no text', remedy)
     try: text = data[start:].decode(encoding)
     except UnicodeDecodeError as error:
         if not strict: return _lines(data[start:].decode(encoding if start else 'cp1252', 'replace'))
         line = len(re.findall('\r\n|\r|\n', data[start:start + error.start].decode(encoding, 'replace'))) + 1
-        fail(path, f'line {line}', f'{error.object[error.start:error.start + 1]!r} is no letter in {encoding.upper()}', 'Save it as UTF-8')
+        letter = error.object[error.start:error.start + 1]
+        fail(path, f'line {line}', f'{letter!r} is no letter in {encoding.upper()}', 'Save it as UTF-8')
     return _lines(text)
 
 def read_text(
@@ -59,10 +64,11 @@ def read_json(
     path,
     remedy:str='Make it again',     # what to do with a file that cannot be read
 ):
-    "What a JSON file holds."
+    "What a JSON file holds. Raises a DatasetError with the line where it is none."
     text = read_text(path)
     try: return json.loads(text)
-    except json.JSONDecodeError as error: fail(path, f'line {error.lineno}', f'not readable as JSON ({error.msg}, column {error.colno})', remedy)
+    except json.JSONDecodeError as error:
+        fail(path, f'line {error.lineno}', f'not readable as JSON ({error.msg}, column {error.colno})', remedy)
 
 # %% ../../nbs/ground/01_texts.ipynb #dbbe0019
 _NUMBER = re.compile(r'[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?', re.I | re.A)
@@ -84,15 +90,18 @@ def read_rows(
     path,
     remedy:str='Give a table with a line of names and a line for each row',
 ) -> tuple:     # names of the columns, and a list of rows: number of the line, and its cells without outer spaces
-    "A table of texts, with commas, semicolons or tabs."
+    "A table of texts, with commas, semicolons or tabs. Raises a DatasetError with the line where it is none."
     text = read_text(path)
-    lines = csv.reader(io.StringIO(text), delimiter=_separator(text.partition('\n')[0]), skipinitialspace=True, strict=True)
+    separator = _separator(text.partition('\n')[0])
+    lines = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
     try: rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(map(str.strip, row))]
     except csv.Error as error: fail(path, f'line {lines.line_num}', f'not readable as CSV ({error})', remedy)
     if not rows: fail(path, 'file', 'not a line in it', remedy)
     names = rows.pop(0)[1]
     while names and not names[-1]: names.pop()          # a separator at the end of each line
-    if twice := [name for name in names if names.count(name) > 1]: fail(path, 'line 1', f'the column {twice[0]!r} is there twice', 'Keep one of them')
+    if twice := [name for name in names if names.count(name) > 1]:
+        fail(path, 'line 1', f'the column {twice[0]!r} is there twice', 'Keep one of them')
     for line, cells in rows:
-        if len(cells) > len(names) and any(cells[len(names):]): fail(path, f'line {line}', f'{len(cells)} cells, {len(names)} columns have names', remedy)
+        if any(cells[len(names):]):
+            fail(path, f'line {line}', f'{len(cells)} cells, {len(names)} columns have names', remedy)
     return names, [(line, (cells + ['']*len(names))[:len(names)]) for line, cells in rows]
