@@ -863,7 +863,7 @@ def make_atlas(
     typer.echo(f"{len(found.z)} images of {len(ds.table['subject'].unique())} subjects, {_size(made.stat().st_size)}\nmade: {made}")
 
 # %% ../nbs/80_cli.ipynb #b286da40
-_PROFILE = typer.Option(help='smoke: shows in two minutes that all of it runs, its numbers mean nothing. laptop: every claim, less than 20 minutes on two cores. gpu: full size, hours on one GPU.')
+_PROFILE = typer.Option(help='smoke: shows in two minutes that all of it runs, its numbers mean nothing. laptop: every claim, less than 20 minutes on two cores. desk: the same, trained longer with more seeds, an evening. gpu: full size, hours on one GPU.')
 _DATA = typer.Option(help="'synthetic', or the folder of a store of your own, see mvssl data.")
 _SECOND = typer.Option(help='A second store, for the second half of Figure 1.  [default: with synthetic data the other rig]', show_default=False)
 _OUT = typer.Option(help='Folder for data/, runs/ and figures/.  [default: the checkout, or the current folder]', show_default=False)
@@ -878,6 +878,7 @@ def reproduce(
     out: Annotated[str | None, _OUT] = None,
     only: Annotated[list[str] | None, typer.Option(help='Only this and what it needs: stores, report, an analysis (2_margin_ablation), a group of trainings (joint-100) or one of them (joint-100-s0); can be repeated.', show_default=False)] = None,
     jobs: Annotated[int | None, _JOBS] = None,
+    plan: Annotated[bool, typer.Option('--plan', help='Only print the jobs: what each needs, its key, its state. Makes nothing.')] = False,
     foresee: Annotated[bool, typer.Option('--estimate/--no-estimate', help='Whether to time a few steps first and say how long it will take here.')] = True,
     labelled: Annotated[list[str] | None, typer.Option(metavar='<names>', help='Subjects whose labels are used, in a store of your own, separated by commas; a name with a space in quotes; can be repeated, like the next two.  [default: S1]', show_default=False)] = None,
     validation: Annotated[list[str] | None, typer.Option(metavar='<names>', help='Subjects held out and looked at while training, in a store of your own.  [default: S8]', show_default=False)] = None,
@@ -905,8 +906,10 @@ def reproduce(
     A notebook that fails stops what needs it and nothing else: the summary names its cell and its error, and the exit status is 1.
     """
     with plain_errors(lambda told: f"{told or 'what is finished is kept'}; the same command goes on"):
-        from mvssl.study.reproduce import reproduce as run_batch
-        summary = run_batch(profile, data, second_data or '', scheduler or '', out or '', tuple(only or ()), jobs, dict(labelled=_names(labelled), validation=_names(validation), test=_names(test)),
+        from mvssl.study.reproduce import planned, reproduce as run_batch
+        roles = dict(labelled=_names(labelled), validation=_names(validation), test=_names(test))
+        if plan: return typer.echo(str(planned(profile, data, second_data or '', out or '', tuple(only or ()), roles)))
+        summary = run_batch(profile, data, second_data or '', scheduler or '', out or '', tuple(only or ()), jobs, roles,
                             say=typer.echo, progress=_watch(is_log=True), foresee=foresee)
     if not summary.is_whole: raise typer.Exit(1)
 
@@ -927,9 +930,9 @@ def status(
     """
     with plain_errors():
         if figures:
-            from mvssl.study.reproduce import root_of
+            from mvssl.study.batch import root_of
             from mvssl.study.artefacts import figures_in_words, state_of_figures
             typer.echo(figures_in_words(state_of_figures(root_of(out or ''))))
             return
-        from mvssl.study.reproduce import status as status_of
+        from mvssl.study.plan import status as status_of
         typer.echo(str(status_of(profile, data, second_data or '', out or '', jobs)))

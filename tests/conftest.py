@@ -3,8 +3,11 @@
 import os
 import shutil
 
+import nbformat
 import pytest
+from experiments_fixture import EXPERIMENTS, FAKE
 from filelock import FileLock
+from nbformat.v4 import new_code_cell
 
 # So that what is left at the end, when one worker has nothing more to do, is short.
 LONGEST = ('test_reproduce', 'test_tutorials', 'test_whole_chain', 'test_training', 'test_recipe_search')
@@ -38,9 +41,9 @@ def once(tmp_path_factory):
 @pytest.fixture(scope='session')
 def smoke_stores(once):
     "A root with the stores of the smoke profile."
-    from mvssl.study.reproduce import Batch, make_stores
+    from mvssl.study.reproduce import Study, make_stores
 
-    return once('smoke stores', lambda root: make_stores(Batch('smoke', out=root), say=lambda text: None))
+    return once('smoke stores', lambda root: make_stores(Study('smoke', out=root), say=lambda text: None))
 
 
 @pytest.fixture
@@ -48,3 +51,16 @@ def root(smoke_stores, tmp_path):
     "A root of one's own in which only the stores of the smoke profile are made."
     shutil.copytree(smoke_stores / 'data', tmp_path / 'root' / 'data')
     return tmp_path / 'root'
+
+
+@pytest.fixture
+def made_up(tmp_path, monkeypatch):
+    "A folder of experiments whose training pretends; a test adds analyses."
+    folder = tmp_path / 'experiments'
+    nb = nbformat.read(EXPERIMENTS / 'train.ipynb', as_version=4)
+    last = next(i for i, cell in enumerate(nb.cells) if 'batch.folder_of' in cell.source)
+    nb.cells[last + 1 :] = [new_code_cell(FAKE.replace('raise SystemExit\n', ''))]
+    folder.mkdir()
+    nbformat.write(nb, folder / 'train.ipynb')
+    monkeypatch.setenv('MVSSL_NOTEBOOKS', str(folder))
+    return folder

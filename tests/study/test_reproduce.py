@@ -1,6 +1,8 @@
-"""Batches from end to end: what they leave, what they do not make twice, kills, clusters, failures. Stores and trainings are those of the smoke profile."""
+"""Batches from end to end: what they leave, what they do not make twice, kills, clusters, failures.
 
-import ast
+Stores and trainings are those of the smoke profile.
+"""
+
 import hashlib
 import json
 import os
@@ -12,12 +14,11 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
-from nbformat.v4 import new_code_cell
+from experiments_fixture import EXPERIMENTS, MVSSL, analysis, command, edited
 
 from mvssl.study import reproduce as module
 from mvssl.dataset import MultiviewDataset
@@ -27,22 +28,15 @@ from mvssl.study.reproduce import (
     GROUPS,
     NEEDS,
     PROFILES,
-    Batch,
-    code_key,
-    groups,
+    Workers,
+    Study,
     jobs_of,
     reproduce,
-    root_of,
-    run_job,
     status,
 )
 from mvssl.runs import hold, is_held
 from mvssl.study.estimate import NotMeasured, Speed
-from mvssl.training import TrainConfig
 
-ROOT = Path(__file__).parents[2]
-EXPERIMENTS = ROOT / 'nbs' / 'experiments'
-MVSSL = Path(sys.executable).parent / 'mvssl'
 ARTEFACTS = {  # notebook -> what it must leave
     'semi_supervision': (
         'semi_supervision.png',
@@ -62,11 +56,6 @@ ARTEFACTS = {  # notebook -> what it must leave
     '3_pose_retrieval': ('fig1_pose_retrieval.png', 'fig1_pose_retrieval.pdf', 'fig1_scores.csv', 'fig1_scores.md'),
     '4_embedding_space': ('fig2_embedding_space.png', 'fig2_embedding_space.pdf'),
 }
-
-
-def command(*words, **environment):
-    "Runs `mvssl` with these words."
-    return subprocess.run([MVSSL, *map(str, words)], capture_output=True, text=True, env=os.environ | environment)
 
 
 def processor_seconds():
@@ -94,228 +83,10 @@ def not_timed(monkeypatch):
     monkeypatch.setattr(module, 'measure_apart', quick)
 
 
-def edited(source, target, *cells, after):
-    "A copy of a notebook with more code cells after the first one that contains `after`."
-    nb = nbformat.read(source, as_version=4)
-    at = next(i for i, cell in enumerate(nb.cells) if cell.cell_type == 'code' and after in cell.source) + 1
-    nb.cells[at:at] = map(new_code_cell, cells)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nb, target)
-
-
-ANALYSIS = """
-import os
-import pandas as pd
-from mvssl.study.reproduce import Batch
-from mvssl.runs import save_table
-batch = Batch(profile, data, second_data, out)
-run = batch.open_run(NAME, dict(seed=seed))
-print('threads', os.environ['OMP_NUM_THREADS'])
-"""
-PARAMETERS = "profile: str = 'smoke'\ndata: str = 'synthetic'\nsecond_data: str = ''\nout: str = ''\nseed: int = 0"
-
-
-def analysis(folder, name, *cells):
-    "A made-up analysis that saves a small table, or does what the cells do."
-    nb = nbformat.v4.new_notebook(
-        cells=[
-            new_code_cell(PARAMETERS, metadata=dict(tags=['parameters'])),
-            new_code_cell(ANALYSIS.replace('NAME', repr(name))),
-            *map(new_code_cell, cells),
-            new_code_cell(f"save_table(pd.DataFrame(dict(a=[1])), 'made_by_{name[0]}', run)\nrun.finish({{}})"),
-        ],
-        metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')),
-    )
-    nbformat.write(nb, folder / f'{name}.ipynb')
-
-
-FAKE = """
-import json
-from mvssl.runs import open_run
-run.folder.parent.mkdir(parents=True, exist_ok=True)
-with open_run(run.folder, dict(name=run.name), resume=True) as fake: fake.finish(dict(steps=1))
-(run.folder/'errors.csv').write_text('weights')
-raise SystemExit
-"""
-
-
-@pytest.fixture
-def made_up(tmp_path, monkeypatch):
-    "A folder of experiments whose training pretends; a test adds analyses."
-    folder = tmp_path / 'experiments'
-    nb = nbformat.read(EXPERIMENTS / 'train.ipynb', as_version=4)
-    last = next(i for i, cell in enumerate(nb.cells) if 'batch.folder_of' in cell.source)
-    nb.cells[last + 1 :] = [new_code_cell(FAKE.replace('raise SystemExit\n', ''))]
-    folder.mkdir()
-    nbformat.write(nb, folder / 'train.ipynb')
-    monkeypatch.setenv('MVSSL_NOTEBOOKS', str(folder))
-    return folder
-
-
 # ---- what is asked ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('profile', PROFILES.values(), ids=list(PROFILES))
-def test_arms_differ_in_the_arm_alone(profile):
-    "Every group is a valid configuration, and those of the headline share all but their arm (and what the profile gives a group by name)."
-    asked = groups(replace(profile, seeds=dict.fromkeys(GROUPS, 1), of_group={}))
-    configs = {
-        name: TrainConfig(**dict(validation=profile.validation, test=profile.test) | profile.train | changes)
-        for name, changes in asked.items()
-    }
-    for percent in (100, 10, 2):
-        alike = {repr(replace(configs[f'{arm}-{percent}'], arm='joint')) for arm in ('supervised', 'control', 'joint')}
-        assert len(alike) == 1
-    changed = {
-        name: {field for field, value in vars(config).items() if value != getattr(configs['joint-100'], field)}
-        for name, config in configs.items()
-    }
-    assert (
-        changed['joint-m0.8-b0.4'] == {'margin', 'beta'}
-        and changed['joint-neither'] == {'chunk', 'beta'}
-        and changed['info_nce'] == {'loss'}
-    )
-    assert changed['supervised-all'] == {'arm', 'labelled'} and len(configs['supervised-all'].labelled) > len(
-        profile.labelled
-    )
-    assert not set(configs['supervised-all'].labelled) & {*profile.validation, *profile.test}
-
-
-def test_every_training_subject_of_the_largest_profiles_is_somebody():
-    for name in ('laptop', 'gpu'):
-        profile = PROFILES[name]
-        assert len(profile.test) >= 8 and all(
-            subject in profile.studio for subject in profile.test + profile.validation
-        )
-        assert all(
-            profile.seeds[group] >= 3
-            for group in (
-                'supervised-100',
-                'control-100',
-                'joint-100',
-                *(group for group in GROUPS if group.startswith('joint-m')),
-            )
-        )
-
-
 # ---- keys ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def copy(tmp_path, monkeypatch):
-    "A copy of the library that a key is computed of, and a notebook that uses its training."
-    shutil.copytree(ROOT / 'mvssl', tmp_path / 'mvssl', ignore=shutil.ignore_patterns('__pycache__'))
-    monkeypatch.setattr(module, '_HOME', tmp_path / 'mvssl')
-    nb = nbformat.v4.new_notebook(
-        cells=[
-            new_code_cell('seed: int = 0', metadata=dict(tags=['parameters'])),
-            new_code_cell('from mvssl.training import train\nfrom mvssl.study.reproduce import Batch'),
-        ]
-    )
-    nbformat.write(nb, tmp_path / 'x.ipynb')
-    return tmp_path
-
-
-def change(path, old, new):
-    text = path.read_text(encoding='utf-8')
-    assert old in text
-    path.write_text(text.replace(old, new, 1), encoding='utf-8')
-
-
-@pytest.mark.parametrize(
-    'file, old, new, matters',
-    [
-        ('loss.py', 'import', '# a remark\nimport', False),
-        ('loss.py', '"""', '"""Better said. ', False),
-        ('loss.py', 'def pose_loss(', 'FACTOR = 2\n\n\ndef pose_loss(', True),  # which training imports
-        ('skeleton.py', 'JOINTS =', 'JOINTS = ()\nJOINTS =', True),  # which evaluation imports, which training imports
-        ('plots.py', 'import', 'x = 1\nimport', False),  # which it does not use
-        (
-            'reproduce.py',
-            'import',
-            'x = 1\nimport',
-            False,
-        ),  # what this decides stands in the configuration and the inputs
-        ('study/paper.py', '111.9', '111.8', False),  # which this notebook does not show
-        ('../x.ipynb', 'import train', 'import train, embed', True),
-        ('../x.ipynb', 'seed: int = 0', 'seed: int = 1', False),  # its value stands in the configuration
-    ],
-)
-def test_keys_change_with_code_and_not_with_words(copy, file, old, new, matters):
-    before = code_key(copy / 'x.ipynb')
-    change(copy / 'mvssl' / file, old, new)
-    assert (code_key(copy / 'x.ipynb') != before) == matters
-
-
-ANALYSES = sorted(path for path in EXPERIMENTS.glob('*.ipynb') if path.stem in NEEDS)
-
-
-@pytest.mark.parametrize('notebook', ANALYSES, ids=lambda path: path.stem)
-def test_a_corrected_number_of_the_paper_makes_every_analysis_stale(copy, notebook):
-    "Each shows one: in its claim, in its table."
-    assert len(ANALYSES) == len(NEEDS)
-    before, training = code_key(notebook), code_key(EXPERIMENTS / 'train.ipynb')
-    change(copy / 'mvssl/study/paper.py', 'first_mm=111.9', 'first_mm=112.9')
-    assert code_key(notebook) != before and code_key(EXPERIMENTS / 'train.ipynb') == training
-
-
-def test_what_shows_no_number_of_the_paper_is_not_run_again(root, copy, made_up):
-    "Both were run; a number is corrected; only what shows one is to be run again."
-    analysis(made_up, '4_embedding_space', 'from mvssl.study.paper import PAPER')
-    analysis(made_up, '2_margin_ablation')
-    names = ('2_margin_ablation', '4_embedding_space')
-    assert set(names) <= set(reproduce('smoke', out=root, only=names, say=lambda text: None).done)
-    is_done = lambda: [Batch('smoke', out=root).analysis(name).is_done for name in names]
-    assert is_done() == [True, True]
-    change(copy / 'mvssl/study/paper.py', 'first_mm=111.9', 'first_mm=112.9')
-    assert is_done() == [True, False]
-
-
-def test_other_test_subjects_of_the_second_store_make_an_analysis_stale(root, monkeypatch):
-    folder = Batch('smoke', out=root).analysis('3_pose_retrieval').folder
-    assert Batch('smoke', out=root).analysis('3_pose_retrieval').folder == folder
-    monkeypatch.setitem(PROFILES, 'smoke', replace(PROFILES['smoke'], second_test=('S7',)))
-    assert Batch('smoke', out=root).analysis('3_pose_retrieval').folder != folder
-
-
-def test_the_papers_numbers_are_data_alone_and_stay_where_they_were():
-    from mvssl.study import paper
-
-    assert module.PAPER is paper.PAPER and paper.__all__ == ['PAPER']
-    kinds = {type(node) for node in ast.parse(Path(paper.__file__).read_text(encoding='utf-8')).body}
-    assert kinds == {ast.Expr, ast.Assign}, 'a docstring and values'
-
-
-def test_keys_change_with_configuration_and_data(root, made_up):
-    batch = Batch('smoke', out=root)
-    folders = {
-        batch.folder_of(batch.config(seed, **changes))
-        for seed, changes in ((0, {}), (1, {}), (0, dict(margin=0.7)), (0, dict(augmentation=None)))
-    }
-    assert len(folders) == 4
-    facts = json.loads((root / 'data/smoke/studio/dataset.json').read_text())
-    (root / 'data/smoke/studio/dataset.json').write_text(json.dumps(facts | dict(checksum='0' * 32)))
-    assert Batch('smoke', out=root).folder_of(batch.config(0)) not in folders
-
-
-def test_a_training_asked_for_by_hand_is_that_of_its_group(root):
-    batch = Batch('smoke', out=root)
-    for group in batch.groups:
-        for training in batch.planned(group):
-            words = batch.job_of(training).parameters
-            config = batch.config(
-                words['seed'],
-                arm=words['arm'],
-                margin=words['margin'],
-                beta=words['beta'],
-                **json.loads(words['overrides']),
-            )
-            assert (
-                config == training.config
-                and batch.name_of(config) == training.name
-                and batch.folder_of(config) == training.folder
-            )
-    assert batch.name_of(batch.config(0, margin=0.7)) == 'joint-m0.7-b0.3-s0'
 
 
 # ---- the whole of it -------------------------------------------------------------------------------------------------
@@ -423,7 +194,7 @@ def test_a_killed_batch_goes_on_where_it_was(root, tmp_path, monkeypatch):
     killed = subprocess.Popen(
         [MVSSL, *words], env=os.environ | dict(SLOW_S='15'), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    trainings = Batch('smoke', out=root).planned('supervised-100')
+    trainings = Study('smoke', out=root).planned('supervised-100')
     wait_for(lambda: all((training.folder / 'checkpoint.pt').exists() for training in trainings))
     assert status('smoke', out=root).is_running
     assert set(
@@ -442,7 +213,7 @@ def test_a_killed_batch_goes_on_where_it_was(root, tmp_path, monkeypatch):
     for training in trainings:
         assert len(json.loads((training.folder / 'provenance.json').read_text())) == 2, 'one entry per sitting'
         assert [step for step in training.log['step']] == [0, 5, 10, 15, 20]
-    once = replace(trainings[0], folder=Batch('smoke', out=tmp_path / 'straight').runs / trainings[0].folder.name)
+    once = replace(trainings[0], folder=Study('smoke', out=tmp_path / 'straight').runs / trainings[0].folder.name)
     shutil.copytree(root / 'data', tmp_path / 'straight' / 'data')
     assert reproduce('smoke', out=tmp_path / 'straight', only=trainings[0].name, jobs=2, say=lambda text: None).is_whole
     assert once.folder.is_dir(), 'the same key'  # and the same threads, which numbers of floating point depend on
@@ -489,7 +260,7 @@ def test_a_batch_that_is_stopped_says_what_is_kept(root, tmp_path, monkeypatch):
         text=True,
         start_new_session=True,
     )
-    first, second = (training.folder for training in Batch('smoke', out=root).planned('supervised-100'))
+    first, second = (training.folder for training in Study('smoke', out=root).planned('supervised-100'))
     wait_for(lambda: (first / 'metrics.jsonl').exists() and 'images_per_s' in (first / 'metrics.jsonl').read_text())
     found = status('smoke', out=root)
     assert found.seconds_left > 0 and re.search(
@@ -560,7 +331,7 @@ def test_what_fails_stops_only_what_needs_it(root, made_up):
     assert set(
         status('smoke', out=root).jobs.set_index('name')['state'].loc[['supervised-100-s1', 'supervised-100-s0']]
     ) == {'failed', 'done'}
-    own = jobs_of(Batch('smoke', out=root), ['4_embedding_space'])[1][0].folder
+    own = jobs_of(Study('smoke', out=root), ['4_embedding_space'])[1][0].folder
     assert f"threads {max(1, module.cores() // 2)}\n" in (own / 'log.txt').read_text()
 
     # mended, only what failed is run again; and what somebody deleted is made again
@@ -594,7 +365,7 @@ def test_on_a_dask_cluster(root, made_up):
             'smoke', out=root, only='joint-100', scheduler=cluster.scheduler_address, say=lambda text: None
         )
     assert summary.is_whole and set(summary.done) == {'joint-100-s0', 'joint-100-s1'}
-    for training in Batch('smoke', out=root).trainings('joint-100'):
+    for training in Study('smoke', out=root).trainings('joint-100'):
         assert f'on worker {max(1, module.cores() // 2)}\n' in (training.folder / 'log.txt').read_text()
     assert reproduce('smoke', out=root, only='joint-100', say=lambda text: None).reused == [
         'joint-100-s0',
@@ -623,7 +394,7 @@ def test_stores_of_ones_own(root, made_up):
     assert (root / 'figures' / 'smoke-studio' / 'made_by_4.csv').exists() and not (
         root / 'data' / 'smoke-studio'
     ).exists()
-    batch = Batch('smoke', asked['data'], asked['second_data'], root)
+    batch = Study('smoke', asked['data'], asked['second_data'], root)
     assert (batch.roles.labelled, batch.roles.validation, batch.roles.test) == (
         ('S1',),
         ('S8', 'V1'),
@@ -636,7 +407,7 @@ def test_stores_of_ones_own(root, made_up):
     poses = np.load(batch.dataset.path / 'poses.npy')
     poses[:] = np.nan
     np.save(batch.dataset.path / 'poses.npy', poses)
-    batch = Batch('smoke', asked['data'], asked['second_data'], root)
+    batch = Study('smoke', asked['data'], asked['second_data'], root)
     assert list(batch.groups) == ['metric'] and batch.left_out['joint-100'] == 'no poses in the store', (
         'pairs of views there are without labels too'
     )
@@ -653,7 +424,7 @@ def test_no_cluster_at_the_address(root, made_up):
 
 
 def test_two_batches_at_once(root, made_up):
-    batch = Batch('smoke', out=root)
+    batch = Study('smoke', out=root)
     batch.runs.mkdir(parents=True)
     with hold(batch.runs):
         refused = command('reproduce', '--profile', 'smoke', '--out', root)
@@ -705,7 +476,7 @@ def test_the_estimate_comes_before_the_stores(tmp_path, monkeypatch):
 def test_what_is_done_is_not_counted(root, made_up, monkeypatch):
     "A store that is there is not filmed; of three trainings one is done, and one has a quarter of its steps behind it."
     assert reproduce('smoke', out=root, only='supervised-100-s0', say=lambda text: None).is_whole
-    begun = Batch('smoke', out=root).planned('supervised-100')[1].folder
+    begun = Study('smoke', out=root).planned('supervised-100')[1].folder
     begun.mkdir()
     (begun / 'config.json').write_text(json.dumps(dict(steps=20)))
     (begun / 'metrics.jsonl').write_text(json.dumps(dict(step=5, images_per_s=100.0, seconds=9.0)) + '\n')
@@ -713,7 +484,7 @@ def test_what_is_done_is_not_counted(root, made_up, monkeypatch):
     monkeypatch.setattr(
         module, 'measure_apart', lambda n, threads, **how: asked.append(how) or quick(n, threads, **how)
     )
-    ahead = module.ahead_of(Batch('smoke', out=root), ('supervised-100', 'joint-100-s0'))
+    ahead = module.ahead_of(Study('smoke', out=root), ('supervised-100', 'joint-100-s0'))
     assert ahead.steps == {'supervised-100-s1': 15, 'joint-100-s0': 20} and ahead.films == {} and ahead.analyses == {}
     for name in ('_make_stores', '_run_notebooks'):
         monkeypatch.setattr(module, name, lambda *args: None)
@@ -762,10 +533,10 @@ def test_a_machine_that_is_too_slow_is_told_so(tmp_path, monkeypatch, profile, f
 def test_one_core_is_given_twice_the_time(tmp_path, monkeypatch, cores, warned):
     "An hour, where two cores should take twenty minutes."
     monkeypatch.setattr(module, 'cores', lambda: cores)
-    told, batch = [], Batch('laptop', out=tmp_path)
+    told, batch = [], Study('laptop', out=tmp_path)
     batch.runs.mkdir(parents=True)
     ahead = module.ahead_of(batch)
-    measured = lambda **asked: [
+    measured = lambda function, **asked: [
         Speed(
             dict.fromkeys(asked['kinds'], 3600 / sum(ahead.steps.values())),
             dict.fromkeys(asked['kinds'], 0.0),
@@ -773,7 +544,7 @@ def test_one_core_is_given_twice_the_time(tmp_path, monkeypatch, cores, warned):
             dict(room=0.0, person=0.0, image=0.0),
         )
     ]
-    module._foresee(batch, ahead, module.Workers(None, measured, 1, 1), told.append)
+    module._foresee(batch, ahead, Workers(None, measured, 1, 1), told.append)
     assert 'analyses: about 60 min on 1 worker' in told[0] and (len(told) == 2) == warned
 
 
@@ -811,47 +582,10 @@ def test_lines_of_a_batch_go_to_its_log_and_to_who_asked(root, made_up, monkeypa
 # ---- how far it is ---------------------------------------------------------------------------------------------------
 
 
-def test_status_without_a_batch_says_how_to_begin(tmp_path):
-    told = command('status', '--profile', 'smoke', '--out', tmp_path)
-    assert told.returncode == 0 and told.stdout.splitlines() == [
-        'batch smoke-synthetic: not begun',
-        f'  nothing of it is in {tmp_path} yet. Begin:',
-        f'  mvssl reproduce --profile smoke --out {tmp_path}',
-    ]
-    batch = Batch('smoke', out=tmp_path)
-    batch.runs.mkdir(parents=True)
-    assert str(status('smoke', out=tmp_path)).splitlines()[1] == '  its stores are not finished. Go on:'
-    with hold(batch.runs):
-        assert str(status('smoke', out=tmp_path)) == 'batch smoke-synthetic: running\n  its stores are being made'
-
-
-def test_status_is_columns_of_eighty(root, made_up):
-    for name in NEEDS:
-        analysis(made_up, name)
-    edited(
-        made_up / 'train.ipynb',
-        made_up / 'train.ipynb',
-        f'raise RuntimeError({"out of luck, " * 20!r})',
-        after='import json',
-    )
-    assert not reproduce('smoke', out=root, only='supervised-100-s0', say=lambda text: None).is_whole
-    lines = str(status('smoke', out=root)).splitlines()
-    assert (
-        max(map(len, lines)) <= 80
-        and lines[0] == 'batch smoke-synthetic:'
-        and lines[1].startswith('  0 of 13 trainings and 0 of 5 analyses done; not running')
-    )
-    assert any(line.startswith('  failed  supervised-100-s0 ') for line in lines)
-    missing = [line for line in lines[next(i for i, line in enumerate(lines) if line.startswith('  missing')) :]]
-    assert sum(len(line.removeprefix('  missing').split()) for line in missing) == 17 and len(missing) < 10, (
-        'several a line, none left out'
-    )
-
-
 def test_status_knows_from_the_estimate(tmp_path, root, monkeypatch):
     "Before anything has run, and when one training has taken twice what was thought."
     only_told(monkeypatch, out=root, jobs=2)
-    batch = Batch('smoke', out=root)
+    batch = Study('smoke', out=root)
     thought = json.loads((batch.runs / 'estimate.json').read_text())
     before = status('smoke', out=root, jobs=2)
     assert before.seconds_left == pytest.approx(thought['trainings'] + thought['analyses']) and 'about ' in str(before)
@@ -872,7 +606,7 @@ def test_status_knows_from_the_estimate(tmp_path, root, monkeypatch):
 @pytest.mark.parametrize(
     'asked, message',
     [
-        (dict(profile='big'), 'profile must be one of smoke, laptop, gpu'),
+        (dict(profile='big'), 'profile must be one of smoke, laptop, desk, gpu'),
         (dict(only='joint-1'), '--only must name stores, report, an analysis'),
         (dict(only='paper-joint'), 'not part of profile smoke'),
         (dict(jobs=0), '--jobs must be positive'),
@@ -915,26 +649,3 @@ def test_an_extra_that_is_not_installed_is_named(root, made_up, monkeypatch, nam
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ValueError, match=rf"{name} is not installed .* pip install 'mvssl\[{extra}\]'"):
         reproduce('smoke', out=root, only='joint-100', scheduler='tcp://127.0.0.1:9', say=lambda text: None)
-
-
-def test_an_analysis_must_name_its_parameters(root, made_up):
-    analysis(made_up, '4_embedding_space')
-    with pytest.raises(ValueError, match='config must hold the own parameters of 4_embedding_space, seed, got k'):
-        Batch('smoke', out=root).open_run('4_embedding_space', dict(k=3))
-
-
-def test_a_notebook_that_leaves_nothing_has_failed(root, made_up):
-    analysis(made_up, '4_embedding_space', 'run.finish = lambda metrics: None')
-    job = replace(
-        Batch('smoke', out=root).analysis('4_embedding_space'),
-        parameters=Batch('smoke', out=root).parameters_for('4_embedding_space'),
-    )
-    assert 'its last cell does not call run.finish' in run_job(job).error
-
-
-def test_without_a_checkout_the_notebooks_are_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, '_HOME', tmp_path / 'site-packages' / 'mvssl')
-    monkeypatch.chdir(tmp_path)
-    assert root_of() == tmp_path
-    with pytest.raises(ValueError, match='name their folder by the environment variable MVSSL_NOTEBOOKS'):
-        reproduce('smoke')

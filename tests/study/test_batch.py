@@ -1,0 +1,93 @@
+"""A study: what it has, where it is, what it says where something is missing."""
+
+import json
+import shlex
+from dataclasses import replace
+
+import nbformat
+import pytest
+from experiments_fixture import analysis
+
+from mvssl.study import batch as module
+from mvssl.study.batch import Study, notebook_named, root_of
+from mvssl.study.keys import parameters_of
+from mvssl.study.plan import names_of
+from mvssl.study.profiles import NEEDS, PROFILES
+from mvssl.study.reproduce import reproduce
+
+
+def test_other_test_subjects_of_the_second_store_make_an_analysis_stale(root, monkeypatch):
+    folder = Study('smoke', out=root).analysis('3_pose_retrieval').folder
+    assert Study('smoke', out=root).analysis('3_pose_retrieval').folder == folder
+    monkeypatch.setitem(PROFILES, 'smoke', replace(PROFILES['smoke'], second_test=('S7',)))
+    assert Study('smoke', out=root).analysis('3_pose_retrieval').folder != folder
+
+
+def test_keys_change_with_configuration_and_data(root, made_up):
+    batch = Study('smoke', out=root)
+    folders = {
+        batch.folder_of(batch.config(seed, **changes))
+        for seed, changes in ((0, {}), (1, {}), (0, dict(margin=0.7)), (0, dict(augmentation=None)))
+    }
+    assert len(folders) == 4
+    facts = json.loads((root / 'data/smoke/studio/dataset.json').read_text())
+    (root / 'data/smoke/studio/dataset.json').write_text(json.dumps(facts | dict(checksum='0' * 32)))
+    assert Study('smoke', out=root).folder_of(batch.config(0)) not in folders
+
+
+def test_a_training_asked_for_by_hand_is_that_of_its_group(root):
+    batch = Study('smoke', out=root)
+    for group in batch.groups:
+        for training in batch.planned(group):
+            words = batch.job_of(training).parameters
+            config = batch.config(
+                words['seed'],
+                arm=words['arm'],
+                margin=words['margin'],
+                beta=words['beta'],
+                **json.loads(words['overrides']),
+            )
+            assert (
+                config == training.config
+                and batch.name_of(config) == training.name
+                and batch.folder_of(config) == training.folder
+            )
+    assert batch.name_of(batch.config(0, margin=0.7)) == 'joint-m0.7-b0.3-s0'
+
+
+def test_an_analysis_must_name_its_parameters(root, made_up):
+    analysis(made_up, '4_embedding_space')
+    with pytest.raises(ValueError, match='config must hold the own parameters of 4_embedding_space, seed, got k'):
+        Study('smoke', out=root).open_run('4_embedding_space', dict(k=3))
+
+
+def test_without_a_checkout_the_notebooks_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, '_HOME', tmp_path / 'site-packages' / 'mvssl')
+    monkeypatch.chdir(tmp_path)
+    assert root_of() == tmp_path
+    with pytest.raises(ValueError, match='name their folder by the environment variable MVSSL_NOTEBOOKS'):
+        reproduce('smoke')
+
+
+# ---- what is said where something is missing -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('notebook', sorted(NEEDS))
+def test_errors_of_an_analysis_name_one_command_that_makes_all_it_needs(tmp_path, root, notebook):
+    "Without a store and without trainings; with the profile, in folders with a space too. Its page names it as well."
+    config = parameters_of(notebook_named(notebook))
+    for out, missing in (
+        (tmp_path / 'a new place', 'there is no finished store'),
+        (root, 'not trained yet'),
+    ):
+        study = Study('smoke', out=out)
+        with pytest.raises(ValueError, match=missing) as refused:
+            study.open_run(notebook, config)
+            study.trainings('joint-100')
+        command = str(refused.value).rpartition('mvssl ')[2]
+        assert shlex.split(command) == ['reproduce', '--profile', 'smoke', '--out', str(out), '--only', notebook]
+    names_of(Study('smoke', out=root), [notebook])  # not refused
+    page = ''.join(
+        cell.source for cell in nbformat.read(notebook_named(notebook), as_version=4).cells if cell.source[:1] == '#'
+    )
+    assert f'mvssl reproduce --profile smoke --only {notebook}' in page
