@@ -27,7 +27,7 @@ from .batch import Study, notebook_named
 from .estimate import NotMeasured, estimate, measure_apart
 from .jobs import STOPPED, check_parameters, workers
 from .outlook import Watch, costs_of
-from .plan import ahead_of, analyses_of, is_made, jobs_of, names_of, plan, rigs_of
+from .plan import ahead_of, analyses_of, is_made, jobs_of, names_of, plan_of, rigs_of
 from .profiles import GROUPS, NEEDS, PROFILES
 
 # %% ../../nbs/study/73_reproduce.ipynb #fc92ade2
@@ -250,7 +250,7 @@ def planned(
     study = Study(profile, data, second_data, out)
     _check_before(study, only)
     study.tell_roles(keep=False, **roles or {})
-    return plan(study, only)
+    return plan_of(study, only)
 
 # %% ../../nbs/study/73_reproduce.ipynb #31411b9d
 def reproduce(
