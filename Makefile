@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help test quick reproduce smoke notebooks exported lint readme docs bench clean
+.PHONY: help lab test quick reproduce smoke notebooks exported lint readme docs bench clean
 
 WORKERS ?= 2
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -8,8 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-SNAPSHOT := find nbs mvssl \( -name '*.ipynb' -o -name '*.py' \) -not -path '*/.*' -not -name _modidx.py \
-	-exec cksum {} + | sort -k 3
+SNAPSHOT := $(BIN)/python nbs/contents.py
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +21,9 @@ $(INSTALLED): settings.ini setup.py constraints.txt
 	@echo 'Installing into .venv (minutes on first use) ...'
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]'
 	@touch $@
+
+lab: $(INSTALLED)  ## open the notebooks in JupyterLab, at nbs/index.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs/index.ipynb
 
 # One thread per worker: as many workers as cores, without each of them starting as many threads again.
 test quick: export OMP_NUM_THREADS := 1
@@ -41,7 +43,7 @@ exported: $(INSTALLED)
 	@$(MAKE) --no-print-directory notebooks
 	@$(SNAPSHOT) | diff .venv/before - > .venv/changed || { \
 		echo 'Not exported, or not clean; it is now:' >&2; \
-		awk '/^[<>]/ {print "  " $$4}' .venv/changed | sort -u >&2; }
+		awk '/^[<>]/ {print "  " $$3}' .venv/changed | sort -u >&2; }
 
 reproduce: $(INSTALLED)  ## make every table and figure of the supplementary: less than 20 minutes on two cores
 	$(BIN)/mvssl reproduce --profile laptop --out .

@@ -1,4 +1,4 @@
-"""A page in headless Chromium, driven through the DevTools protocol: what tests of HTML pages need, and no more."""
+"""A page in headless Chromium, driven through the DevTools protocol: what tests of pages and of Lab need."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ PATIENCE_S = 120
 
 
 class Browser:
-    "Headless Chromium without any way to the network. Use as a context; `open` gives a page."
+    "Headless Chromium without any way to the network but this machine's own. Use as a context; `open` gives a page."
 
     def __enter__(self):
         self.home = tempfile.mkdtemp()
@@ -69,6 +69,7 @@ class Browser:
         shutil.rmtree(self.home, ignore_errors=True)
 
     def open(self, path, width=1440, height=900):
+        "A page: the path of a file, or the address of a server on this machine."
         new = urllib.request.Request(f'http://127.0.0.1:{self.port}/json/new?about:blank', method='PUT')
         with urllib.request.urlopen(new, timeout=PATIENCE_S) as answer:
             return Page(json.load(answer)['webSocketDebuggerUrl'], path, width, height)
@@ -77,15 +78,21 @@ class Browser:
 class Page:
     "A page that was opened; what it asked for and what it complained of."
 
-    def __init__(self, address, path, width, height):
+    def __init__(self, address, where, width, height):
+        is_file = not str(where).startswith('http://127.0.0.1:')
         self.socket, self.sent = websocket.create_connection(address, timeout=PATIENCE_S, suppress_origin=True), 0
         self.requests, self.complaints = [], []
         for domain in ('Page', 'Runtime', 'Network', 'Log'):
             self.call(f'{domain}.enable')
-        self.call('Network.emulateNetworkConditions', offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+        if is_file:
+            self.call(
+                'Network.emulateNetworkConditions', offline=True, latency=0, downloadThroughput=0, uploadThroughput=0
+            )
         self.call('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.call('Page.navigate', url=Path(path).absolute().as_uri())
-        self.wait_for("document.readyState === 'complete' && location.protocol === 'file:'")
+        self.call('Page.navigate', url=Path(where).absolute().as_uri() if is_file else where)
+        self.wait_for(
+            f"document.readyState === 'complete' && location.protocol === '{'file:' if is_file else 'http:'}'"
+        )
 
     def call(self, method, **params):
         self.sent += 1
