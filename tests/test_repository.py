@@ -564,7 +564,17 @@ def test_a_long_line_and_a_tangled_function_are_seen(tmp_path):
 
 
 # Tests of the whole, not of one module; and modules that have no file of tests, with those that guard them.
-OF_THE_WHOLE = {'repository', 'refusals', 'touched', 'tutorials', 'whole_chain', 'field_cases', 'study.recipe_search'}
+OF_THE_WHOLE = {
+    'repository',
+    'docs',
+    'lab',
+    'refusals',
+    'touched',
+    'tutorials',
+    'whole_chain',
+    'field_cases',
+    'study.recipe_search',
+}
 GUARDED_ELSEWHERE = {
     'refusal': 'test_refusals',
     'show.plots': 'its notebook, ground/test_arrays',
