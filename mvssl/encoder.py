@@ -75,7 +75,9 @@ class Standardise(nn.Module):
     def forward(self, x):
         mean, var = self.mean, self.var
         if self.training:
-            if len(x) < 2: raise Refusal(f"x must have at least 2 rows to be standardised in training, got {len(x)}; use eval() for one image")
+            if len(x) < 2:
+                raise Refusal('x must have at least 2 rows to be standardised in training, '
+                              f'got {len(x)}; use eval() for one image')
             mean = _mean(x)
             var = _mean((x - mean).square())
             with torch.no_grad():
@@ -87,13 +89,56 @@ class Standardise(nn.Module):
 PIXEL_MEAN, PIXEL_STD = (.485, .456, .406), (.229, .224, .225)  # of ImageNet, RGB in [0, 1]
 
 def _check_images(images):
-    if images.ndim == 4 and images.shape[1] == 3 and min(images.shape[2:]) >= 32 and (images.dtype == torch.uint8 or images.is_floating_point()): return
+    is_batch = images.ndim == 4 and images.shape[1] == 3 and min(images.shape[2:]) >= 32
+    if is_batch and (images.dtype == torch.uint8 or images.is_floating_point()): return
     hint = '; use images.permute(0, 3, 1, 2)' if images.ndim == 4 and images.shape[-1] == 3 else ''
-    raise Refusal(f"images must be (B, 3, S, S) with S >= 32, uint8 or floating in [0, 1], got {images.dtype} {tuple(images.shape)}{hint}")
+    found = f'{images.dtype} {tuple(images.shape)}{hint}'
+    raise Refusal(f'images must be (B, 3, S, S) with S >= 32, uint8 or floating in [0, 1], got {found}')
+
+def _check_sizes(width, dim, grid):
+    if width < 8 or width % 8: raise Refusal(f"width must be a positive multiple of 8, got {width}")
+    if dim < 2: raise Refusal(f"dim must be at least 2, got {dim}")
+    if grid < 1: raise Refusal(f"grid must be at least 1, got {grid}")
+
+def _stage(number, width, norm):
+    "Two blocks; every stage but the first halves the side of the map and doubles its channels."
+    inputs, outputs = width * 2**max(number - 1, 0), width * 2**number
+    return nn.Sequential(Block(inputs, outputs, 1 if number == 0 else 2, norm), Block(outputs, outputs, 1, norm))
+
+def _initialise(network):
+    "He's rule for convolutions. A block begins as the identity, so that training leaves the mean pose at once."
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+        if isinstance(module, Block): nn.init.zeros_(module.bn2.weight)
 
 # %% ../nbs/43_encoder.ipynb #2a8bb58b
-class PoseEncoder(nn.Module):
-    "ResNet-18 and embedding head: images to unit vectors. Supplementary: Sec. 1 (128-d unit vectors); the rest is ours."
+class _Backbone(nn.Module):
+    "ResNet-18 of any width up to the averaged map, with torchvision's names."
+    def __init__(self, width, norm, grid):
+        super().__init__()
+        self.grid, self.n_features = grid, 8*width * grid**2
+        self.conv1, self.bn1 = _conv(3, width, 7, stride=2), _norm(norm, width)
+        for number in range(4): self.add_module(f'layer{number + 1}', _stage(number, width, norm))
+        for name, value in dict(pixel_mean=PIXEL_MEAN, pixel_std=PIXEL_STD).items():
+            self.register_buffer(name, torch.tensor(value)[:, None, None], persistent=False)
+
+    def features(
+        self,
+        images:Tensor,  # RGB, uint8 or floating in [0, 1], (B, 3, S, S), S >= 32
+    ) -> Tensor:        # before the metric branch, (B, 8 width grid^2)
+        "What the network sees, averaged over all places or within a grid of them. Raises a Refusal for other images."
+        _check_images(images)
+        x = images.to(self.pixel_mean.dtype) / (255 if images.dtype == torch.uint8 else 1)
+        x = (x - self.pixel_mean) / self.pixel_std
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        x = x.mean((2, 3)) if self.grid == 1 else F.adaptive_avg_pool2d(x, self.grid).flatten(1)
+        return x.to(self.conv1.weight.dtype)
+
+# %% ../nbs/43_encoder.ipynb #2a8bb58c
+class PoseEncoder(_Backbone):
+    "ResNet-18 and embedding head: images to unit vectors. Supplementary: Sec. 1 (128-d unit vectors)."
     def __init__(
         self,
         width:int=64,           # channels of the first stage, a multiple of 8; 64 is ResNet-18
@@ -102,37 +147,12 @@ class PoseEncoder(nn.Module):
         standardise:bool=True,  # standardise the embedding over the batch before it is divided by its length
         grid:int=1,             # the last map is averaged within grid x grid places, so that features still tell where
     ):
-        super().__init__()
-        if width < 8 or width % 8: raise Refusal(f"width must be a positive multiple of 8, got {width}")
-        if dim < 2: raise Refusal(f"dim must be at least 2, got {dim}")
-        if grid < 1: raise Refusal(f"grid must be at least 1, got {grid}")
+        _check_sizes(width, dim, grid)
+        super().__init__(width, norm, grid)
         self.config = dict(width=width, dim=dim, norm=norm, standardise=standardise, grid=grid)
-        self.n_features = 8*width * grid**2
-        self.conv1, self.bn1 = _conv(3, width, 7, stride=2), _norm(norm, width)
-        for stage in range(4):
-            inputs, outputs, stride = width * 2**max(stage - 1, 0), width * 2**stage, 1 if stage == 0 else 2
-            self.add_module(f'layer{stage + 1}', nn.Sequential(Block(inputs, outputs, stride, norm), Block(outputs, outputs, 1, norm)))
-        self.projection = nn.Linear(self.n_features, dim, bias=not standardise)  # a standardised dimension has lost its bias
+        self.projection = nn.Linear(self.n_features, dim, bias=not standardise)  # standardising takes a bias away
         self.standardise = Standardise(dim) if standardise else nn.Identity()
-        for name, value in dict(pixel_mean=PIXEL_MEAN, pixel_std=PIXEL_STD).items():
-            self.register_buffer(name, torch.tensor(value)[:, None, None], persistent=False)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d): nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
-            if isinstance(module, Block): nn.init.zeros_(module.bn2.weight)     # a block begins as nothing: training leaves the mean pose at once
-
-    def features(
-        self,
-        images:Tensor,  # RGB, uint8 or floating in [0, 1], (B, 3, S, S), S >= 32
-    ) -> Tensor:        # before the metric branch, (B, 8 width grid^2)
-        "What the network sees, averaged over all places or within a grid of them."
-        _check_images(images)
-        x = images.to(self.pixel_mean.dtype) / (255 if images.dtype == torch.uint8 else 1)
-        x = (x - self.pixel_mean) / self.pixel_std
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        grid = self.config['grid']
-        x = x.mean((2, 3)) if grid == 1 else F.adaptive_avg_pool2d(x, grid).flatten(1)
-        return x.to(self.projection.weight.dtype)
+        _initialise(self)
 
     def embed(
         self,
@@ -147,6 +167,7 @@ class PoseEncoder(nn.Module):
         self,
         images:Tensor,  # RGB, uint8 or floating in [0, 1], (B, 3, S, S), S >= 32
     ) -> Tensor:        # unit vectors, (B, D)
+        "Embeddings of images. Raises a Refusal for what is none."
         return self.embed(self.features(images))
 
 # %% ../nbs/43_encoder.ipynb #da22fe63
@@ -158,21 +179,29 @@ def _misfits(given, wanted):
     return [f'{name}: {shape(given, name)}, needs {shape(wanted, name)}' for name in sorted({*given, *wanted})
             if shape(given, name) != shape(wanted, name)]
 
+def _fetched():
+    "torchvision's weights, from torch's folder of such files or from the network, checked by their hash."
+    try:
+        return torch.hub.load_state_dict_from_url(
+            IMAGENET_URL, map_location='cpu', progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        file = Path(torch.hub.get_dir(), 'checkpoints', IMAGENET_URL.rsplit('/')[-1])
+        raise Refusal(f"ImageNet weights could not be fetched from {IMAGENET_URL} ({error}). "
+                      f"Put that file, whole, at {file}, or start from random weights.") from error
+
 def load_imagenet(
     encoder:PoseEncoder,  # of width 64 with norm 'batch'; changed in place
 ) -> PoseEncoder:         # the same encoder
-    "Gives the encoder torchvision's ImageNet weights, all but the metric branch. Ours: the texts name no initial weights."
+    """Gives the encoder torchvision's ImageNet weights, all but the metric branch.
+
+    Raises a Refusal for an encoder of another kind, and where the weights cannot be fetched."""
     if encoder.config['width'] != 64 or encoder.config['norm'] != 'batch':
         raise Refusal(f"encoder must have width 64 and norm 'batch' to take ImageNet weights, got {encoder.config}")
-    try: given = torch.hub.load_state_dict_from_url(IMAGENET_URL, map_location='cpu', progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:
-        file = Path(torch.hub.get_dir(), 'checkpoints', IMAGENET_URL.rsplit('/')[-1])
-        raise Refusal(f"ImageNet weights could not be fetched from {IMAGENET_URL} ({error}). Put that file, whole, at {file}, "
-                      "or start from random weights.") from error
-    backbone = lambda tensors: {name: value for name, value in tensors.items() if name.startswith(('conv1', 'bn1', 'layer'))}
-    counted = lambda tensors: {name: value for name, value in tensors.items() if not name.endswith('num_batches_tracked')}
-    given, own = backbone(given), backbone(encoder.state_dict())
-    if wrong := _misfits(counted(given), counted(own)): raise Refusal(f"ImageNet weights do not fit: {'; '.join(wrong)}")
+    given, own = ({name: value for name, value in tensors.items() if name.startswith(('conv1', 'bn1', 'layer'))}
+                  for tensors in (_fetched(), encoder.state_dict()))
+    compared = ({name: value for name, value in tensors.items() if not name.endswith('num_batches_tracked')}
+                for tensors in (given, own))
+    if wrong := _misfits(*compared): raise Refusal(f"ImageNet weights do not fit: {'; '.join(wrong)}")
     encoder.load_state_dict(given, strict=False)
     return encoder
 
@@ -183,7 +212,8 @@ class HeadBlock(nn.Module):
     "x plus two linear layers of it."
     def __init__(self, hidden):
         super().__init__()
-        self.norm, self.linear1, self.linear2 = nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.linear1, self.linear2 = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
 
     def forward(self, x): return x + self.linear2(F.relu(self.linear1(F.relu(self.norm(x)))))
 
@@ -206,6 +236,7 @@ class PoseHead(nn.Module):
         self,
         x:Tensor,   # embeddings or features, (B, dim)
     ) -> Tensor:    # canonical poses, mm, root at 0, (B, 17, 3)
+        "Poses of what the head reads."
         with torch.autocast(x.device.type, enabled=False):
             x = self.enter(self.norm(x.to(self.enter.weight.dtype)))
             pose = self.leave(F.relu(self.blocks(x))).unflatten(1, (16, 3))
@@ -225,8 +256,10 @@ class PoseNet(nn.Module):
         grid:int=1,                   # see PoseEncoder
     ):
         super().__init__()
-        if head_reads not in ('embedding', 'features'): raise Refusal(f"head_reads must be 'embedding' or 'features', got {head_reads!r}")
-        self.config = dict(width=width, dim=dim, norm=norm, standardise=standardise, head_reads=head_reads, hidden=hidden, grid=grid)
+        if head_reads not in ('embedding', 'features'):
+            raise Refusal(f"head_reads must be 'embedding' or 'features', got {head_reads!r}")
+        self.config = dict(width=width, dim=dim, norm=norm, standardise=standardise, head_reads=head_reads,
+                           hidden=hidden, grid=grid)
         self.encoder = PoseEncoder(width, dim, norm, standardise, grid)
         self.head = PoseHead(dim if head_reads == 'embedding' else self.encoder.n_features, hidden or 8*width)
 
@@ -234,6 +267,7 @@ class PoseNet(nn.Module):
         self,
         images:Tensor,           # RGB, uint8 or floating in [0, 1], (B, 3, S, S), S >= 32
     ) -> tuple[Tensor, Tensor]:  # unit vectors (B, D); canonical poses, mm, (B, 17, 3)
+        "Embeddings and poses of images. Raises a Refusal for what is none."
         features = self.encoder.features(images)
         z = self.encoder.embed(features)
         return z, self.head(z if self.config['head_reads'] == 'embedding' else features)
@@ -244,7 +278,7 @@ def save_weights(
     network:PoseNet|PoseEncoder,  # its weights and its configuration are kept
     notes:dict|None=None,         # whatever else should travel along, as JSON has it
 ):
-    "Writes a network so that load_network needs nothing but the path."
+    "Writes a network so that load_network needs nothing but the path. Raises a Refusal where it cannot be written."
     path = Path(path)
     header = json.dumps(dict(network=type(network).__name__, config=network.config, notes=notes or {}))
     data = save({name: value.contiguous() for name, value in network.state_dict().items()}, {'mvssl': header})
@@ -260,24 +294,27 @@ def save_weights(
 def read_header(
     path,   # file that save_weights wrote
 ) -> dict:  # 'network': name of its class; 'config': how it was made; 'notes': what was passed to save_weights
-    "What a file of weights says about itself, without reading the weights."
+    "What a file of weights says about itself; the weights are not read. Raises a Refusal for another file."
     with reading(path), open(path, 'rb'): pass     # safe_open says of a file that may not be read that there is none
     try:
         with safe_open(path, framework='pt') as file: return json.loads((file.metadata() or {})['mvssl'])
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-        raise Refusal(f"path must be a file that save_weights wrote, got {os.fspath(path)!r} ({type(error).__name__}: {error})") from None
+        found = f'{os.fspath(path)!r} ({type(error).__name__}: {error})'
+        raise Refusal(f'path must be a file that save_weights wrote, got {found}') from None
 
 # %% ../nbs/43_encoder.ipynb #194adb46
 def load_network(
     path,                    # file that save_weights wrote
 ) -> PoseNet|PoseEncoder:    # on the CPU, in evaluation mode
-    "The network in a file of weights."
+    "The network in a file of weights. Raises a Refusal for another file, and for weights that do not fit."
     header = read_header(path)
     kinds = {kind.__name__: kind for kind in (PoseNet, PoseEncoder)}
     try: network = kinds[header['network']](**header['config'])
     except (KeyError, TypeError) as error:
-        raise Refusal(f"path must hold a network this version knows, got {os.fspath(path)!r} with {header} ({error})") from None
+        found = f'{os.fspath(path)!r} with {header} ({error})'
+        raise Refusal(f'path must hold a network this version knows, got {found}') from None
     weights = load_file(path)
-    if wrong := _misfits(weights, network.state_dict()): raise Refusal(f"weights in {os.fspath(path)!r} do not fit: {'; '.join(wrong[:5])}")
+    if wrong := _misfits(weights, network.state_dict()):
+        raise Refusal(f"weights in {os.fspath(path)!r} do not fit: {'; '.join(wrong[:5])}")
     network.load_state_dict(weights)
     return network.eval()

@@ -47,7 +47,7 @@ def orthogonalised(
     iterations:int=ITERATIONS,
     eps:float=1e-7,     # added to the norm, so that zeros stay zeros
 ) -> Tensor:            # about U V^T of each, single precision or the matrices' own if that is double, (N, r, c)
-    "The nearest matrices with orthonormal rows or columns, by Newton-Schulz on the smaller Gram matrix. Jordan et al. 2024."
+    "The nearest matrices with orthonormal rows or columns, by Newton-Schulz on the Gram matrix. Jordan et al. 2024."
     X = X if X.dtype == torch.float64 else X.float()
     rows, columns = X.shape[1:]
     if rows > columns: return orthogonalised(X.mT, iterations, eps).mT
@@ -65,6 +65,20 @@ def _together(parameters):
         by_shape[_as_matrix(p).shape, alone].append(i)
     return list(by_shape.values())
 
+def _follow(trained, states, momentum, refresh):
+    "Takes the gradients into the momentum; of parameters whose turn it is, finds the direction too."
+    means, gradients = [state['momentum'] for state in states], [p.grad for p in trained]
+    torch._foreach_lerp_(means, gradients, 1 - momentum)
+    due = [i for i, state in enumerate(states) if state['steps'] % refresh == 0]
+    for some in _together([trained[i] for i in due]):
+        where = [due[i] for i in some]
+        ahead = [gradients[i].lerp(means[i], momentum) for i in where]      # Nesterov: where the momentum will be
+        directions = orthogonalised(torch.stack([_as_matrix(x) for x in ahead]))
+        scale = max(1, directions.shape[1]/directions.shape[2])**.5
+        for i, direction in zip(where, directions):
+            states[i]['direction'].copy_(direction.view(trained[i].shape)).mul_(scale)
+
+# %% ../nbs/44_optimizer.ipynb #d4c3025b
 class Muon(torch.optim.Optimizer):
     "Steps of filters and matrices along the nearest orthogonal matrix to their momentum. Jordan et al. 2024."
     def __init__(
@@ -82,39 +96,29 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        "One step of all parameters that have a gradient."
+        "One step of all parameters that have a gradient. Returns what the closure returns, if there is one."
         loss = None
         if closure is not None:
             with torch.enable_grad(): loss = closure()
         for group in self.param_groups:
             trained = [p for p in group['params'] if p.grad is not None]
-            if trained: self._step(trained, **{name: group[name] for name in ('lr', 'momentum', 'weight_decay', 'refresh')})
+            if trained: self._step(trained, group)
         return loss
 
-    def _step(self, trained, lr, momentum, weight_decay, refresh):
+    def _step(self, trained, group):
         for p in trained:
-            if not self.state[p]: self.state[p].update(momentum=torch.zeros_like(p), direction=torch.zeros_like(p), steps=0)
+            if self.state[p]: continue
+            self.state[p].update(momentum=torch.zeros_like(p), direction=torch.zeros_like(p), steps=0)
         states = [self.state[p] for p in trained]
-        self._follow(trained, states, momentum, refresh)
-        if weight_decay: torch._foreach_mul_(trained, 1 - lr*weight_decay)
-        torch._foreach_add_(trained, [state['direction'] for state in states], alpha=-lr)
+        _follow(trained, states, group['momentum'], group['refresh'])
+        if group['weight_decay']: torch._foreach_mul_(trained, 1 - group['lr']*group['weight_decay'])
+        torch._foreach_add_(trained, [state['direction'] for state in states], alpha=-group['lr'])
         for state in states: state['steps'] += 1
-
-    def _follow(self, trained, states, momentum, refresh):
-        "Momentum of this step; of those whose turn it is, the direction too."
-        means, gradients = [state['momentum'] for state in states], [p.grad for p in trained]
-        torch._foreach_lerp_(means, gradients, 1 - momentum)
-        due = [i for i, state in enumerate(states) if state['steps'] % refresh == 0]
-        for some in _together([trained[i] for i in due]):
-            where = [due[i] for i in some]
-            ahead = torch.stack([_as_matrix(gradients[i].lerp(means[i], momentum)) for i in where])     # Nesterov: where the momentum will be
-            scale = max(1, ahead.shape[1]/ahead.shape[2])**.5
-            for i, direction in zip(where, orthogonalised(ahead)): states[i]['direction'].copy_(direction.view(trained[i].shape)).mul_(scale)
 
 # %% ../nbs/44_optimizer.ipynb #8b785f86
 OPTIMIZERS = dict(muon=.01, adamw=3e-3)     # name -> its highest learning rate where none is asked for
 ADAMW_SHARE = .1                            # of Muon's rate, for what AdamW trains beside it
-REFRESH = 2                                 # steps for which Muon keeps a direction: half the cost, as much learnt in a step
+REFRESH = 2                                 # steps for which Muon keeps a direction: half the cost, steps as good
 
 def _adamw(parameters, lr, weight_decay):
     decays, stays = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
@@ -129,7 +133,7 @@ def optimizers(
     weight_decay:float=.05,     # of matrices and filters
     ends:tuple=(),              # modules whose matrices are AdamW's: the first and the last layer
 ) -> list:                      # of torch optimisers; each group keeps its highest rate as 'highest_lr'
-    "The optimisers of a network. A `ValueError` names a kind that there is none of."
+    "The optimisers of a network. Raises a Refusal for a kind that there is none of."
     if kind not in OPTIMIZERS: raise Refusal(f"kind must be one of {', '.join(OPTIMIZERS)}, got {kind!r}")
     lr = OPTIMIZERS[kind] if lr is None else lr
     parameters, at_the_ends = list(network.parameters()), {id(p) for module in ends for p in module.parameters()}
