@@ -387,12 +387,9 @@ def test_clean_keeps_the_parameters_tag(tmp_path, allowed, kept):
 # notebook -> how many exported cells are longer than 40 lines
 LONG_CELLS = {
     'nbs/00_refusal.ipynb': 1,
-    'nbs/07_cameras.ipynb': 1,
     'nbs/09_dataset.ipynb': 3,
     'nbs/41_sampler.ipynb': 2,
     'nbs/42_batches.ipynb': 2,
-    'nbs/43_encoder.ipynb': 1,
-    'nbs/44_optimizer.ipynb': 1,
     'nbs/47_training.ipynb': 6,
     'nbs/80_cli.ipynb': 11,
     'nbs/ground/01_texts.ipynb': 1,
