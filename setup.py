@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 ini = ConfigParser(delimiters='=')
 ini.read(HERE / 'settings.ini', encoding='utf-8')
 cfg = ini['DEFAULT']
-EXTRAS = ('data', 'viz', 'cluster', 'search', 'notebooks', 'docs', 'dev')
+EXTRAS = ('data', 'viz', 'cluster', 'search', 'notebooks', 'export', 'docs', 'dev')
 extras = {name: cfg[f'{name}_requirements'].split() for name in EXTRAS}
 extras['all'] = sorted({r for rs in extras.values() for r in rs})
 

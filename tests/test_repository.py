@@ -72,6 +72,7 @@ STANDS_ON = {
     'evaluation': ['skeleton'],
     'loss': [],
     'encoder': [],
+    'export': ['encoder'],
     'optimizer': [],
     'sampler': ['dataset'],
     'batches': ['sampler', 'ground.device'],
@@ -578,6 +579,7 @@ GUARDED_ELSEWHERE = {
     'sources.bodies': 'sources/test_rendering',
     'study.artefacts': 'its notebook',
     'study.outlook': 'study/test_estimate',
+    'export': 'its notebook',
     'study.errors': 'its notebook',
 }
 
