@@ -172,6 +172,7 @@ def raised(source):
 OURS_TO_MEND = {
     'NotImplementedError',
     'AttributeError',
+    'RuntimeError',
 }  # told to whoever writes code, never to whoever asks for something
 
 
