@@ -64,7 +64,8 @@ def _check_camera(K, R, t, size, distortion=None):
     _refuse(torch.linalg.det(R) < 0, R, "R must be a rotation, not a reflection (determinant -1)")
     _refuse(~t.isfinite().all(-1), t, "t must be finite")
     _refuse(~(size > 0).all(-1), size, "size must be positive")
-    if distortion is not None: _refuse(~distortion.isfinite().all(-1), distortion, "distortion must be finite")
+    if distortion is not None:
+        _refuse(~distortion.isfinite().all(-1), distortion, "distortion must be finite")
 
 # %% ../nbs/07_cameras.ipynb #c300da6f
 def _checked_parts(camera):

@@ -33,7 +33,8 @@ def _norm(kind, channels):
     if kind == 'group': return _GroupNorm(channels // 8, channels)
     raise Refusal(f"norm must be 'batch' or 'group', got {kind!r}")
 
-def _conv(inputs, outputs, side, stride=1): return nn.Conv2d(inputs, outputs, side, stride, side//2, bias=False)
+def _conv(inputs, outputs, side, stride=1):
+    return nn.Conv2d(inputs, outputs, side, stride, side//2, bias=False)
 
 # %% ../nbs/43_encoder.ipynb #fb7761a7
 class Block(nn.Module):
@@ -201,7 +202,8 @@ def load_imagenet(
                   for tensors in (_fetched(), encoder.state_dict()))
     compared = ({name: value for name, value in tensors.items() if not name.endswith('num_batches_tracked')}
                 for tensors in (given, own))
-    if wrong := _misfits(*compared): raise Refusal(f"ImageNet weights do not fit: {'; '.join(wrong)}")
+    if wrong := _misfits(*compared):
+        raise Refusal(f"ImageNet weights do not fit: {'; '.join(wrong)}")
     encoder.load_state_dict(given, strict=False)
     return encoder
 
@@ -297,7 +299,8 @@ def read_header(
     "What a file of weights says about itself; the weights are not read. Raises a Refusal for another file."
     with reading(path), open(path, 'rb'): pass     # safe_open says of a file that may not be read that there is none
     try:
-        with safe_open(path, framework='pt') as file: return json.loads((file.metadata() or {})['mvssl'])
+        with safe_open(path, framework='pt') as file:
+            return json.loads((file.metadata() or {})['mvssl'])
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         found = f'{os.fspath(path)!r} ({type(error).__name__}: {error})'
         raise Refusal(f'path must be a file that save_weights wrote, got {found}') from None

@@ -151,7 +151,8 @@ def _as_columns(values, groups, strata, weights):
     if len(set(shapes)) > 1 or values.ndim != 1:
         found = '{}, {}, {} and {}'.format(*shapes)
         raise Refusal(f'values, groups, strata and weights must have one shape (N,), got {found}')
-    if not (weights > 0).all(): raise Refusal(f"weights must be positive, got {weights[~(weights > 0)][0]}")
+    if not (weights > 0).all():
+        raise Refusal(f"weights must be positive, got {weights[~(weights > 0)][0]}")
     return values, groups, strata, weights
 
 def bootstrap_ci(
@@ -186,7 +187,8 @@ def seeds_ci(
 ) -> Interval:          # NaN, NaN for a single seed
     "Student's t interval of a mean over seeds. Raises a Refusal for no values and a level outside (0, 1)."
     values = as_array(values, 'values', np.float64)
-    if values.ndim != 1 or not len(values): raise Refusal(f"values must have shape (n,) with n > 0, got {values.shape}")
+    if values.ndim != 1 or not len(values):
+        raise Refusal(f"values must have shape (n,) with n > 0, got {values.shape}")
     _check_level(level)
     n = len(values)
     if n == 1: return Interval(math.nan, math.nan)
@@ -221,7 +223,8 @@ def _joined(**given):
     as_floats = {name: value.astype(np.float64) if isinstance(value, pd.Series)
                  else pd.Series(as_array(value, name, np.float64)) for name, value in given.items()}
     for name, value in as_floats.items():
-        if not (value > 0).all(): raise Refusal(f"{name} must be positive, got {value[~(value > 0)].iloc[0]}")
+        if not (value > 0).all():
+            raise Refusal(f"{name} must be positive, got {value[~(value > 0)].iloc[0]}")
     return pd.concat(as_floats, axis=1, join='inner').to_numpy().T
 
 def relative_gain(
@@ -355,10 +358,12 @@ def verdict_on_gain(
 
     It does where both gains are as aimed at, or half of the gap is closed, with all intervals above zero."""
     n = min(gain.n, over_control.n)
-    if n < 3: return 'not tested', f'{n} {"seed" if n == 1 else "seeds"} of all three arms, and a verdict takes 3'
+    if n < 3:
+        return 'not tested', f'{n} {"seed" if n == 1 else "seeds"} of all three arms, and a verdict takes 3'
     arms = {'supervised-only': gain, 'the control': over_control}
     doubtful = [name for name, value in arms.items() if not value.low > 0]
-    if doubtful: return 'not', f'the interval of the gain over {" and over ".join(doubtful)} reaches down to zero'
+    if doubtful:
+        return 'not', f'the interval of the gain over {" and over ".join(doubtful)} reaches down to zero'
     aimed, aimed_control = f"{AIMS['gain']:.0f} %", f"{AIMS['over_control']:.0f} %"
     if gain.mean >= AIMS['gain'] and over_control.mean >= AIMS['over_control']:
         below = f'at least {aimed} below supervised-only and {aimed_control} below the control'

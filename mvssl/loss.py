@@ -25,14 +25,17 @@ def _check_vectors(**zs):
         if z.ndim != 2 or not z.is_floating_point():
             raise Refusal(f"{name} must be floating, of shape (B, D), got {z.dtype} {tuple(z.shape)}")
     if len({z.shape[1] for z in zs.values()}) > 1:
-        raise Refusal(f"{' and '.join(zs)} must have the same dimension D, got {' and '.join(str(tuple(z.shape)) for z in zs.values())}")
+        found = ' and '.join(str(tuple(z.shape)) for z in zs.values())
+        raise Refusal(f"{' and '.join(zs)} must have the same dimension D, got {found}")
 
 # %% ../nbs/40_loss.ipynb #7d9e7584
 def pairwise_distance(
     z_a:Tensor,  # embeddings of the anchors, unit length, (A, D)
     z_p:Tensor,  # embeddings of the positives, unit length, (P, D)
 ) -> Tensor:     # chord lengths in [0, 2], float32 or float64, (A, P)
-    "Distance of every anchor to every positive; its gradient is 0 where they coincide. Supplementary: Sec. 1 (the metric: ours)."
+    """Distance of every anchor to every positive; its gradient is 0 where they coincide.
+
+    Supplementary: Sec. 1; that it is the chord is ours. Raises a Refusal for other shapes and types."""
     _check_vectors(z_a=z_a, z_p=z_p)
     z_a, z_p = _full(z_a), _full(z_p)
     with torch.autocast(z_a.device.type, enabled=False):
@@ -46,11 +49,12 @@ def _may(d, may_be_negative):
     other = ~torch.eye(len(d), dtype=torch.bool, device=d.device)
     if may_be_negative is None: return other
     if may_be_negative.dtype != torch.bool or may_be_negative.shape != d.shape:
-        raise Refusal(f"may_be_negative must be bool, of shape {tuple(d.shape)}, got {may_be_negative.dtype} {tuple(may_be_negative.shape)}")
+        found = f'{may_be_negative.dtype} {tuple(may_be_negative.shape)}'
+        raise Refusal(f'may_be_negative must be bool, of shape {tuple(d.shape)}, got {found}')
     return other & may_be_negative
 
 def _candidates(d, beta, may, semi_hard=False):
-    "What the anchors and what the positives may take as negatives, inf elsewhere: row i of both is for pair i, (B, B) each."
+    "What anchors and what positives may take as negatives, inf elsewhere: row i of both is for pair i, (B, B) each."
     if not 0 <= beta < 2: raise Refusal(f"beta must lie in [0, 2), got {beta}")
     if not semi_hard:
         rows = d.masked_fill(~(may & (d > beta)), math.inf)
@@ -64,8 +68,11 @@ def hardest_negative(
     beta:float=0.3,               # entries not above it are taken for the same pose, chord length
     may_be_negative:Tensor=None,  # bool (B, B): may positive j be a negative of anchor i? None: all but its own
 ) -> Tensor:                      # nearest allowed candidate in row or column i, (B,); inf where none is allowed
-    "Distance of every pair to its hardest in-batch negative. Supplementary: Sec. 1; HardNet's two-way mining. The rule is ours."
-    if d.ndim != 2 or len(d) != d.shape[1]: raise Refusal(f"d must have shape (B, B), got {tuple(d.shape)}")
+    """Distance of every pair to its hardest in-batch negative. Supplementary: Sec. 1; HardNet's two-way mining.
+
+    `may_be_negative` is ours. Raises a Refusal for a matrix that is not square, a beta outside [0, 2), another rule."""
+    if d.ndim != 2 or len(d) != d.shape[1]:
+        raise Refusal(f"d must have shape (B, B), got {tuple(d.shape)}")
     d = _full(d)
     rows, columns = _candidates(d, beta, _may(d, may_be_negative))
     return torch.minimum(rows.min(1).values, columns.min(1).values)
@@ -110,7 +117,8 @@ def _nearest(rows, columns, k):
 def _check_pairs(z_a, z_p):
     _check_vectors(z_a=z_a, z_p=z_p)
     if z_a.shape != z_p.shape or not len(z_a):
-        raise Refusal(f"z_a and z_p must be the two sides of at least one pair, got {tuple(z_a.shape)} and {tuple(z_p.shape)}")
+        found = f'{tuple(z_a.shape)} and {tuple(z_p.shape)}'
+        raise Refusal(f'z_a and z_p must be the two sides of at least one pair, got {found}')
     return _full(z_a), _full(z_p)
 
 # %% ../nbs/40_loss.ipynb #f870da54
@@ -122,8 +130,10 @@ def consistency_loss(
     may_be_negative:Tensor=None,  # bool (B, B): may positive j be a negative of anchor i? None: all but its own; ours
     k:int|None=1,                 # so many nearest candidates of each pair, None: all; ours
     semi_hard:bool=False,         # only candidates farther than the pair's own positive; ours
-) -> tuple[Tensor, dict]:         # mean over all B pairs, a pair without an allowed negative adding 0; statistics, detached
-    "Hinge between each pair and its hardest negative, and what training should watch. Supplementary: Sec. 1."
+) -> tuple[Tensor, dict]:         # mean over all B pairs, 0 for one without an allowed negative; statistics, detached
+    """Hinge between each pair and its hardest negative, and what training should watch. Supplementary: Sec. 1.
+
+    Raises a Refusal for embeddings that are not two sides of pairs, and for options that are out of range."""
     if not margin > 0: raise Refusal(f"margin must be positive, got {margin}")
     if k is not None and k < 1: raise Refusal(f"k must be at least 1, or None for all, got {k}")
     z_a, z_p = _check_pairs(z_a, z_p)
@@ -146,8 +156,8 @@ def info_nce_loss(
     temperature:float=0.1,        # of the softmax over -d^2 / 2, which is the cosine less 1
     beta:float=0.3,               # distances not above it are taken for the same pose, chord length
     may_be_negative:Tensor=None,  # bool (B, B): may positive j be a negative of anchor i? None: all but its own
-) -> tuple[Tensor, dict]:         # mean over all B pairs and both directions; statistics as of consistency_loss, detached
-    "Cross-entropy of finding the positive among the candidates."
+) -> tuple[Tensor, dict]:         # mean over all B pairs and both directions; statistics as of consistency_loss
+    "Cross-entropy of finding the positive among the candidates. Raises a Refusal as consistency_loss does."
     if not temperature > 0: raise Refusal(f"temperature must be positive, got {temperature}")
     z_a, z_p = _check_pairs(z_a, z_p)
     d = pairwise_distance(z_a, z_p)
@@ -159,22 +169,24 @@ def info_nce_loss(
     return losses.mean(), _statistics(z_a, z_p, d, beta, may, d.diagonal(), nearest, losses)
 
 # %% ../nbs/40_loss.ipynb #2e503ee7
-SMOOTH_MM = 50  # where 'smooth' turns from squares to absolute values: errors below it are mostly ambiguity of the joint's centre
+SMOOTH_MM = 50  # where 'smooth' turns from squares to absolute values: below it joints are ambiguous anyway
 
 def pose_error(
     pred:Tensor,    # canonical pose, mm, (..., 17, 3)
     true:Tensor,    # its label, mm, NaN where there is none, (..., 17, 3)
-    kind:str='l1',  # 'l1': mean over x, y, z of absolute differences; 'l2': distance, as MPJPE has it; 'smooth': 'l1' with a round foot
+    kind:str='l1',  # 'l1': mean over x, y, z of absolute differences; 'l2': distance; 'smooth': rounded 'l1'
 ) -> Tensor:        # error of every joint but the root, mm, (..., 16); NaN where there is no label
-    "How far every joint is off, before any mean. Supplementary: Sec. 2 measures so; the kinds are ours."
+    "How far every joint is off, before any mean. Supplementary: Sec. 2; kinds: ours. Raises a Refusal for another one."
     for name, pose in dict(pred=pred, true=true).items():
         if pose.shape[-2:] != (17, 3) or pose.shape != pred.shape:
-            raise Refusal(f"{name} must have shape (..., 17, 3), alike for pred and true, got {tuple(pred.shape)} and {tuple(true.shape)}")
+            found = f'{tuple(pred.shape)} and {tuple(true.shape)}'
+            raise Refusal(f'{name} must have shape (..., 17, 3), alike for pred and true, got {found}')
     missing = true[..., 1:, :].isnan().any(-1)
     off = _full(pred[..., 1:, :]) - true[..., 1:, :].masked_fill(missing[..., None], 0)
     if kind == 'l1': error = off.abs().mean(-1)
     elif kind == 'l2': error = torch.linalg.vector_norm(off, dim=-1)
-    elif kind == 'smooth': error = F.smooth_l1_loss(off, torch.zeros_like(off), beta=SMOOTH_MM, reduction='none').mean(-1)
+    elif kind == 'smooth':
+        error = F.smooth_l1_loss(off, torch.zeros_like(off), beta=SMOOTH_MM, reduction='none').mean(-1)
     else: raise Refusal(f"kind must be 'l1', 'l2' or 'smooth', got {kind!r}")
     return error.masked_fill(missing, math.nan)
 
@@ -185,7 +197,7 @@ def pose_loss(
     kind:str='l1',       # see pose_error
     unit_mm:float=300.,  # the loss is in this unit: about how far joints scatter about their mean
 ) -> Tensor:             # mean over labelled joints, in `unit_mm`; 0 where there is no label at all
-    "The supervised loss. Supplementary: none given; ours."
+    "The supervised loss; the supplementary gives none. Raises a Refusal as pose_error does."
     error = pose_error(pred, true, kind)
     labelled = ~true[..., 1:, :].isnan().any(-1)  # not from `error`: a NaN prediction must show
     return error.where(labelled, 0).sum() / labelled.sum().clamp(min=1) / unit_mm

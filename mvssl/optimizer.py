@@ -92,7 +92,8 @@ class Muon(torch.optim.Optimizer):
         if refresh < 1: raise Refusal(f'refresh must be at least 1, got {refresh}')
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, refresh=refresh))
         flat = [tuple(p.shape) for group in self.param_groups for p in group['params'] if p.ndim < 2]
-        if flat: raise Refusal(f'params must have at least two dimensions, got {flat[0]}: AdamW is for the others')
+        if flat:
+            raise Refusal(f'params must have at least two dimensions, got {flat[0]}: AdamW is for the others')
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -111,7 +112,8 @@ class Muon(torch.optim.Optimizer):
             self.state[p].update(momentum=torch.zeros_like(p), direction=torch.zeros_like(p), steps=0)
         states = [self.state[p] for p in trained]
         _follow(trained, states, group['momentum'], group['refresh'])
-        if group['weight_decay']: torch._foreach_mul_(trained, 1 - group['lr']*group['weight_decay'])
+        if group['weight_decay']:
+            torch._foreach_mul_(trained, 1 - group['lr']*group['weight_decay'])
         torch._foreach_add_(trained, [state['direction'] for state in states], alpha=-group['lr'])
         for state in states: state['steps'] += 1
 
@@ -134,7 +136,8 @@ def optimizers(
     ends:tuple=(),              # modules whose matrices are AdamW's: the first and the last layer
 ) -> list:                      # of torch optimisers; each group keeps its highest rate as 'highest_lr'
     "The optimisers of a network. Raises a Refusal for a kind that there is none of."
-    if kind not in OPTIMIZERS: raise Refusal(f"kind must be one of {', '.join(OPTIMIZERS)}, got {kind!r}")
+    if kind not in OPTIMIZERS:
+        raise Refusal(f"kind must be one of {', '.join(OPTIMIZERS)}, got {kind!r}")
     lr = OPTIMIZERS[kind] if lr is None else lr
     parameters, at_the_ends = list(network.parameters()), {id(p) for module in ends for p in module.parameters()}
     matrices = [p for p in parameters if kind == 'muon' and p.ndim > 1 and id(p) not in at_the_ends]

@@ -107,12 +107,14 @@ def reading(
         otherwise = 'Look at that disk, or copy the file from elsewhere'
         raise kind(_problem(error, name or path, _READ, otherwise)) from None
 
+# %% ../nbs/00_refusal.ipynb #99f203f2
 def check_readable(
     path,       # a file, or a folder
 ):
     "Refuses a place that may not be looked at: a folder for all that are in it. Files are not opened."
     with reading(path): os.stat(path)
-    def refuse(error): raise Refusal(_problem(error, error.filename, _READ, 'Look at that disk')) from None
+    def refuse(error):
+        raise Refusal(_problem(error, error.filename, _READ, 'Look at that disk')) from None
 
     if not os.path.isdir(path): return
     for _ in os.walk(path, onerror=refuse): pass
@@ -144,4 +146,5 @@ def check_writable(
         if there == path and not folder and path.is_dir(): _system_says(errno.EISDIR)
         home = there if there.is_dir() else there.parent    # a file is written beside and renamed
         by_effective_ids = os.access in os.supports_effective_ids
-        if not os.access(home, os.W_OK | os.X_OK, effective_ids=by_effective_ids): _system_says(errno.EACCES)
+        if not os.access(home, os.W_OK | os.X_OK, effective_ids=by_effective_ids):
+            _system_says(errno.EACCES)

@@ -62,7 +62,8 @@ def _codes(query, database, names):
     joint, n_query = 0, 0
     for name in names:
         for title, labels in (('query', query), ('database', database)):
-            if name not in labels: raise Refusal(f"{title} must have a column {name!r}, it has {list(labels)}")
+            if name not in labels:
+                raise Refusal(f"{title} must have a column {name!r}, it has {list(labels)}")
         values, code = np.unique(np.concatenate([query[name], database[name]]), return_inverse=True)
         joint, n_query = np.unique(joint * len(values) + code, return_inverse=True)[1], len(query[name])
     return torch.tensor(joint[:n_query]), torch.tensor(joint[n_query:])
@@ -74,11 +75,14 @@ def match_rule(
     view:str='any',           # view of a candidate, likewise
     same_instant:bool=True,   # may a candidate show the query's own instant (from another view)?
 ) -> Rule:                    # for `retrieve`; an image never matches itself
-    "The rule who may match whom, made from labels. Ours; the supplementary names two of its cases (Sec. 3)."
+    """The rule who may match whom, made from labels; the supplementary names two cases of it (Sec. 3).
+
+    Raises a Refusal for a column that is not there, and for a word that is none of the three."""
     database = query if database is None else database
     asked = {name: which for name, which in (('subject', subject), ('view', view)) if which != 'any'}
     for name, which in asked.items():
-        if which not in ('same', 'other'): raise Refusal(f"{name} must be 'same', 'other' or 'any', got {which!r}")
+        if which not in ('same', 'other'):
+            raise Refusal(f"{name} must be 'same', 'other' or 'any', got {which!r}")
     cell = _codes(query, database, asked) if asked else [0*code for code in _codes(query, database, ['instant'])]
     cells = torch.cat(cell)
     n = int(cells.max()) + 1 if len(cells) else 0
@@ -145,8 +149,9 @@ def _parts(
     "One part for each cell of a rule, else all."
     numbers = [torch.arange(n, device=space.device) for n in space.shape]
     parts = [(slice(None), slice(None))]
-    if rule: parts = ((_rows(rule.query_cell == cell), _rows(rule.allowed[cell][rule.database_cell]))
-                      for cell in rule.query_cell.unique())
+    if rule:
+        parts = ((_rows(rule.query_cell == cell), _rows(rule.allowed[cell][rule.database_cell]))
+                 for cell in rule.query_cell.unique())
     for part in parts: yield part, *(number[at] for number, at in zip(numbers, part))
 
 def _search(
@@ -167,7 +172,8 @@ def _search(
                 j = candidates[column:column + width]
                 block = score(slice(row, row + height), slice(column, column + width))
                 if mask: block.masked_fill_(~mask(i[:, None], j[None]), -math.inf)
-                if rest := -len(j) % FOLD: block, j = pad(block, (0, rest), value=-math.inf), pad(j, (0, rest))
+                if rest := -len(j) % FOLD:
+                    block, j = pad(block, (0, rest), value=-math.inf), pad(j, (0, rest))
                 value, index = _offer(block, j, value, index)
             yield i, value, index
 
@@ -255,7 +261,8 @@ def _in_full(i, k, space, may_match):
         row = torch.full((len(rows), n), math.inf, dtype=torch.float64, device=space.device)
         for j in torch.arange(n, device=space.device).split(max(1, space.n_scores // len(rows))):
             row[:, j] = space.measure(rows, j).double()
-            if may_match is not None: row[:, j] = row[:, j].masked_fill(~may_match(rows[:, None], j[None]), math.inf)
+            if may_match is not None:
+                row[:, j] = row[:, j].masked_fill(~may_match(rows[:, None], j[None]), math.inf)
         value, index = row.sort(dim=1, stable=True)
         values.append(value[:, :k])
         indices.append(index[:, :k])
@@ -329,8 +336,9 @@ def _proposals(space, m, may_match, faiss):     # yields what `_search` does
 # %% ../nbs/49_retrieval.ipynb #ec99108d
 def _as_tensors(query, database):   # of one floating type, on the query's device
     query, database = as_tensor(query, 'query'), as_tensor(database, 'database')
-    if query.ndim < 2 or query.shape[1:] != database.shape[1:]: raise Refusal(
-        f"query and database must have shapes (Q, D) and (N, D), got {tuple(query.shape)} and {tuple(database.shape)}")
+    if query.ndim < 2 or query.shape[1:] != database.shape[1:]:
+        found = f'{tuple(query.shape)} and {tuple(database.shape)}'
+        raise Refusal(f'query and database must have shapes (Q, D) and (N, D), got {found}')
     dtype = torch.promote_types(torch.promote_types(query.dtype, database.dtype), torch.float32)
     return query.to(dtype), database.to(query.device, dtype)
 
@@ -343,12 +351,14 @@ def _refuse_unless_finite(query, database):
 def _as_rule(may_match, n_query, n_database, device):   # as a Rule, a function of index tensors, or None
     if isinstance(may_match, (Tensor, np.ndarray)):
         matrix = as_tensor(may_match, 'may_match').to(device)
-        if matrix.dtype != torch.bool or matrix.shape != (n_query, n_database): raise Refusal(
-            f"may_match must be bool of shape {(n_query, n_database)}, got {matrix.dtype} {tuple(matrix.shape)}")
+        if matrix.dtype != torch.bool or matrix.shape != (n_query, n_database):
+            found = f'{matrix.dtype} {tuple(matrix.shape)}'
+            raise Refusal(f'may_match must be bool of shape {(n_query, n_database)}, got {found}')
         return lambda i, j: matrix[i, j]
     if not isinstance(may_match, Rule): return may_match
-    if (n := (len(may_match.query_cell), len(may_match.database_cell))) != (n_query, n_database): raise Refusal(
-        f"may_match was made for {n[0]} queries and {n[1]} items, got {n_query} and {n_database}")
+    n = len(may_match.query_cell), len(may_match.database_cell)
+    if n != (n_query, n_database):
+        raise Refusal(f"may_match was made for {n[0]} queries and {n[1]} items, got {n_query} and {n_database}")
     return may_match.to(device)
 
 # %% ../nbs/49_retrieval.ipynb #c7fde805
@@ -361,7 +371,9 @@ def retrieve(
     distance:Callable|None=None,                # (rows of query, rows of database) -> (q, n) distances; None: Euclidean
     block_mb:float|None=None,                   # memory of one block of scores, MiB; None: 16, on a GPU 512
 ) -> Neighbours:                                # (Q, k) each; inf and -1 where fewer than k may match
-    "The k nearest allowed items of every query, exactly; ties by index. Supplementary: Sec. 3, Figure 1; how is ours."
+    """The k nearest allowed items of every query, exactly; ties by index. Supplementary: Sec. 3, Figure 1; how is ours.
+
+    Raises a Refusal for shapes that do not fit, rows that are not finite, and a rule made for other tables."""
     given = any(isinstance(x, Tensor) for x in (query, database))
     query, database = _as_tensors(query, database)
     (n_query, n_database), device, dtype = (len(query), len(database)), query.device, query.dtype
@@ -426,31 +438,35 @@ def _per_query(
 # %% ../nbs/49_retrieval.ipynb #7734d7c1
 def _several(z):
     "Embeddings by name, a row per image in each."
-    several = {name: as_floats(as_tensor(one, 'z')) for name, one in (z if isinstance(z, dict) else {'embedding': z}).items()}
+    given = z if isinstance(z, dict) else {'embedding': z}
+    several = {name: as_floats(as_tensor(one, 'z')) for name, one in given.items()}
     if not several or {'oracle', 'chance', 'queries'} & set(several):
         raise Refusal(f"z must hold embeddings under names of their own, got {list(several)}")
     n = len(next(iter(several.values())))
     for name, one in several.items():
-        if len(one) != n: raise Refusal(
-            f"z must have a row per image for every name, {name!r} has {len(one)} for {n} images")
+        if len(one) != n:
+            raise Refusal(f"z must have a row per image for every name, {name!r} has {len(one)} for {n} images")
     return several, n
 
 def _columns(labels, names, n):
     "Columns of a table with `n` rows as arrays."
-    if missing := [name for name in names if name not in labels]: raise Refusal(
-        f"labels must have the columns {', '.join(names)}; not there: {', '.join(missing)}; it has {list(labels)}")
+    if missing := [name for name in names if name not in labels]:
+        found = f"not there: {', '.join(missing)}; it has {list(labels)}"
+        raise Refusal(f"labels must have the columns {', '.join(names)}; {found}")
     columns = {name: np.asarray(labels[name]) for name in names}
     for name, column in columns.items():
-        if len(column) != n: raise Refusal(
-            f"labels must have a row per image, {name!r} has {len(column)} for {n} images")
+        if len(column) != n:
+            raise Refusal(f"labels must have a row per image, {name!r} has {len(column)} for {n} images")
     return columns
 
+# %% ../nbs/49_retrieval.ipynb #7734d7c2
 def _chosen(name, part, n):
     "Rows that indices or bools choose; None: all."
     if part is None: part = slice(None)
     elif not len(part := np.asarray(part)): part = part.astype(int)     # [] is neither
     try: rows = np.arange(n)[part]
-    except IndexError as error: raise Refusal(f"{name} must be indices or bools of {n} images: {error}") from None
+    except IndexError as error:
+        raise Refusal(f"{name} must be indices or bools of {n} images: {error}") from None
     if not len(rows): raise Refusal(f"{name} must leave at least one image, got none of {n}")
     return rows
 
@@ -487,8 +503,9 @@ def _refuse_unless_answered(rule, n_own, has_poses, query, gallery):
                 for name in ('subject', 'view'))
         raise Refusal(f"labels must leave a query something to find: the protocol lets none of {len(n_own)} queries "
                       f"match any of {len(gallery['view'])} images ({', '.join(held)})")
-    if not has_poses and not n_own.any(): raise Refusal(
-        'poses must be given where no query may find its own instant: without them nothing else is scored')
+    if not has_poses and not n_own.any():
+        raise Refusal('poses must be given where no query may find its own instant: '
+                      'without them nothing else is scored')
 
 # %% ../nbs/49_retrieval.ipynb #8201e2bd
 def _found(several, pose, rule, k, chosen, seed):
@@ -516,7 +533,7 @@ def _tabulate(scores, sequence, with_interval, level, seed):
 @torch.no_grad()
 def retrieval_scores(
     z,                                          # embeddings of all images, (M, D), or several: a dict of such by name
-    poses,                                      # 3D poses, mm, (M, 17, 3), canonical or not; NaN: no label; None: none at all
+    poses,                                      # 3D poses, mm, (M, 17, 3), canonical or not; NaN: no label; None: none
     labels,                                     # table of M rows: subject, view, instant, sequence
     protocol:Callable=cross_subject_cross_view, # (query labels, database labels, same_instant=...) -> Rule
     same_instant:bool=True,                     # may a query find its own instant?
@@ -527,7 +544,10 @@ def retrieval_scores(
     seed:int=0,                                 # of chance and of the intervals
     intervals=None,                             # columns that get one; None: all. They take longer than the search
 ) -> pd.DataFrame:                              # a row per (score, K); queries scored, each of z, oracle, chance
-    "Scores with oracle and chance, intervals over the queries' sequences. Ours: the main paper's was not readable."
+    """Scores with oracle and chance, intervals over the queries' sequences. Ours: the main paper's was not readable.
+
+    Raises a Refusal, before anything is searched, for tables of another length, missing columns, and labels and a
+    protocol that leave nothing to find."""
     several, n = _several(z)
     if unknown := set(intervals or ()) - {*several, 'oracle', 'chance'}:
         raise Refusal(f"intervals must name columns, {sorted(unknown)} are none")
@@ -557,7 +577,8 @@ def _cross_view_searches(sequence, view, queries, searched):
     for one in np.unique(sequence[queries]):
         query, other = (part[sequence[part] == one] for part in (queries, searched))
         for a in np.unique(view[query]):
-            for b in np.unique(view[other[view[other] != a]]): yield query[view[query] == a], other[view[other] == b]
+            for b in np.unique(view[other[view[other] != a]]):
+                yield query[view[query] == a], other[view[other] == b]
 
 def temporal_scores(
     z,                  # embeddings of all images, (M, D), or several of them: a dict of such by name
@@ -595,7 +616,9 @@ def pick_queries(
     seed:int=0,     # of the lot
     among=None,     # which may be taken, indices or (M,) bools; None: all
 ) -> np.ndarray:    # rows of the table in the order they were taken, (n,)
-    "Queries for a figure, by lot, spread over subjects, then over actions; what is found has no say."
+    """Queries for a figure, by lot, spread over subjects, then over actions; what is found has no say.
+
+    Raises a Refusal for more queries than there are images."""
     subject, action = (np.unique(np.asarray(labels[name]), return_inverse=True)[1] for name in ('subject', 'action'))
     rows = np.arange(len(subject)) if among is None else np.arange(len(subject))[np.asarray(among)]
     if not 0 < n <= len(rows):

@@ -73,13 +73,15 @@ def write_json(
 def _git(*words):
     "What git says about the checkout that this file is in; None without one."
     asked = ['git', *words]
-    try: done = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20)
+    try:
+        done = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired): return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 def _checkout():
     "Commit, and whether all files are as it has them; None, None where this module is not under version control."
-    if '__file__' not in globals() or not _git('ls-files', '--error-unmatch', Path(__file__).name): return None, None
+    if '__file__' not in globals() or not _git('ls-files', '--error-unmatch', Path(__file__).name):
+        return None, None
     # figures/ is left out: what is being made is no change to what makes it
     changes = _git('status', '--porcelain', '--', ':/', ':(top,exclude)figures')
     return _git('rev-parse', 'HEAD'), changes == ''
@@ -132,13 +134,15 @@ class _Log:
     def records(self):
         "The lines of metrics.jsonl, without one that is torn."
         path = self.path/'metrics.jsonl'
-        with reading(path): lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        with reading(path):
+            lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith(b'\n')]
 
     def log(self, **values):
         "Appends a line to metrics.jsonl, with the time spent. Raises a Refusal for values that JSON cannot hold."
         line = json.dumps(as_json(values | dict(seconds=round(self.seconds, 2)))).encode() + b'\n'
-        with writing(self.path/'metrics.jsonl'), open(self.path/'metrics.jsonl', 'ab') as file: file.write(line)
+        with writing(self.path/'metrics.jsonl'), open(self.path/'metrics.jsonl', 'ab') as file:
+            file.write(line)
 
     def rewind(self, step):
         "Forgets the lines after `step`, as a run does that goes on from a checkpoint."
@@ -236,7 +240,8 @@ def is_held(
 STARTED_WITH = ('executed.ipynb', 'log.txt', 'outcome.json')  # of a batch: may be there before the run begins
 
 def _may_become_a_run(path):
-    with reading(path): return all(file.name.startswith('.') or file.name in STARTED_WITH for file in path.iterdir())
+    with reading(path):
+        return all(file.name.startswith('.') or file.name in STARTED_WITH for file in path.iterdir())
 
 def _check_place(path, resume):
     "Whether a run has begun there. Refuses a folder that holds something else, and one that is not to be resumed."
@@ -276,7 +281,8 @@ def open_run(
         before = _read_json(path/'config.json') if begun else asked['config']
         _refuse_unless_same(path, 'config differs from that of', before, asked['config'])
         parts = _read_json(path/'provenance.json') if begun else []
-        if parts: _refuse_unless_same(path, 'inputs differ from those of', parts[0]['inputs'], asked['inputs'])
+        if parts:
+            _refuse_unless_same(path, 'inputs differ from those of', parts[0]['inputs'], asked['inputs'])
         if not (path/'metrics.json').exists():
             parts.append(provenance(**asked, source=source))
             write_json(path/'provenance.json', parts)

@@ -34,7 +34,8 @@ def as_array(
 ) -> np.ndarray:        # this machine's byte order, contiguous
     "Numbers as a plain array. Raises a Refusal for anything else, by its name."
     if library(a) is not np: a = _of_tensor(a)
-    if isinstance(a, np.ma.MaskedArray): a = a.astype(np.float64).filled(np.nan) if a.mask.any() else a.data
+    if isinstance(a, np.ma.MaskedArray):
+        a = a.astype(np.float64).filled(np.nan) if a.mask.any() else a.data
     try:
         a = np.asarray(a)
         if a.dtype.kind == 'O': a = a.astype(np.float64)

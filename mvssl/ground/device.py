@@ -70,7 +70,8 @@ def describe(
 ) -> str:
     "The device in a line: model, instruction set, threads."
     device = torch.device(device)
-    if device.type == 'cuda': return f'{torch.cuda.get_device_name(device)}, {instruction_set(device)}'
+    if device.type == 'cuda':
+        return f'{torch.cuda.get_device_name(device)}, {instruction_set(device)}'
     return f'{processor()}, {instruction_set(device)}, {torch.get_num_threads()} of {cores()} cores'
 
 # %% ../../nbs/ground/04_device.ipynb #10359c07
@@ -171,6 +172,7 @@ def measured_format(
     _tried[question] = quickest if best[quickest] < WORTH_IT*best['channels_last'] else 'channels_last'
     return _tried[question]
 
+# %% ../../nbs/ground/04_device.ipynb #897ec011
 def fastest_way(
     network:nn.Module,          # not changed
     side:int,                   # of the pictures, px

@@ -183,7 +183,8 @@ class _InFile:
         self.next_s = job.seconds + self.every_s
 
     def close(self, job, is_well):
-        if is_well and self.next_s != self.first_s: print(_as_line(job), file=self.stream, flush=True)
+        if is_well and self.next_s != self.first_s:
+            print(_as_line(job), file=self.stream, flush=True)
 
 # %% ../../nbs/ground/03_progress.ipynb #1f52a5c6
 class _InNotebook:
@@ -225,7 +226,8 @@ class Board:
     def show(self, rows):
         "A bar for each of `rows`: what, share that is done, pieces of text."
         for n, (what, share, pieces) in enumerate(rows):
-            if n == len(self._bars): self._bars.append(_meter(what, position=n, leave=False, delay=0))
+            if n == len(self._bars):
+                self._bars.append(_meter(what, position=n, leave=False, delay=0))
             bar = self._bars[n]
             bar.text, bar.n = fitted(pieces, _room(what)), share
             bar.set_description_str(what[:28], refresh=False)

@@ -33,6 +33,7 @@ def _encoding(data):
 
 def _lines(text): return text.replace('\r\n', '\n').replace('\r', '\n')
 
+# %% ../../nbs/ground/01_texts.ipynb #aa43f8f1
 def as_text(
     data:bytes,
     path,               # where they come from
@@ -45,7 +46,8 @@ def as_text(
         fail(path, 'file', 'holds zero bytes: it is no text', remedy)
     try: text = data[start:].decode(encoding)
     except UnicodeDecodeError as error:
-        if not strict: return _lines(data[start:].decode(encoding if start else 'cp1252', 'replace'))
+        if not strict:
+            return _lines(data[start:].decode(encoding if start else 'cp1252', 'replace'))
         line = len(re.findall('\r\n|\r|\n', data[start:start + error.start].decode(encoding, 'replace'))) + 1
         letter = error.object[error.start:error.start + 1]
         fail(path, f'line {line}', f'{letter!r} is no letter in {encoding.upper()}', 'Save it as UTF-8')
@@ -94,8 +96,10 @@ def read_rows(
     text = read_text(path)
     separator = _separator(text.partition('\n')[0])
     lines = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
-    try: rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(map(str.strip, row))]
-    except csv.Error as error: fail(path, f'line {lines.line_num}', f'not readable as CSV ({error})', remedy)
+    try:
+        rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(map(str.strip, row))]
+    except csv.Error as error:
+        fail(path, f'line {lines.line_num}', f'not readable as CSV ({error})', remedy)
     if not rows: fail(path, 'file', 'not a line in it', remedy)
     names = rows.pop(0)[1]
     while names and not names[-1]: names.pop()          # a separator at the end of each line
