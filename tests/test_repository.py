@@ -388,14 +388,11 @@ def test_clean_keeps_the_parameters_tag(tmp_path, allowed, kept):
 # What is still over a limit. Whoever brings it under takes its line away: a line that is no longer needed fails.
 # notebook -> how many exported cells are longer than 40 lines
 LONG_CELLS = {
-    'nbs/00_refusal.ipynb': 1,
     'nbs/09_dataset.ipynb': 3,
     'nbs/41_sampler.ipynb': 2,
     'nbs/42_batches.ipynb': 2,
     'nbs/47_training.ipynb': 6,
     'nbs/80_cli.ipynb': 11,
-    'nbs/ground/01_texts.ipynb': 1,
-    'nbs/ground/04_device.ipynb': 1,
     'nbs/show/11_plots.ipynb': 5,
     'nbs/show/51_atlas.ipynb': 1,
     'nbs/show/52_search.ipynb': 4,
