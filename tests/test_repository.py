@@ -619,6 +619,54 @@ def test_a_path_of_one_machine_is_seen():
     assert not MACHINE_PATH.search('see https://example.org/home/x and data/tmp/x')
 
 
+@pytest.fixture
+def checkout(tmp_path):
+    "A repository with this one's attributes, settings and ignored files, and a home of its own."
+    for name in ('.gitattributes', '.gitignore', 'settings.ini'):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / 'nbs').mkdir()
+    (tmp_path / 'home').mkdir()
+    env = os.environ | {'HOME': str(tmp_path / 'home'), 'PATH': f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    author = ['-c', 'user.name=x', '-c', 'user.email=x@example.org']
+
+    def git(*words):
+        return subprocess.run(['git', *author, *words], cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    git('init', '-q', '-b', 'main')
+    nbformat.write(new_notebook(cells=[new_code_cell(code, id=code) for code in 'abc']), tmp_path / 'nbs' / 'x.ipynb')
+    git('add', '.gitattributes', '.gitignore', 'settings.ini', 'nbs')
+    git('commit', '-qm', 'begin')
+    subprocess.run([BIN / 'nbdev_install_hooks'], cwd=tmp_path, env=env, check=True, capture_output=True)
+    return git
+
+
+def test_git_knows_what_is_generated(checkout):
+    attributes = {
+        name: checkout('check-attr', 'linguist-generated', name).stdout.split()[-1]
+        for name in ('README.md', 'mvssl/loss.py', 'mvssl/show/plots.py', 'mvssl/__init__.py', 'nbs/40_loss.ipynb')
+    }
+    assert list(attributes.values()) == ['set', 'set', 'set', 'unset', 'unspecified']
+
+
+def test_installed_hooks_merge_notebooks_and_change_no_file(checkout, tmp_path):
+    path = tmp_path / 'nbs' / 'x.ipynb'
+
+    def change(cell):
+        nb = nbformat.read(path, as_version=4)
+        nb.cells[cell].source += ' + 1'
+        nbformat.write(nb, path)
+        checkout('commit', '-qam', f'cell {cell}')
+
+    assert checkout('status', '--short').stdout == '?? home/\n'
+    checkout('checkout', '-qb', 'other')
+    change(0)
+    checkout('checkout', '-q', 'main')
+    change(1)
+    merged = checkout('merge', 'other', '-m', 'both')
+    assert merged.returncode == 0, merged.stdout + merged.stderr
+    assert [cell.source for cell in nbformat.read(path, as_version=4).cells] == ['a + 1', 'b + 1', 'c']
+
+
 # ---- artefacts -------------------------------------------------------------------------------------------------------
 
 # Made in a checkout that had been changed, so nobody can go back to what made them. Each is made again as its reason says,
@@ -676,6 +724,8 @@ def test_the_source_distribution_is_all_that_is_kept(unpacked):
         'pytest.ini',
         'ruff.toml',
         'CITATION.cff',
+        'CHANGELOG.md',
+        'CONTRIBUTING.md',
         'LICENSE',
         'README.md',
         'setup.py',
@@ -739,3 +789,4 @@ def test_links_of_the_readme_lead_somewhere():
 def test_versions_agree():
     assert f"version: {SETTINGS['version']}\n" in (ROOT / 'CITATION.cff').read_text(encoding='utf-8')
     assert metadata.version('mvssl') == SETTINGS['version']
+    assert re.search(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8'), re.M)[1] == SETTINGS['version']
