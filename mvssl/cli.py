@@ -209,6 +209,7 @@ def make(
     labels: Annotated[str, typer.Option(help="'all' stores the poses of U01, U02, ... too, for measurements that need the truth.")] = 'named',
     seed: Annotated[int, typer.Option(help='Of people, room and motion: the same seed gives the same bytes.')] = 0,
     perspective: Annotated[bool, typer.Option('--perspective', help='Crops by a camera turned to the person instead of plain ones.')] = False,
+    people: Annotated[str, typer.Option(help='painted: close-fitting clothes, the same light for all. dressed: loose and long clothes, hats, bags, prints, more range of build, a light of its own for each subject.')] = 'painted',
     clutter: Annotated[int, typer.Option(help='Odd boxes on the floor around the working area.')] = 0,
     device: Annotated[str | None, typer.Option(help='cpu or cuda.  [default: a GPU if there is one]', show_default=False)] = None,
     workers: Annotated[int | None, typer.Option(help='Filming threads.  [default: one per core, one on a GPU]', show_default=False)] = None,
@@ -228,7 +229,7 @@ def make(
         _check_places(None, out, workers=workers, unlabelled=unlabelled, clutter=clutter, seed=seed)
         chosen = _names(subjects)
         if unlabelled: chosen = (*(chosen or with_unlabelled(rig, 0)), *with_unlabelled(rig, unlabelled)[-unlabelled:])
-        ds = make_dataset(out, rig=rig, subjects=chosen, instants=instants, side=side, seed=seed, perspective=perspective, clutter=clutter, labels=labels, device=device and str(_device(device)), workers=workers, overwrite=overwrite,
+        ds = make_dataset(out, rig=rig, subjects=chosen, instants=instants, side=side, seed=seed, perspective=perspective, clutter=clutter, labels=labels, people=people, device=device and str(_device(device)), workers=workers, overwrite=overwrite,
                           progress=_watch(is_log=True))
         typer.echo(describe(ds))
     typer.echo(f'made: {out}')
@@ -258,6 +259,7 @@ def mocap(
     skip: Annotated[int | None, typer.Option(help='Frames to drop at the start of every file.  [default: a T-pose, known by the jump after it]', show_default=False)] = None,
     seed: Annotated[int, typer.Option(help='Of clothes, room, directions and crops: the same seed gives the same bytes.')] = 0,
     perspective: Annotated[bool, typer.Option('--perspective', help='Crops by a camera turned to the person instead of plain ones.')] = False,
+    people: Annotated[str, typer.Option(help='painted: close-fitting clothes, the same light for all. dressed: loose and long clothes, hats, bags, prints, more range of build, a light of its own for each subject.')] = 'painted',
     clutter: Annotated[int, typer.Option(help='Odd boxes on the floor around the working area.')] = 0,
     device: Annotated[str | None, typer.Option(help='cpu or cuda.  [default: a GPU if there is one]', show_default=False)] = None,
     workers: Annotated[int | None, typer.Option(help='Filming threads.  [default: one per core, one on a GPU]', show_default=False)] = None,
@@ -294,7 +296,7 @@ def mocap(
         captures = read_captures(folder, hz=hz, subjects=chosen, index=index, unit_mm=unit_mm, up=up, names=read_names(names) if names else None, skip=skip)
         for line in captures.told(): typer.echo(line)
         if looks: captures = with_looks(captures, _looks(looks, captures.subjects), seed)
-        ds = make_dataset(out, rig=rig, subjects=None if looks else chosen, instants=instants, side=side, seed=seed, motion=captures, perspective=perspective, clutter=clutter, device=device and str(_device(device)), workers=workers, overwrite=overwrite,
+        ds = make_dataset(out, rig=rig, subjects=None if looks else chosen, instants=instants, side=side, seed=seed, motion=captures, perspective=perspective, clutter=clutter, people=people, device=device and str(_device(device)), workers=workers, overwrite=overwrite,
                           progress=_watch(is_log=True))
         typer.echo(describe(ds))
         for sentence in ds.extra['left_out']: typer.echo(f'left out: {sentence}')

@@ -6,8 +6,8 @@
 __all__ = ['REST_ANGLES', 'AT', 'BONES', 'PARENT', 'BONE', 'FACE_MM', 'UP', 'FORWARD', 'LEFTWARD', 'HEAD_MM', 'CROWN_OVER_NOSE',
            'HAIR_STYLES', 'SOFTNESS_MM', 'PATTERNS', 'NECKLINES', 'SKINS', 'HAIRS', 'CASUAL', 'SPORT', 'rest_points',
            'trunk_frames', 'bone_maps', 'Blob', 'blended', 'outward', 'surface', 'Build', 'crown', 'trunk_flesh',
-           'leg_flesh', 'arm_flesh', 'head_flesh', 'hair_flesh', 'skin_weights', 'Look', 'paint_body', 'paint_head',
-           'Body', 'Skin', 'texel_centres', 'make_skin', 'Wardrobe', 'make_look', 'make_body']
+           'leg_flesh', 'arm_flesh', 'head_flesh', 'hair_flesh', 'skin_weights', 'Look', 'clothed', 'paint_body',
+           'paint_head', 'Body', 'Skin', 'texel_centres', 'make_skin', 'Wardrobe', 'make_look', 'make_body']
 
 # %% ../../nbs/sources/21_bodies.ipynb #2b97ab37
 from dataclasses import dataclass
@@ -108,6 +108,7 @@ class Blob:
     end: np.ndarray|None = None
     end_radius: float = 0.
     axes: np.ndarray|None = None    # columns: directions of an ellipsoid's half axes, (3, 3)
+    part: str = ''                  # of the clothes that it belongs to; none: flesh
 
     def distance(self, p):
         "Signed distance of points (P, 3) to the surface, mm, negative inside, (P,)."
@@ -249,14 +250,19 @@ def head_flesh(q, b):
              Blob('head', top + _offset(52, 0, -.90*h), (32., 30*b.head, 26)), Blob('head', top + _offset(92, 0, -.63*h), (22., 13, 24))]
     return blobs + [Blob('head', top + _offset(-4, s*76*b.head, -.53*h), (20., 9, 32)) for s in (1, -1)]
 
-HAIR_STYLES = ('short', 'bald', 'bob', 'long', 'bun', 'cap')
+HAIR_STYLES = ('short', 'bald', 'bob', 'long', 'bun', 'cap', 'mane', 'ponytail', 'curls')
 
 def hair_flesh(q, style):
     "Blobs of hair, or of a cap."
     top, h, blobs = crown(q), HEAD_MM, []
     if style != 'bald': blobs.append(Blob('head', top + _offset(-12, 0, -.38*h), (102., 83, .41*h)))
-    if style in ('bob', 'long'): blobs.append(Blob('head', top + _offset(-34, 0, -.58*h), (76., 90, .46*h)))
+    if style in ('bob', 'long', 'mane'): blobs.append(Blob('head', top + _offset(-34, 0, -.58*h), (76., 90, .46*h)))
     if style == 'long': blobs.append(Blob('head', top + _offset(-72, 0, -.55*h), 62., top + _offset(-92, 0, -1.2*h), 40.))
+    if style == 'mane':
+        blobs += [Blob('head', top + _offset(-62, s*34, -.55*h), 66., top + _offset(-96, s*30, -1.75*h), 42.) for s in (1, -1)]
+    if style == 'ponytail':
+        blobs.append(Blob('head', top + _offset(-92, 0, -.26*h), 38., top + _offset(-152, 0, -1.25*h), 26.))
+    if style == 'curls': blobs.append(Blob('head', top + _offset(-26, 0, -.36*h), (128., 132, .58*h)))
     if style == 'bun': blobs.append(Blob('head', top + _offset(-90, 0, -.16*h), (40., 42, 40)))
     if style == 'cap': blobs += [Blob('head', top + _offset(-8, 0, -.36*h), (106., 88, .42*h)), Blob('head', top + _offset(110, 0, -.34*h), (62., 70, 10))]
     return blobs
@@ -269,10 +275,15 @@ def skin_weights(
     blobs:list,             # of `Blob`
 ) -> np.ndarray:            # share of every bone, rows sum to 1, (V, 17)
     "How much each vertex follows each bone. Ours: not in the paper."
-    d = np.full((len(vertices), len(BONES)), 1e6)
-    for blob in blobs: d[:, BONE[blob.bone]] = np.minimum(d[:, BONE[blob.bone]], blob.distance(vertices))
+    cloth = [blob for blob in blobs if hasattr(blob, 'shares')]      # follows several bones at once
+    d = np.full((len(vertices), len(BONES) + len(cloth)), 1e6)
+    for blob in blobs:
+        column = len(BONES) + cloth.index(blob) if blob in cloth else BONE[blob.bone]
+        d[:, column] = np.minimum(d[:, column], blob.distance(vertices))
     w = np.exp(-(d - d.min(axis=1, keepdims=True))/SOFTNESS_MM)
     w[w < .02] = 0
+    for column, blob in enumerate(cloth, len(BONES)): w[:, :len(BONES)] += w[:, column, None]*blob.shares(vertices)
+    w = w[:, :len(BONES)]
     return w/w.sum(axis=1, keepdims=True)
 
 # %% ../../nbs/sources/21_bodies.ipynb #2f89796e
@@ -309,6 +320,7 @@ class Look:
 class _Canvas:
     "Points on a rest surface, where on the body each is, and the colour painted so far."
     def __init__(self, points, bone, q, colour):
+        self.points = points
         self.forward, self.left, self.up = points.T
         self.bone, self.q = bone, q
         self.along = np.zeros(len(points))                                  # 0 at the start of a limb's bone, 1 at its end
@@ -327,19 +339,28 @@ class _Canvas:
     def paint(self, where, colour): self.rgb[where] = np.asarray(colour)
     def dim(self, where, factor): self.rgb[where] *= factor
 
-def paint_body(canvas, look):
-    "Clothes from the neck down."
-    c, q = canvas, canvas.q
-    on_arm, on_leg = c.both('UpperArm', 'Forearm', 'Palm'), c.both('Thigh', 'Shank', 'Sole')
-    belt = q['Hip'][2] + (58 if look.tucked else -25)
+def _on_arm(c): return c.both('UpperArm', 'Forearm', 'Palm')
+
+def _belt(c, look): return c.q['Hip'][2] + (58 if look.tucked else -25)
+
+def clothed(canvas, look):
+    "Where the top is and where the trousers are, bool (P,) each."
+    c, q, on_arm, belt = canvas, canvas.q, _on_arm(canvas), _belt(canvas, look)
+    on_leg = c.both('Thigh', 'Shank', 'Sole')
     # the neckline: a ring around the neck, deeper in front
     front = np.clip(c.forward/60, 0, 1)
     depth = dict(round=45, v=130, zip=25)[look.neckline]*np.clip(1 - np.abs(c.left)/85, 0, 1)*front
     neck = (c.up > q['Thorax'][2] + 6 - depth) & (np.hypot(c.left, (c.forward - q['Thorax'][0] + 6)) < 84)
     below = ~on_arm & (c.up <= belt)
     top = ~(neck & ~on_arm) & ~c.on('head') & ~below & (c.arm < look.sleeve) & ~(on_leg & (c.up <= belt))
+    return top, below & (c.leg < look.trouser_length)
+
+def paint_body(canvas, look):
+    "Clothes from the neck down."
+    c, q = canvas, canvas.q
+    top, legs = clothed(c, look)
+    on_arm, belt = _on_arm(c), _belt(c, look)
     _paint_top(c, look, top, on_arm)
-    legs = below & (c.leg < look.trouser_length)
     c.paint(legs, look.trousers)
     if look.side_stripe: c.paint(legs & (np.abs(c.forward) < 22) & (np.abs(c.left) > np.interp(c.up, [q['LFoot'][2], q['LHip'][2]], [q['LFoot'][1], q['LHip'][1]])), look.top_second)
     if look.tucked: c.paint(legs & (c.up > belt - 34), np.asarray(look.trousers)*.35)
@@ -376,7 +397,7 @@ def paint_head(canvas, look, hair_mm):
     if look.beard: c.paint((c.forward > -5) & (up < -.73), hair*1.1)
     c.paint(face & mouth, skin*[.78, .48, .48])
     hairline = np.interp(c.forward - 10, [-90, -30, 10, 45, 80], [-.86, -.80, -.52, -.24, -.20])
-    grown = (up > hairline) | ((look.hair_style in ('bob', 'long')) & ((c.forward < 10) | ((c.forward < 38) & (off > 58))))
+    grown = (up > hairline) | ((look.hair_style in ('bob', 'long', 'mane', 'curls')) & ((c.forward < 10) | ((c.forward < 38) & (off > 58))))
     if look.hair_style != 'bald': c.paint((hair_mm < 2.5) & grown, look.hair)
     if look.hair_style == 'cap': c.paint((hair_mm < 2.5) & (up > -.40), look.top_second)
 
@@ -387,6 +408,7 @@ class Body:
     proportions: Proportions = REFERENCE
     build: Build = Build()
     look: Look = Look()
+    clothes: object|None = None     # worn over the body, a `Clothes` of `23_clothes`
 
 @dataclass(frozen=True, eq=False)
 class Skin:
@@ -436,16 +458,23 @@ def make_skin(
     q = dict(zip(POINTS, rest))
     trunk = trunk_flesh(q, p, b) + [blob for s in (1, -1) for part in (leg_flesh, arm_flesh) for blob in part(q, p, b, s)]
     head, hair = head_flesh(q, b), hair_flesh(q, body.look.hair_style)
+    if body.clothes: trunk, head = body.clothes.over_trunk(trunk, q, p), head + body.clothes.over_head(q)
     parts = [_part(body, q, trunk, trunk + head, None, 45., step_mm, texels), _part(body, q, head + hair, trunk + head, hair, 14., .7*step_mm, texels)]
     first = len(parts[0]['vertices'])
     parts[1]['faces'] = parts[1]['faces'] + first
     return Skin(torch.tensor(rest, dtype=torch.float32), **{k: torch.as_tensor(np.concatenate([part[k] for part in parts]), dtype=torch.int64 if k == 'faces' else torch.float32) for k in parts[0]})
 
+def _reach(blob):
+    "Places on a blob between which, and not far from which, it lies."
+    if not blob.part: return [blob.start, blob.start if blob.end is None else blob.end]
+    return [blob.start - blob.radius, blob.start + blob.radius]
+
 def _part(body, q, blobs, shaders, hair, width, step_mm, texels):
     "One closed surface: the body (hair is None), or the head."
     def distance(p): return blended(p, blobs, width)
-    reach = np.concatenate([[blob.start, blob.start if blob.end is None else blob.end] for blob in blobs])
-    vertices, faces = surface(distance, reach.min(0) - 150, reach.max(0) + 150, step_mm)
+    beyond = 200 if body.clothes else 150
+    reach = np.concatenate([_reach(blob) for blob in blobs])
+    vertices, faces = surface(distance, reach.min(0) - beyond, reach.max(0) + beyond, step_mm)
     weights = skin_weights(vertices, blobs)
     spread = texel_centres(texels)
     points = np.einsum('tc,fcx->ftx', spread, vertices[faces]).reshape(-1, 3)
@@ -453,6 +482,7 @@ def _part(body, q, blobs, shaders, hair, width, step_mm, texels):
     canvas = _Canvas(points, bone, q, body.look.skin)
     if hair is None: paint_body(canvas, body.look)
     else: paint_head(canvas, body.look, blended(points, hair, 10.) if hair else np.full(len(points), np.inf))
+    if body.clothes: body.clothes.paint(canvas, body.look, blobs)
     normals = outward(vertices, distance)
     occlusion = .65 + .35*np.clip(blended(vertices + 60*normals, shaders, 20.)/60, 0, 1)
     return dict(vertices=vertices, normals=normals, weights=weights, occlusion=occlusion, faces=faces, texture=canvas.rgb.reshape(len(faces), -1, 3))
