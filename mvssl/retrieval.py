@@ -54,6 +54,7 @@ class Rule:
         return allowed if self.query_twin is None else allowed & (self.query_twin[i] != self.database_twin[j])
 
     def to(self, device):
+        "The same rule on another device."
         return Rule(*(None if x is None else x.to(device) for x in vars(self).values()))
 
 # %% ../nbs/49_retrieval.ipynb #0b17c028
@@ -588,7 +589,9 @@ def temporal_scores(
     database=None,      # which images are searched, likewise
     time:str='index',   # column of the time: 'index' in instants, 'time_s' in seconds
 ) -> pd.DataFrame:      # a row for each embedding and for chance: median error, share within, searches
-    "Time between a query and its nearest image from each other view of its sequence, against any by lot."
+    """Time between a query and its nearest image from each other view of its sequence, against any by lot.
+
+    Raises a Refusal where no query has another view to be searched."""
     several, n = _several(z)
     columns = _columns(labels, ('sequence', 'view', time), n)
     chosen = [_chosen(name, part, n) for name, part in (('queries', queries), ('database', database))]

@@ -34,7 +34,7 @@ def _checked(pose):
 def root_centre(
     pose,   # joint positions, mm, (..., 17, 3)
 ):          # positions relative to the hip, mm, (..., 17, 3)
-    "The pose with its root joint at the origin."
+    "The pose with its root joint at the origin. Raises a Refusal for another shape, as all functions here."
     pose = _checked(pose)
     return pose - pose[..., :1, :]
 

@@ -123,7 +123,7 @@ def test_every_module_has_its_place():
 
 
 @pytest.mark.parametrize('module', MODULES)
-def test_imports_go_only_to_lower_floors(module):
+def test_imports_go_only_down(module):
     upwards = library_imports(MODULES[module].read_text(encoding='utf-8'), module, STANDS_ON) - below(module)
     assert not upwards, f'mvssl.{module} may not import {sorted(upwards)}'
 

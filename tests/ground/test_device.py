@@ -199,12 +199,12 @@ def test_a_run_says_how_it_was_run(store, tmp_path, monkeypatch):
     metrics = train(TINY, store, tmp_path / 'run', progress=False)
     first = json.loads((tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()[0])
     part = json.loads((tmp_path / 'run' / 'provenance.json').read_text())[-1]
-    for told in (first, part):
-        assert (told['precision'], told['memory_format'], told['instructions']) == (
+    for said in (first, part):
+        assert (said['precision'], said['memory_format'], said['instructions']) == (
             'fp32',
             'channels_last',
             'AVX2',
-        ) and 'AVX2' in told['device']
+        ) and 'AVX2' in said['device']
     assert (metrics['precision'], metrics['memory_format']) == ('fp32', 'channels_last')
 
 
@@ -266,7 +266,7 @@ def test_a_layout_is_kept_with_the_weights(store, monkeypatch):
 
 
 def test_emulated_by_the_environment():
-    "The variables by which a machine stands in for an older one reach the choice in a process of its own."
+    "The variables that make a machine use less than it has reach the choice in a process of its own."
     code = 'from mvssl.ground.device import *; print(instruction_set(), fastest_precision())'
     env = os.environ | dict(ATEN_CPU_CAPABILITY='avx2', ONEDNN_MAX_CPU_ISA='AVX2')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env, check=True)
