@@ -99,7 +99,18 @@ STANDS_ON = {
     'study.artefacts': ['study.keys'],
     'names': [],
 }
-SOURCES = ['motion', 'mocap', 'bodies', 'rendering', 'clothes', 'synthetic', 'crops', 'videos', 'human36m', 'mpi_inf_3dhp']
+SOURCES = [
+    'motion',
+    'mocap',
+    'bodies',
+    'rendering',
+    'clothes',
+    'synthetic',
+    'crops',
+    'videos',
+    'human36m',
+    'mpi_inf_3dhp',
+]
 for at, source in enumerate(SOURCES):  # a source may use the ground and the sources before it
     STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', *(f'sources.{lower}' for lower in SOURCES[:at])]
 STANDS_ON['cli'] = list(STANDS_ON)
