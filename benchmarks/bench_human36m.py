@@ -24,8 +24,18 @@ sys.path.append(str(Path(__file__).parents[1] / 'tests'))
 from films import pictures, walk, write_film  # noqa: E402
 from human36m_fixture import VIEWS, camera_numbers, cameras_of  # noqa: E402
 
-from mvssl.sources import human36m  # noqa: E402
-from mvssl.sources.human36m import ACTIONS, RATE_HZ, SUBJECTS, TOTALS, Metadata, Sequence, Take, Wishes, film, prepare  # noqa: E402
+from mvssl.sources import filming, human36m  # noqa: E402
+from mvssl.sources.human36m import (  # noqa: E402
+    ACTIONS,
+    RATE_HZ,
+    SUBJECTS,
+    TOTALS,
+    Chosen,
+    Metadata,
+    Options,
+    Sequence,
+    prepare,
+)
 
 SHOWN = 12  # different pictures in the film: they come again, forwards and backwards
 
@@ -60,18 +70,19 @@ def bare(path):
     return time.process_time() - start
 
 
-def filmed(path, camera, points, home, wishes):
+def filmed(path, camera, points, home, options):
     "Processor seconds to make the crops of a film."
-    frames = np.arange(0, len(points), wishes.stride)
+    frames = np.arange(0, len(points), options.stride)
     sequence = Sequence('S1', 'Walking', 1, 'Walking', None, None, {VIEWS[0]: path})
-    take = Take(
+    take = Chosen(
         sequence, camera.reshape(1), points[frames, :17], frames, frames, np.zeros(3), {VIEWS[0]: len(points)}, {}
     )
     out = home / '0.frames'
     with open(out, 'wb') as file:
-        file.truncate(len(frames) * wishes.side**2 * 3)
+        file.truncate(len(frames) * options.side**2 * 3)
     start = time.process_time()
-    squares = film(human36m._shot(take, 0, VIEWS[0], wishes, out, 1))
+    shot = human36m._shot(take, 0, VIEWS[0], options).ready()
+    squares = filming.film(shot, filming.Target(out, view=0, views=1, side=options.side))
     spent = time.process_time() - start
     assert np.isfinite(squares).all()
     return spent
@@ -83,12 +94,12 @@ def rates(home, n, rounds, b_frames):
         f'{n} frames, {"B-frames" if b_frames else "no B-frames"}, {path.stat().st_size / n * RATE_HZ * 8 / 1e6:.1f} Mbit/s, per core:'
     )
     ways = {'bare decoding': lambda: bare(path)} | {
-        name: lambda wishes=wishes: filmed(path, camera, points, home, wishes)
-        for name, wishes in (
-            ('plain crops, 128 px', Wishes()),
-            ('plain crops, 224 px', Wishes(side=224)),
-            ('turned cameras, 128 px', Wishes(perspective=True)),
-            ('every frame, 128 px', Wishes(stride=1)),
+        name: lambda options=options: filmed(path, camera, points, home, options)
+        for name, options in (
+            ('plain crops, 128 px', Options()),
+            ('plain crops, 224 px', Options(side=224)),
+            ('turned cameras, 128 px', Options(perspective=True)),
+            ('every frame, 128 px', Options(stride=1)),
         )
     }
     spent = {
@@ -133,10 +144,19 @@ def simulate(home, side):
     points = walk(200)[:, :17]
     picture = Stub()
 
-    def pictures_of(shot, tick):
-        for i in range(len(shot.frames)):
+    def pictures_of(source, wanted, threads, tick):
+        for position in wanted:
             tick(5)
-            yield i, picture
+            yield position, picture
+
+    class Endless:
+        "In place of a probed video."
+
+        def __init__(self, path):
+            self.path = path
+
+        def __len__(self):
+            return 10**6
 
     cameras = cameras_of(*camera_numbers(1000), 1000)
     metadata = Metadata(Path('metadata.xml'), VIEWS, cameras, {}, {})
@@ -150,8 +170,9 @@ def simulate(home, side):
     human36m.read_layout = lambda *_: (sequences, metadata, 'downloaded', [])
     human36m.read_cdf = lambda path, dims=3: np.resize(points, (lengths[path], 17, 3))
     human36m._video_facts = lambda path, camera: 10**6
-    human36m._pictures, human36m._moving_at = pictures_of, lambda path, rows: np.full((len(rows), 2), np.nan)
-    real, log = human36m.DatasetWriter.add, []
+    human36m._moving_at = lambda path, rows: np.full((len(rows), 2), np.nan)
+    filming.decode, filming.probe = pictures_of, Endless
+    real, log = filming.DatasetWriter.add, []
 
     def add(self, *args, **kwargs):
         real(self, *args, **kwargs)
@@ -162,7 +183,7 @@ def simulate(home, side):
                 flush=True,
             )
 
-    human36m.DatasetWriter.add = add
+    filming.DatasetWriter.add = add
     start, clock = time.perf_counter(), time.process_time()
     ds = prepare('raw', home / 'store', side=side, s11_directions='keep', workers=1, progress=False)
     took, cpu, own = time.perf_counter() - start, time.process_time() - clock, [mb for *_, mb in log]

@@ -11,6 +11,8 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 os.environ['OMP_NUM_THREADS'] = '1'
@@ -21,8 +23,16 @@ import torch  # noqa: E402
 
 from films import walk, write_film  # noqa: E402
 from invented_3dhp import annotation, calibration_text, make_rig, write_mat  # noqa: E402
-from mvssl.sources.mpi_inf_3dhp import Shot, _turns, film, frames_shown, read_annotations, read_calibration  # noqa: E402
-from mvssl.sources.videos import probe  # noqa: E402
+from mvssl.sources.decoding import probe  # noqa: E402
+from mvssl.sources.filming import Shot, Target, film  # noqa: E402
+from mvssl.sources.mpi_inf_3dhp import (  # noqa: E402
+    frames_shown,
+    homographies,
+    is_flash,
+    read_annotations,
+    read_calibration,
+    turned_crops,
+)
 
 torch.set_num_threads(1)
 
@@ -57,14 +67,15 @@ def compare(home, codec):
     path, out = write_film(home / f'{codec}.avi', made(FRAMES), hz=50, codec=codec), home / 'frames'
     video, frames = probe(path), frames_shown(FRAMES, 50, 10)
     squares = np.array([[500.0, 500, 1600, 1600]] * len(frames)) + np.arange(len(frames))[:, None]
-    turns = _turns(
-        np.array([[1500.0, 0, 1024], [0, 1500, 1024], [0, 0, 1]]), np.eye(3), np.zeros(3), (SIZE, SIZE), squares, SIDE
-    )
+    K = np.array([[1500.0, 0, 1024], [0, 1500, 1024], [0, 0, 1]])
+    turns = homographies(K, np.eye(3), np.zeros(3), (SIZE, SIZE), squares, SIDE)
+    plain, target = Shot(video, frames, squares, is_spoilt=is_flash), Target(out, view=0, views=1, side=SIDE)
+    turned = replace(plain, crops=partial(turned_crops, turns))
     out.write_bytes(bytes(len(frames) * SIDE * SIDE * 3))
     ways = dict(
         decoding=lambda: bare(path),
-        plain=lambda: film(Shot(video, frames, squares, None, True, SIDE, out, 0, 1)),
-        perspective=lambda: film(Shot(video, frames, squares, turns, True, SIDE, out, 0, 1)),
+        plain=lambda: film(plain, target),
+        perspective=lambda: film(turned, target),
     )
     best = {name: min(timed(way) for _ in range(REPEATS)) for name, way in ways.items()}
     print(

@@ -19,7 +19,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from mvssl.sources.videos import Reel, film, probe
+from mvssl.sources.decoding import probe
+from mvssl.sources.filming import Moving, Shot, Target, film
 
 SHARED = (
     Path(os.environ.get('MVSSL_SHARED_DATA', Path(__file__).parents[2] / 'shared' / 'data'))
@@ -59,11 +60,12 @@ def ours(path, by_motion, hz=10, side=128):
     video = probe(path)
     stride = round(video.hz / hz)
     frames = np.arange(0, len(video), stride)
-    squares = None if by_motion else np.tile([100.0, 400.0, 1000.0, 1300.0], (len(frames), 1))
+    given = np.tile([100.0, 400.0, 1000.0, 1300.0], (len(frames), 1))
+    squares = Moving(video.hz / stride, padding=1.2) if by_motion else given
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / '0.frames'
         out.write_bytes(bytes(len(frames) * side * side * 3))
-        film(Reel(video, frames, squares, video.hz / stride, side, 1.2, out, 0, 1))
+        film(Shot(video, frames, squares), Target(out, view=0, views=1, side=side))
     return len(video)
 
 

@@ -344,12 +344,12 @@ def human36m(
     command goes on with the videos that were not finished.
     """
     with plain_errors(lambda told: _kept(out)):
-        from mvssl.sources.human36m import Wishes, make_plan, prepare, read_layout
+        from mvssl.sources.human36m import Options, make_plan, prepare, read_layout
         _check_places(raw, out, workers=workers, stride=stride)
         wishes = dict(stride=stride, side=side, boxes=boxes, perspective=perspective, padding=padding, s9_shifted=s9_shifted, s11_directions=s11_directions, incomplete=incomplete, subjects=_names(subjects))
         if check:
             sequences, read, layout, notes = read_layout(raw, metadata, allow_pickle)
-            takes, told = make_plan(sequences, read, Wishes(**wishes))
+            takes, told = make_plan(sequences, read, Options(**wishes))
             for note in notes + told: typer.echo(f'note: {note}')
             for subject in dict.fromkeys(take.sequence.subject for take in takes):
                 own = [take for take in takes if take.sequence.subject == subject]

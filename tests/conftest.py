@@ -8,6 +8,7 @@ import pytest
 from experiments_fixture import EXPERIMENTS, FAKE
 from filelock import FileLock
 from nbformat.v4 import new_code_cell
+from small_films import long_walk, two, walk  # noqa: F401 (fixtures)
 
 # So that what is left at the end, when one worker has nothing more to do, is short.
 LONGEST = ('test_reproduce', 'test_tutorials', 'test_whole_chain', 'test_training', 'test_recipe_search')

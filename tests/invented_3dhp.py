@@ -18,7 +18,7 @@ from scipy.io import savemat
 from films import MARKS, pictures, walk, write_film
 from mvssl.cameras import Camera, look_at, project, ring, to_camera
 from mvssl.sources.motion import POINTS
-from mvssl.sources.mpi_inf_3dhp import FROM_28, NAMES
+from mvssl.sources.mpi_inf_3dhp import FROM_28, JOINTS_28
 
 Y_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # our world -> theirs
 SIDE = 192  # of the pictures, px; the real ones have 2048
@@ -42,7 +42,7 @@ def make_rig(size=SIDE):
 def joints_28(points):
     "Their 28 joints from our points (n, 21, 3)."
     at = dict(zip(POINTS, np.moveaxis(points, 1, 0)))
-    found = dict(zip((NAMES[j] for j in FROM_28), np.moveaxis(points[:, :17], 1, 0)))
+    found = dict(zip((JOINTS_28[j] for j in FROM_28), np.moveaxis(points[:, :17], 1, 0)))
     for i, name in enumerate(('spine2', 'spine3', 'spine4'), start=1):
         found[name] = at['Spine'] + i / 4 * (at['Thorax'] - at['Spine'])
     for side in ('left', 'right'):
@@ -50,7 +50,7 @@ def joints_28(points):
         found[f'{side}_clavicle'] = 0.6 * at['Thorax'] + 0.4 * at[f'{letter}Shoulder']
         found[f'{side}_hand'], found[f'{side}_toe'] = at[f'{letter}Hand'], at[f'{letter}Toe']
         found[f'{side}_foot'] = 0.4 * at[f'{letter}Foot'] + 0.6 * at[f'{letter}Toe']
-    return np.stack([found[name] for name in NAMES], axis=1)
+    return np.stack([found[name] for name in JOINTS_28], axis=1)
 
 
 def calibration_text(rig, numbers=range(14)):
@@ -82,7 +82,7 @@ def annotation(points, rig, scale=0.93):
     annot2, annot3, univ = (np.empty((14, 1), object) for _ in range(3))
     for c in range(14):
         inside = to_camera(world, rig[c]).numpy()
-        root = inside[:, NAMES.index('pelvis'), None]
+        root = inside[:, JOINTS_28.index('pelvis'), None]
         annot2[c, 0] = project(world, rig[c]).numpy().reshape(len(points), 56)
         annot3[c, 0] = inside.reshape(len(points), 84)
         univ[c, 0] = (root + (inside - root) * scale).reshape(len(points), 84)

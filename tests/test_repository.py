@@ -79,6 +79,7 @@ STANDS_ON = {
     'training': ['batches', 'encoder', 'loss', 'optimizer', 'evaluation', 'runs'],
     'retrieval': ['evaluation'],
     'show.plots': ['ground.arrays'],
+    'show.sheets': ['show.plots', 'skeleton'],
     'show.embedding_map': ['retrieval'],
     'show.atlas': ['show.embedding_map', 'show.plots', 'runs'],
     'show.search': ['training', 'show.atlas'],
@@ -99,20 +100,11 @@ STANDS_ON = {
     'study.artefacts': ['study.keys'],
     'names': [],
 }
-SOURCES = [
-    'motion',
-    'mocap',
-    'bodies',
-    'rendering',
-    'clothes',
-    'synthetic',
-    'crops',
-    'videos',
-    'human36m',
-    'mpi_inf_3dhp',
-]
-for at, source in enumerate(SOURCES):  # a source may use the ground and the sources before it
-    STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', *(f'sources.{lower}' for lower in SOURCES[:at])]
+SOURCES = ['motion', 'labels', 'mocap', 'bodies', 'rendering', 'clothes', 'synthetic', 'crops', 'decoding']
+SOURCES += ['filming', 'videos', 'human36m', 'mpi_inf_3dhp']
+for at, source in enumerate(SOURCES):  # a source may use the ground, the sheets and the sources before it
+    below_it = [f'sources.{lower}' for lower in SOURCES[:at]]
+    STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', 'ground.device', 'show.sheets', *below_it]
 STANDS_ON['cli'] = list(STANDS_ON)
 for module, lower in STANDS_ON.items():  # everybody but data may refuse
     if module not in ('refusal', 'study.paper', 'names'):
@@ -413,9 +405,6 @@ LONG_CELLS = {
     'nbs/sources/24_mocap.ipynb': 2,
     'nbs/sources/25_synthetic.ipynb': 2,
     'nbs/sources/26_crops.ipynb': 3,
-    'nbs/sources/29_videos.ipynb': 14,
-    'nbs/sources/30_human36m.ipynb': 10,
-    'nbs/sources/31_mpi_inf_3dhp.ipynb': 8,
     'nbs/study/65_negatives.ipynb': 1,
     'nbs/study/69_report.ipynb': 2,
     'nbs/study/70_estimate.ipynb': 3,
@@ -432,24 +421,17 @@ DEFINED_TWICE = {
     'FLESH_MM': 'skeleton sources.mocap',
     'GROUPS': 'sources.motion study.profiles',
     'LICENCE': 'sources.human36m sources.mpi_inf_3dhp sources.synthetic',
-    'NAMES': 'show.plots sources.mpi_inf_3dhp',
     'NEEDED': 'sources.mocap sources.videos',
     'NOTHING': 'cli evaluation',
     'Neighbours': 'retrieval show.atlas',
-    'OFF_MM': 'sources.mocap sources.mpi_inf_3dhp',
     'Part': 'study.estimate study.report',
     'SIDES': 'dataset sources.mocap sources.motion',
     'STYLE': 'show.atlas show.plots show.search study.report',
-    'Shot': 'sources.human36m sources.mpi_inf_3dhp',
-    'Take': 'sources.human36m sources.mpi_inf_3dhp sources.synthetic sources.videos',
+    'Take': 'sources.filming sources.synthetic',
     'Wishes': 'sources.human36m sources.mocap',
     'compare_with_complete': 'sources.human36m sources.mpi_inf_3dhp',
-    'cores': 'ground.device sources.videos',
     'describe': 'cli ground.device',
-    'film': 'sources.human36m sources.mpi_inf_3dhp sources.videos',
     'forward_kinematics': 'sources.mocap sources.motion',
-    'joint_boxes': 'sources.human36m sources.mpi_inf_3dhp',
-    'make_plan': 'sources.human36m sources.videos',
     'measure': 'sources.mocap study.estimate',
     'mirror': 'skeleton sources.motion',
     'surface': 'ground.progress sources.bodies',

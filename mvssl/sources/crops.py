@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_box_csv', 'read_keypoints', 'follow_person', 'reduced', 'Background', 'median_background', 'moving_pixels',
-           'moving_box', 'steady_squares', 'is_in_picture', 'cut', 'cut_planes', 'box_sheet']
+           'moving_box', 'steady_squares', 'is_in_picture', 'cut', 'cut_planes']
 
 # %% ../../nbs/sources/26_crops.ipynb #4320a896
 import re
@@ -459,43 +459,3 @@ def cut_planes(
     out = np.empty((side, side, 3), dtype=np.uint8)
     out.reshape(-1, 3)[:] = np.clip(rgb, 0, 255, out=rgb).T
     return out
-
-# %% ../../nbs/sources/26_crops.ipynb #4a38eb87
-def _pair(ax, picture, box, x, y, to_crop, inch, side):
-    "A picture with its square at (x, y), the crop beside it, both INCH high."
-    from matplotlib.patches import Rectangle
-    inch_per_px = inch/picture.shape[0]
-    right = x + picture.shape[1]*inch_per_px
-    ax.imshow(picture, extent=(x, right, y + inch, y), interpolation='lanczos')
-    if not np.isfinite(box).all(): return
-    ax.imshow(cut(picture, box, side), extent=(x + to_crop, x + to_crop + inch, y + inch, y), interpolation='lanczos')
-    (left, top, *_), size = (box + .5)*inch_per_px, (box[2] - box[0])*inch_per_px
-    square = ax.add_patch(Rectangle((x + left, y + top), size, size, fill=False, edgecolor='#E69F00', linewidth=1.4))
-    square.set_clip_path(Rectangle((x, y), right - x, inch, transform=ax.transData))
-
-def box_sheet(
-    pictures,               # pictures[row][column]: RGB, (h, w, 3) uint8, reduced if large
-    boxes,                  # square of each in its px, (R, C, 4); NaN: no box
-    rows,                   # a label of each row: moments
-    columns,                # a label of each column: views
-    inch:float=1.2,         # height of a picture in the figure
-    side:int=0,             # of the crops, px; default: as in the figure
-    dpi:int=100,
-):                      # matplotlib's Figure
-    "Check sheet: pictures with their squares, and beside each its crop. Ours: not in the paper."
-    import matplotlib.pyplot as plt     # here, since every worker reads this module
-    boxes = np.asarray(boxes, dtype=float)
-    if boxes.shape != (len(rows), len(columns), 4): raise Refusal(f'boxes must have shape ({len(rows)}, {len(columns)}, 4), got {boxes.shape}')
-    if [len(line) for line in pictures] != [len(columns)]*len(rows): raise Refusal(f'pictures must be {len(rows)} rows of {len(columns)}, got rows of {[len(line) for line in pictures]}')
-    widths = [inch*max(line[c].shape[1]/line[c].shape[0] for line in pictures) for c in range(len(columns))]
-    left, top, gap, apart = .16 + .065*max(len(line) for row in rows for line in row.splitlines() or ['']), .25, .03, .14
-    lefts = left + np.cumsum([0] + [wide + gap + inch + apart for wide in widths])
-    tops = top + np.arange(len(rows) + 1)*(inch + apart)
-    fig = plt.figure(figsize=(lefts[-1], tops[-1]), dpi=dpi, layout='none')
-    ax = fig.add_axes([0, 0, 1, 1])
-    ax.axis('off')
-    for y, row in zip(tops, rows): ax.text(left - .08, y + inch/2, row, ha='right', va='center', fontsize=8)
-    for x, column in zip(lefts, columns): ax.text(x, top - .08, column, ha='left', va='bottom', fontsize=8)
-    for r, c in np.ndindex(boxes.shape[:2]): _pair(ax, pictures[r][c], boxes[r, c], lefts[c], tops[r], widths[c] + gap, inch, side or round(inch*dpi))
-    ax.set(xlim=(0, lefts[-1]), ylim=(tops[-1], 0), aspect='auto')      # inches, y downwards
-    return fig

@@ -1,6 +1,5 @@
 """Guards of the crops: slow loops and full conversions as oracles, files of every kind and every damage, people who cross, vanish and stand, the real videos."""
 
-import itertools
 import json
 import os
 from pathlib import Path
@@ -8,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
 
 from mvssl.cameras import Camera, crop_camera, intrinsics, look_at, project, square_box
 from mvssl.refusal import Refusal
 from mvssl.sources.crops import (
     Background,
-    box_sheet,
     cut,
     cut_planes,
     follow_person,
@@ -844,30 +841,6 @@ def test_planes_are_checked():
             cut_planes(*planes, (0, 0, 10, 10), 4)
     with pytest.raises(ValueError, match='side'):
         cut_planes(y, u, u, (0, 0, 10, 10), 0)
-
-
-# ---- the sheet -------------------------------------------------------------------------------------------------------
-
-
-def test_sheet_shows_every_picture_square_and_crop():
-    pictures = [[np.zeros((40, 30, 3), np.uint8), np.zeros((30, 60, 3), np.uint8)]] * 3
-    boxes = np.tile([5.0, 5, 25, 25], (3, 2, 1))
-    boxes[1, 1] = np.nan
-    fig = box_sheet(pictures, boxes, ['0 s\nwalk', '1 s', '2 s'], ['a', 'b'])
-    (ax,) = fig.axes
-    assert (
-        len(ax.images) == 6 + 5
-        and len(ax.patches) == 5
-        and [text.get_text() for text in ax.texts] == ['0 s\nwalk', '1 s', '2 s', 'a', 'b']
-    )
-    extents = sorted(tuple(image.get_extent()) for image in ax.images)
-    for (l0, r0, b0, t0), (l1, r1, b1, t1) in itertools.combinations(extents, 2):
-        assert r0 <= l1 + 1e-9 or r1 <= l0 + 1e-9 or b0 <= t1 + 1e-9 or b1 <= t0 + 1e-9
-    plt.close(fig)
-    with pytest.raises(ValueError, match=r'boxes must have shape \(3, 2, 4\)'):
-        box_sheet(pictures, boxes[:2], ['a'] * 3, ['b'] * 2)
-    with pytest.raises(ValueError, match='pictures must be 3 rows of 2'):
-        box_sheet(pictures[:2], boxes, ['a'] * 3, ['b'] * 2)
 
 
 # ---- four real videos ------------------------------------------------------------------------------------------------

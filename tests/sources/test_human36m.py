@@ -21,13 +21,13 @@ from mvssl.cameras import project, virtual_camera
 from mvssl.cli import app
 from mvssl.dataset import DatasetError, MultiviewDataset, done_in
 from mvssl.skeleton import JOINTS
-from mvssl.sources import human36m
+from mvssl.sources import filming, human36m
 from mvssl.sources.human36m import (
     ACTIONS,
     SUBJECTS,
     TOTALS,
     Metadata,
-    Wishes,
+    Options,
     compare_with_complete,
     make_plan,
     prepare,
@@ -39,7 +39,7 @@ from mvssl.sources.human36m import (
     read_pickle,
     trials_of,
 )
-from mvssl.sources.videos import needed_bytes
+from mvssl.sources.filming import Target, film, needed_bytes
 
 QUICK = dict(workers=1, progress=False)
 
@@ -161,7 +161,7 @@ def test_two_processes_give_the_same_bytes(truth, plain, tmp_path):
 
 
 def test_a_finished_store_is_opened_not_made_again(truth, plain, monkeypatch):
-    monkeypatch.setattr(human36m, 'DatasetWriter', None)
+    monkeypatch.setattr(filming, 'DatasetWriter', None)
     assert prepare(truth.root, plain.path, **QUICK).checksum == plain.checksum
 
 
@@ -188,11 +188,11 @@ def test_broken_view(truth, tmp_path):
 def test_broken_view_may_be_absent_or_damaged(truth, raw, tmp_path):
     file = truth.video('S11', 'Directions', VIEWS[0]).relative_to(truth.root)
     (raw / file).unlink()
-    make_plan(*read_layout(raw)[:2], Wishes(subjects=('S11',)))
+    make_plan(*read_layout(raw)[:2], Options(subjects=('S11',)))
     with pytest.raises(DatasetError, match=f'S11 Directions 2, {VIEWS[0]}: no pictures'):
-        make_plan(*read_layout(raw)[:2], Wishes(subjects=('S11',), s11_directions='keep'))
+        make_plan(*read_layout(raw)[:2], Options(subjects=('S11',), s11_directions='keep'))
     (raw / file).write_bytes(b'not a video')
-    make_plan(*read_layout(raw)[:2], Wishes(subjects=('S11',)))
+    make_plan(*read_layout(raw)[:2], Options(subjects=('S11',)))
 
 
 def test_all_is_skipped_and_names_are_read(truth):
@@ -314,10 +314,10 @@ def cut_video(path, n):
 
 def test_two_frames_less_are_nothing(truth, raw, tmp_path):
     cut_video(raw / 'S9' / 'Videos' / f'Greeting 1.{VIEWS[2]}.mp4', 40)
-    takes, notes = make_plan(*read_layout(raw)[:2], Wishes(subjects=('S9',), stride=1))
+    takes, notes = make_plan(*read_layout(raw)[:2], Options(subjects=('S9',), stride=1))
     assert [len(take.frames) for take in takes] == [40, 42] and not notes
     write_cdf(raw / 'S9' / 'MyPoseFeatures' / 'D3_Positions' / 'Greeting.cdf', truth.joints['S9', 'Greeting 2'][:40])
-    assert [len(take.frames) for take in make_plan(*read_layout(raw)[:2], Wishes(subjects=('S9',), stride=1))[0]] == [
+    assert [len(take.frames) for take in make_plan(*read_layout(raw)[:2], Options(subjects=('S9',), stride=1))[0]] == [
         40,
         40,
     ]
@@ -577,7 +577,7 @@ def test_damaged_masks(truth, raw, tmp_path):
         read_masks(path)
     path.unlink()
     with pytest.raises(DatasetError, match=f'S1 Photo 1, {VIEWS[0]}: no masks'):
-        make_plan(*read_layout(raw)[:2], Wishes(boxes='masks'))
+        make_plan(*read_layout(raw)[:2], Options(boxes='masks'))
 
 
 def test_a_video_damaged_inside(truth, raw, tmp_path):
@@ -600,7 +600,7 @@ def test_a_video_damaged_inside(truth, raw, tmp_path):
 
 
 def test_no_room_on_the_disk(truth, tmp_path, monkeypatch):
-    monkeypatch.setattr(human36m.shutil, 'disk_usage', lambda place: SimpleNamespace(free=10**6))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda place: SimpleNamespace(free=10**6))
     with pytest.raises(DatasetError, match=r'disk: 0\.\d+ GB are needed, 0.00 GB are free.*--side'):
         prepare(truth.root, tmp_path / 'store', **QUICK)
     assert not (tmp_path / 'store.partial').exists()
@@ -608,10 +608,10 @@ def test_no_room_on_the_disk(truth, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs a device that is always full')
 def test_a_disk_that_gets_full(truth, tmp_path):
-    takes, _ = make_plan(*read_layout(truth.root)[:2], Wishes(subjects=('S1',)))
-    shot = human36m._shot(takes[0], 0, VIEWS[0], Wishes(), Path('/dev/full'), 4)
+    takes, _ = make_plan(*read_layout(truth.root)[:2], Options(subjects=('S1',)))
+    shot = human36m._shot(takes[0], 0, VIEWS[0], Options()).ready()
     with pytest.raises(DatasetError, match='disk: No space left'):
-        human36m.film(shot)
+        film(shot, Target(Path('/dev/full'), view=0, views=4, side=128))
 
 
 def test_a_store_of_another_schema(truth, plain, tmp_path):
@@ -661,15 +661,15 @@ def test_pickles_of_any_age(tmp_path, protocol):
 
 def test_finished_videos_are_not_decoded_again(truth, plain, tmp_path, monkeypatch):
     "Stopped in the third video of the second sequence: the first sequence and two videos stay."
-    real, filmed = human36m.film, []
+    real, filmed = filming.film, []
 
-    def film(shot, tick=lambda n: None):
+    def film(shot, target, tick):
         if len(filmed) == 6:
             raise KeyboardInterrupt
-        filmed.append((shot.out.name, shot.view))
-        return real(shot, tick)
+        filmed.append((target.file.name, target.view))
+        return real(shot, target, tick)
 
-    monkeypatch.setattr(human36m, 'film', film)
+    monkeypatch.setattr(filming, 'film', film)
     with pytest.raises(KeyboardInterrupt):
         prepare(truth.root, tmp_path / 'store', **QUICK)
     before = list(filmed)
@@ -680,11 +680,11 @@ def test_finished_videos_are_not_decoded_again(truth, plain, tmp_path, monkeypat
     assert not (tmp_path / 'store.partial').exists()
 
 
-def test_other_wishes_do_not_continue_what_was_begun(truth, tmp_path, monkeypatch):
-    def stop(shot, tick):
+def test_other_options_do_not_continue_what_was_begun(truth, tmp_path, monkeypatch):
+    def stop(shot, target, tick):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(human36m, 'film', stop)
+    monkeypatch.setattr(filming, 'film', stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(truth.root, tmp_path / 'store', side=64, **QUICK)
     with pytest.raises(DatasetError, match='side: 32 was asked for'):
@@ -693,18 +693,18 @@ def test_other_wishes_do_not_continue_what_was_begun(truth, tmp_path, monkeypatc
 
 def test_who_goes_on_needs_room_for_the_rest_alone(truth, plain, tmp_path, monkeypatch):
     "Stopped in the third sequence: two are in the store and need no room again."
-    real, filmed = human36m.film, []
+    real, filmed = filming.film, []
 
-    def film(shot, tick=lambda n: None):
+    def film(shot, target, tick):
         filmed.append(shot)
         if len(filmed) == 10:
             raise KeyboardInterrupt
-        return real(shot, tick)
+        return real(shot, target, tick)
 
-    monkeypatch.setattr(human36m, 'film', film)
+    monkeypatch.setattr(filming, 'film', film)
     with pytest.raises(KeyboardInterrupt):
         prepare(truth.root, tmp_path / 'store', **QUICK)
-    monkeypatch.setattr(human36m, 'film', real)
+    monkeypatch.setattr(filming, 'film', real)
     takes = [{(one['subject'], one['sequence']): one['instants']} for one in plain.extra['sequences']]
     done = done_in(tmp_path / 'store')
     assert len(done) == 2
@@ -719,10 +719,15 @@ def test_who_goes_on_needs_room_for_the_rest_alone(truth, plain, tmp_path, monke
 
 def test_a_worker_films_without_torch(truth, tmp_path):
     takes, _ = make_plan(*read_layout(truth.root)[:2])
-    shot = human36m._shot(takes[0], 0, VIEWS[0], Wishes(side=32), tmp_path / '0.frames', 4)
+    shot = human36m._shot(takes[0], 0, VIEWS[0], Options(side=32)).ready()
+    job = shot, Target(tmp_path / '0.frames', view=0, views=4, side=32)
     (tmp_path / '0.frames').write_bytes(bytes(len(takes[0].frames) * 4 * 32 * 32 * 3))
-    (tmp_path / 'shot').write_bytes(pickle.dumps(shot))
-    code = f'import pickle, sys\nfrom mvssl.sources.human36m import film\nsquares = film(pickle.load(open({str(tmp_path / "shot")!r}, "rb")))\nprint(len(squares), "torch" in sys.modules, "matplotlib" in sys.modules)'
+    (tmp_path / 'job').write_bytes(pickle.dumps(job))
+    code = (
+        'import pickle, sys\nfrom mvssl.sources.filming import film\n'
+        f'squares = film(*pickle.load(open({str(tmp_path / "job")!r}, "rb")))\n'
+        'print(len(squares), "torch" in sys.modules, "matplotlib" in sys.modules)'
+    )
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split() == [
         str(len(takes[0].frames)),
         'False',
@@ -852,7 +857,7 @@ def test_counts_of_other_videos_are_not_believed(truth, tmp_path):
         tmp_path / 'metadata.xml',
         frames={('S9', 5, 1): (900, 901, 901, 900, 3600), ('S9', 5, 2): (43, 901, 901, 900, 172)},
     )
-    takes, _ = make_plan(*read_layout(truth.root, tmp_path / 'metadata.xml')[:2], Wishes(subjects=('S9',)))
+    takes, _ = make_plan(*read_layout(truth.root, tmp_path / 'metadata.xml')[:2], Options(subjects=('S9',)))
     assert [take.facts['expected'] for take in takes] == [None, 43]
 
 

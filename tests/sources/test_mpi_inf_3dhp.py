@@ -32,8 +32,9 @@ from mvssl.cli import app
 from mvssl.dataset import DatasetError, MultiviewDataset, done_in, find_problems
 from mvssl.evaluation import auc, pck
 from mvssl.skeleton import JOINTS
+from mvssl.sources import filming
 from mvssl.sources import mpi_inf_3dhp as m
-from mvssl.sources.videos import needed_bytes
+from mvssl.sources.filming import Target, needed_bytes
 
 torch.set_num_threads(1)
 prepare = partial(m.prepare, workers=1, sheet=None, progress=False)
@@ -312,7 +313,7 @@ def test_who_leaves_the_picture_is_not_seen():
     pixels = np.stack([np.linspace(40, 60, 28), np.linspace(10, 90, 28)], axis=1)
     inside, half_out, out, behind = pixels, pixels - (48, 0), pixels - (90, 0), pixels
     depth = np.stack([np.ones(28), np.ones(28), np.ones(28), -np.ones(28)])
-    boxes = m.joint_boxes(np.stack([inside, half_out, out, behind]), 3000 * depth, 100, (100, 100))
+    boxes = m.boxes_in_picture(np.stack([inside, half_out, out, behind]), 3000 * depth, 100, (100, 100))
     assert np.isfinite(boxes).all(1).tolist() == [True, True, False, False]
 
 
@@ -586,7 +587,7 @@ def test_a_sheet_that_cannot_be_written_is_told_at_once(download, tmp_path, shee
 
 
 def test_no_room_is_told_before_anything_is_written(download, tmp_path, monkeypatch):
-    monkeypatch.setattr(m.shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**5))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**5))
     with pytest.raises(DatasetError, match='are needed, 0.00 GB are free.*--hz'):
         prepare(download[0], tmp_path / 'store', CAMERAS)
     assert not list(tmp_path.iterdir())
@@ -596,20 +597,20 @@ def test_no_room_is_told_before_anything_is_written(download, tmp_path, monkeypa
 
 
 def test_goes_on_behind_the_last_whole_sequence(download, tmp_path, store, monkeypatch):
-    filmed, film = [], m.film
+    filmed, film = [], filming.film
 
-    def dies(shot, tick):
+    def dies(shot, target, tick):
         filmed.append(shot.source.path.parent.parent.name)
         if len(filmed) == 5:
             raise KeyboardInterrupt
-        return film(shot, tick)
+        return film(shot, target, tick)
 
-    monkeypatch.setattr(m, 'film', dies)
+    monkeypatch.setattr(filming, 'film', dies)
     with pytest.raises(KeyboardInterrupt):
         prepare(download[0], tmp_path / 'store', CAMERAS)
     assert not (tmp_path / 'store').exists()
     ds = prepare(download[0], tmp_path / 'store', CAMERAS)
-    assert filmed == ['Seq1'] * 3 + ['Seq2'] * 2 + ['Seq2'] * 3 and ds.checksum == store.checksum
+    assert filmed == ['Seq1'] * 3 + ['Seq2'] * 2 + ['Seq2'] * 2 and ds.checksum == store.checksum  # its first is whole
     assert not list(tmp_path.glob('*.partial'))
 
 
@@ -617,37 +618,38 @@ def test_goes_on_behind_the_last_whole_take(download, tmp_path, monkeypatch):
     whole = prepare(download[0], tmp_path / 'whole', CAMERAS, side=32, take_s=0.5)
     assert whole.sequences['sequence'].tolist() == ['Seq1 1', 'Seq1 2', 'Seq1 3', 'Seq2 1', 'Seq2 2']
 
-    class Stops(m.DatasetWriter):
-        def add(self, *args):
+    class Stops(filming.DatasetWriter):
+        def add(self, *args, **kwargs):
             if len(self.done) == 2:
                 raise KeyboardInterrupt
-            super().add(*args)
+            super().add(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(m, 'DatasetWriter', Stops)
+        patch.setattr(filming, 'DatasetWriter', Stops)
         with pytest.raises(KeyboardInterrupt):
             prepare(download[0], tmp_path / 'store', CAMERAS, side=32, take_s=0.5)
     assert prepare(download[0], tmp_path / 'store', CAMERAS, side=32, take_s=0.5).checksum == whole.checksum
 
 
 def test_who_goes_on_needs_room_for_the_rest_alone(download, tmp_path, store, monkeypatch):
-    filmed, film = [], m.film
+    filmed, film = [], filming.film
 
-    def dies(shot, tick):
+    def dies(shot, target, tick):
         filmed.append(shot)
         if len(filmed) == 5:
             raise KeyboardInterrupt
-        return film(shot, tick)
+        return film(shot, target, tick)
 
-    monkeypatch.setattr(m, 'film', dies)
+    monkeypatch.setattr(filming, 'film', dies)
     with pytest.raises(KeyboardInterrupt):
         prepare(download[0], tmp_path / 'store', CAMERAS)
-    monkeypatch.setattr(m, 'film', film)
+    monkeypatch.setattr(filming, 'film', film)
     takes = [{(one.subject, one.sequence): one.instants} for one in store.sequences.itertuples()]
     done = done_in(tmp_path / 'store')
     assert len(done) == 1 < len(takes)
     rest = needed_bytes(takes, len(CAMERAS), 128, 1, done)
     assert rest < 0.7 * needed_bytes(takes, len(CAMERAS), 128, 1)
+    rest -= sum(512 * file.stat().st_blocks for file in (tmp_path / 'store.partial' / 'filming').glob('*.frames'))
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10**9, 10**9, rest - 1))
     with pytest.raises(DatasetError, match='then run the same again'):
         prepare(download[0], tmp_path / 'store', CAMERAS)
@@ -656,12 +658,18 @@ def test_who_goes_on_needs_room_for_the_rest_alone(download, tmp_path, store, mo
 
 
 def test_a_worker_films_without_torch(download, tmp_path):
-    take = m.plan_sequence(download[0] / 'S1' / 'Seq1', CAMERAS, 'annot3', 10.0, 1.1, False)
-    shot, *_ = m._shots([take], [False], 32, False, tmp_path)
-    (tmp_path / 'shot').write_bytes(pickle.dumps(shot))
-    code = f'import pickle, sys\nfrom mvssl.sources.mpi_inf_3dhp import film\nseen = film(pickle.load(open({str(tmp_path / "shot")!r}, "rb")))\nprint(seen.sum(), "torch" in sys.modules, "mvssl.sources.rendering" in sys.modules)'
+    plan = m.plan_sequence(download[0] / 'S1' / 'Seq1', CAMERAS, 'annot3', 10.0, 1.1, False)
+    take = m._to_take(plan, [f'cam{c}' for c in CAMERAS], False, 32)
+    job = take.shots['cam0'].ready(), Target(tmp_path / '0.frames', view=0, views=3, side=32)
+    job[1].file.write_bytes(bytes(len(plan.frames) * 3 * 32 * 32 * 3))
+    (tmp_path / 'job').write_bytes(pickle.dumps(job))
+    code = (
+        'import pickle, sys\nimport numpy as np\nfrom mvssl.sources.filming import film\n'
+        f'squares = film(*pickle.load(open({str(tmp_path / "job")!r}, "rb")))\n'
+        'print(np.isfinite(squares).all(1).sum(), "torch" in sys.modules, "mvssl.sources.rendering" in sys.modules)'
+    )
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split() == [
-        str(len(take.frames)),
+        str(len(plan.frames)),
         'False',
         'False',
     ]
@@ -960,7 +968,11 @@ def test_a_killed_command_goes_on(download, tmp_path, store):
         '--out',
         str(tmp_path / '3dhp'),
     ]
-    code = 'import os, signal\nfrom mvssl.sources import mpi_inf_3dhp as m\nfilm, n = m.film, []\ndef dies(*args):\n    n.append(1)\n    if len(n) == 5: os.kill(os.getpid(), signal.SIGKILL)\n    return film(*args)\nm.film = dies\nfrom mvssl.cli import main\nmain()'
+    code = (
+        'import os, signal\nfrom mvssl.sources import filming\nfilm, n = filming.film, []\n'
+        'def dies(*args):\n    n.append(1)\n    if len(n) == 5: os.kill(os.getpid(), signal.SIGKILL)\n'
+        '    return film(*args)\nfilming.film = dies\nfrom mvssl.cli import main\nmain()'
+    )
     killed = subprocess.run([sys.executable, '-c', code, *command], capture_output=True, text=True)
     assert (
         killed.returncode == -signal.SIGKILL

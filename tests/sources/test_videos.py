@@ -2,240 +2,51 @@
 
 import json
 import os
-import re
 import shutil
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from small_films import (
+    N,
+    QUICK,
+    RATE,
+    SIZE,
+    STANDING,
+    box_table,
+    joint,
+    moving,
+    numbers,
+    place,
+    refused,
+    shoot,
+    write_trc,
+)
 from typer.testing import CliRunner
 
+import mvssl.sources.filming as filming
 import mvssl.sources.videos as videos_module
 from mvssl.cli import app
-from mvssl.dataset import DatasetError, MultiviewDataset, done_in, find_problems
-from mvssl.skeleton import JOINTS
+from mvssl.dataset import DatasetError, MultiviewDataset, find_problems
 from mvssl.sources.crops import follow_person, read_keypoints
+from mvssl.sources.decoding import decode
+from mvssl.sources.labels import _UP, map_joints
 from mvssl.sources.videos import (
-    decode,
     find_recordings,
-    make_plan,
-    map_joints,
     nearest_frames,
     prepare,
     probe,
     quarter_turns,
-    read_labels,
     read_manifest,
     stance,
+    synchronise,
     turn_boxes,
     turns_to_ask,
 )
 
 SHARED = Path(os.environ.get('MVSSL_SHARED_DATA', Path(__file__).parents[3] / 'shared' / 'data')) / 'pose2sim_balancing'
-SIZE, RATE, N = (160, 120), 30, 60
-LIGHT, PER_FRAME = 60, 3  # grey level of the figure in frame 0, and how much lighter it gets with each frame
-
-
-# ---- films whose frames tell their own number ------------------------------------------------------------------------
-
-
-def place(moment, size=SIZE):
-    "Middle of the figure, px, and its width and height, at a moment in s."
-    return (0.5 + 0.25 * np.sin(3 * moment)) * size[0], 0.5 * size[1], 0.15 * size[0], 0.55 * size[1]
-
-
-def picture(moment, number, view, size=SIZE, moves=True):
-    "A figure of the grey level of its frame in front of a texture."
-    small = np.random.default_rng(view).integers(20, 120, (size[1] // 8 + 1, size[0] // 8 + 1, 3), 'uint8')
-    image = small.repeat(8, 0).repeat(8, 1)[: size[1], : size[0]].copy()
-    x, y, w, h = place(moment, size)
-    if moves:
-        image[round(y - h / 2) : round(y + h / 2), round(x - w / 2) : round(x + w / 2)] = min(
-            LIGHT + PER_FRAME * number, 250
-        )
-    return image
-
-
-def shoot(
-    path,
-    n=N,
-    view=0,
-    size=SIZE,
-    rate=RATE,
-    codec='libx264',
-    pix_fmt='yuv420p',
-    sound=False,
-    turned=0,
-    moves=True,
-    times=None,
-    options=None,
-    first=0,
-    lying=0,
-):
-    "Writes a video whose frames show when they were taken: number i is the one at i/RATE s, whatever the rate of the file."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    times = np.arange(first, first + n) / rate if times is None else np.asarray(times)
-    with av.open(str(path), 'w') as container:
-        audio = container.add_stream('aac', rate=44100) if sound else None
-        stream = container.add_stream(codec, rate=rate, options=options or ({'crf': '8'} if codec == 'libx264' else {}))
-        quarters = (
-            (lying - turned) // 90
-        )  # stored turned anticlockwise by LYING degrees, of which the file says nothing, and by -TURNED, which it does say
-        upright = np.rot90(picture(0, 0, view, size), quarters)
-        stream.height, stream.width = upright.shape[:2]
-        stream.pix_fmt = pix_fmt
-        if codec not in ('libx264', 'libx265'):
-            stream.bit_rate = 4_000_000
-        stream.time_base = stream.codec_context.time_base = (
-            Fraction(1, 90000) if path.suffix in ('.mp4', '.mov') else Fraction(1, rate)
-        )
-        if turned:
-            stream.set_display_rotation(turned)
-        for moment in times:
-            frame = av.VideoFrame.from_ndarray(
-                np.ascontiguousarray(np.rot90(picture(moment, moment * RATE, view, size, moves), quarters)), 'rgb24'
-            )
-            frame.time_base = stream.time_base
-            frame.pts = round((moment - times[0]) / frame.time_base)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-        if sound:
-            for i in range(int(44100 * (len(times) / rate + 0.5)) // 1024):
-                frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), 'float32'), 'fltp', 'stereo')
-                frame.sample_rate, frame.pts = 44100, 1024 * i
-                container.mux(audio.encode(frame))
-            container.mux(audio.encode())
-    return path
-
-
-def box_table(path, n=N, rate=RATE, size=SIZE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = ['frame,left,top,right,bottom']
-    for i in range(n):
-        x, y, w, h = place(i / rate, size)
-        rows.append(f'{i},{x - w / 2:.2f},{y - h / 2:.2f},{x + w / 2:.2f},{y + h / 2:.2f}')
-    path.write_text('\n'.join(rows) + '\n')
-
-
-def numbers(crops):
-    "Frame numbers that crops (..., S, S, 3) tell by their middle."
-    s = crops.shape[-2]
-    middle = (
-        crops[..., s // 2 - s // 12 : s // 2 + s // 12, s // 2 - s // 24 : s // 2 + s // 24, :]
-        .astype(float)
-        .mean((-3, -2, -1))
-    )
-    return (middle - LIGHT) / PER_FRAME
-
-
-def numbers_in(path, wanted, view=0):
-    "Frame numbers in the middle of the figure of decoded frames."
-    video, found = probe(path), {}
-    for position, shown in decode(video, wanted):
-        x, y, w, h = place(position / RATE, video.size)
-        found[position] = numbers(shown.crop((x - w / 4, y - w / 4, x + w / 4, y + w / 4), 24))
-    return found
-
-
-QUICK = dict(side=32, workers=1, progress=False, sheet=None)
-
-
-@pytest.fixture(scope='module')
-def walk(tmp_path_factory):
-    "One sequence of two cameras, with boxes."
-    home = tmp_path_factory.mktemp('rig')
-    for view in (0, 1):
-        shoot(home / 'walk' / f'cam{view}.mp4', view=view)
-        box_table(home / 'boxes' / f'cam{view}.csv')
-    return home
-
-
-def files_of(path):
-    return {file.name: file.read_bytes() for file in path.iterdir()}
-
-
-def refused(*args, field='', **kwargs):
-    "What prepare says when it refuses; nothing may be left behind."
-    out = kwargs.pop('out')
-    with pytest.raises(DatasetError) as caught:
-        prepare(*args, out, **{**QUICK, **kwargs})
-    assert not out.exists() and not Path(f'{out}.partial').exists(), 'written before everything was checked'
-    return str(caught.value)
-
-
-# ---- decoding --------------------------------------------------------------------------------------------------------
-
-FILES = [
-    ('a.mp4', 'libx264', {}),
-    ('b.mkv', 'libx264', {}),
-    ('c.mov', 'libx265', dict(options={'crf': '8', 'x265-params': 'log-level=none'})),
-    ('d.webm', 'libvpx-vp9', {}),
-    ('e.avi', 'mpeg4', {}),
-    ('f.mkv', 'ffv1', {}),
-    ('g.avi', 'mjpeg', dict(pix_fmt='yuvj420p')),
-    ('h.mp4', 'libx264', dict(pix_fmt='yuv444p')),
-    ('i.mp4', 'libx264', dict(pix_fmt='yuv420p10le')),
-    ('j.mkv', 'ffv1', dict(pix_fmt='gray')),
-    ('k.mp4', 'libx264', dict(sound=True)),
-    ('l.h264', 'libx264', {}),
-    ('m.ts', 'libx264', {}),
-    ('n.mkv', 'ffv1', dict(pix_fmt='bgr0')),
-    ('o.mp4', 'libx264', dict(size=(162, 122))),
-    ('p.avi', 'libx264', {}),
-]  # frames stored in another order than they are shown
-
-
-@pytest.mark.parametrize('name, codec, options', FILES, ids=[name for name, *_ in FILES])
-def test_the_wanted_frames_come_out_of_any_file(tmp_path, name, codec, options):
-    path = shoot(tmp_path / name, codec=codec, **options)
-    video = probe(path)
-    assert len(video) == N and video.size == options.get('size', SIZE)
-    assert video.hz == pytest.approx(RATE, rel=1e-3)
-    wanted = [0, 1, 7, 30, 58, 59]
-    found = numbers_in(path, wanted)
-    assert list(found) == wanted
-    np.testing.assert_allclose(list(found.values()), wanted, atol=0.45)
-
-
-@pytest.mark.parametrize(
-    'codec, options', [('libx264', {'bf': '3', 'crf': '12'}), ('libx265', {'x265-params': 'log-level=none:bframes=4'})]
-)
-@pytest.mark.parametrize('threads', [1, 3])
-def test_leaving_out_frames_changes_no_other(tmp_path, monkeypatch, codec, options, threads):
-    video = probe(shoot(tmp_path / 'b.mp4', codec=codec, options=options, n=90))
-    wanted = np.arange(0, 90, 7)
-    decoded = []
-    some = {at: shown.planes[0].copy() for at, shown in decode(video, wanted, threads, decoded.append)}
-    monkeypatch.setattr(videos_module, '_SKIPS', ())
-    every = {at: shown.planes[0].copy() for at, shown in decode(video, np.arange(90), threads)}
-    assert list(some) == wanted.tolist() and len(every) == 90 and sum(decoded) >= 90
-    for at, plane in some.items():
-        np.testing.assert_array_equal(plane, every[at])
-
-
-@pytest.mark.parametrize('turned', [90, 180, -90])
-def test_a_turned_film_is_put_upright(tmp_path, turned):
-    plain, other = shoot(tmp_path / 'plain.mp4', n=12), shoot(tmp_path / 'turned.mp4', n=12, turned=turned)
-    assert probe(other).size == probe(plain).size == SIZE and abs(probe(other).rotation) == abs(turned)
-    (_, a), (_, b) = next(decode(probe(plain), [5])), next(decode(probe(other), [5]))
-    assert abs(a.planes[0].astype(int) - b.planes[0]).mean() < 3
-    assert a.rgb(60).shape == b.rgb(60).shape == (60, 80, 3)
-    assert abs(a.rgb(60).astype(int) - b.rgb(60)).mean() < 4
-    square = (40, 20, 120, 100)
-    assert abs(a.crop(square, 40).astype(int) - b.crop(square, 40)).mean() < 4
-
-
-def test_a_picture_has_the_colours_that_pyav_gives(tmp_path):
-    "Crop of the whole picture against the conversion of FFmpeg."
-    path = shoot(tmp_path / 'a.mp4', n=3, size=(128, 128))
-    _, shown = next(decode(probe(path), [1]))
-    theirs = shown.frame.to_ndarray(format='rgb24').astype(int)
-    ours = shown.crop((-0.5, -0.5, 127.5, 127.5), 128).astype(int)
-    assert abs(ours - theirs).mean() < 4 and abs((ours - theirs).mean((0, 1))).max() < 1.5
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------
@@ -768,77 +579,6 @@ def test_a_table_in_an_old_code_page_is_refused_by_line(tmp_path):
 # ---- where the person is ---------------------------------------------------------------------------------------------
 
 
-def test_the_figure_is_found_by_its_motion(walk, tmp_path):
-    ds = prepare(walk / 'walk', tmp_path / 'out', **QUICK)
-    assert ds.extra['boxes'] == 'found by motion' and ds.seen[:].all()
-    middle = (ds.boxes[..., :2] + ds.boxes[..., 2:]) / 2
-    true = np.array([place(t)[:2] for t in ds.table['time_s']])[:, None]
-    assert np.median(np.linalg.norm(middle - true, axis=-1)) < 0.04 * SIZE[0]
-    np.testing.assert_allclose(np.median(ds.boxes[..., 3] - ds.boxes[..., 1]), 1.2 * 0.55 * SIZE[1], rtol=0.25)
-
-
-@pytest.fixture(scope='module')
-def long_walk(tmp_path_factory):
-    "12 s, once with a key frame in each half second, once with one at the beginning."
-    home = tmp_path_factory.mktemp('long')
-    for gop in (15, 9999):
-        for view in (0, 1):
-            shoot(
-                home / f'gop{gop}' / f'cam{view}.mp4',
-                view=view,
-                times=np.arange(360) / 30,
-                options={'crf': '18', 'g': str(gop), 'keyint_min': str(min(gop, 250)), 'sc_threshold': '0'},
-                moves=True,
-            )
-    return home
-
-
-@pytest.mark.parametrize(
-    'gop, held', [(15, 2**28), (9999, 2**28), (9999, 10**6)], ids=['key frames', 'all held back', 'a pass of its own']
-)
-def test_motion_however_the_background_is_made(long_walk, tmp_path, monkeypatch, gop, held):
-    monkeypatch.setattr(videos_module, 'HELD_BYTES', held)
-    video = probe(long_walk / f'gop{gop}' / 'cam0.mp4')
-    assert (len(video.keys) > 20) == (gop == 15)
-    read, most = [], []
-    monkeypatch.setattr(
-        videos_module,
-        'median_background',
-        lambda pictures, make=videos_module.median_background: read.append(len(pictures)) or make(pictures),
-    )
-    monkeypatch.setattr(videos_module, 'deque', lambda *args: most.append(Held(*args)) or most[-1])
-    ds = prepare(
-        long_walk / f'gop{gop}', tmp_path / 'out', **QUICK, turn={'cam0': 0, 'cam1': 0}
-    )  # nobody need look how they stand
-    true = np.array([place(t)[:2] for t in ds.table['time_s']])[:, None]
-    assert np.median(np.linalg.norm((ds.boxes[..., :2] + ds.boxes[..., 2:]) / 2 - true, axis=-1)) < 0.04 * SIZE[0]
-    assert ds.seen[:].all() and len(read) == 2 and all(20 <= n <= 25 for n in read)
-    assert max(one.most for one in most) <= (
-        120 if held == 2**28 and gop != 15 else 40
-    )  # frames that wait; the first case is bounded by HELD_BYTES
-
-
-class Held(list):
-    "A deque that remembers how long it was."
-
-    most = 0
-
-    def append(self, item):
-        super().append(item)
-        self.most = max(self.most, len(self))
-
-    def popleft(self):
-        return self.pop(0)
-
-
-def test_nobody_there(tmp_path):
-    for view in (0, 1):
-        shoot(tmp_path / 'in' / f'cam{view}.mp4', view=view, moves=view == 0)
-    with pytest.raises(DatasetError, match=r'cam1.mp4, person: found in 0 of 20 instants.*--boxes'):
-        prepare(tmp_path / 'in', tmp_path / 'out', **QUICK)
-    assert not (tmp_path / 'out').exists()
-
-
 def openpose(folder, n=N, scale=1.0, bystander=False):
     "OpenPose's files of the figure: its corners and its middle."
     folder.mkdir(parents=True)
@@ -1097,13 +837,13 @@ def test_shapes_ask_only_where_it_is_plain(aspects, asked):
 
 def test_turns_are_on_the_check_sheet(leaning, tmp_path, monkeypatch):
     sheets = []
-    monkeypatch.setattr(
-        videos_module,
-        'box_sheet',
-        lambda pictures, boxes, rows, columns, make=videos_module.box_sheet: (
-            sheets.append((pictures, columns)) or make(pictures, boxes, rows, columns)
-        ),
-    )
+    make = filming.box_sheet
+
+    def seen(pictures, boxes, crops, rows, columns):
+        sheets.append((pictures, columns))
+        return make(pictures, boxes, crops, rows, columns)
+
+    monkeypatch.setattr(filming, 'box_sheet', seen)
     prepare(leaning / 'lying', tmp_path / 'out', **{**QUICK, 'sheet': True}, turn=TURNS)
     ((pictures, columns),) = sheets
     assert columns == ['cam0', 'cam1, turned by 90°', 'cam2, turned by 180°'] and (tmp_path / 'out-boxes.png').exists()
@@ -1248,577 +988,7 @@ def test_settings_that_are_refused(walk, tmp_path, options, said):
     assert not list(tmp_path.iterdir())
 
 
-# ---- disk, interruption, several processes ---------------------------------------------------------------------------
-
-
-@pytest.fixture(scope='module')
-def two(tmp_path_factory):
-    home = tmp_path_factory.mktemp('two')
-    for sequence in ('sit', 'walk'):
-        for view in (0, 1):
-            shoot(home / 'in' / sequence / f'cam{view}.mp4', view=view + 2 * (sequence == 'sit'), n=36)
-    prepare(home / 'in', home / 'whole', **QUICK)
-    return home
-
-
-def test_several_processes_give_the_same_bytes(two, tmp_path):
-    ds = prepare(two / 'in', tmp_path / 'out', **{**QUICK, 'workers': 2})
-    assert files_of(ds.path) == files_of(two / 'whole')
-
-
-@pytest.mark.parametrize('reader', ['videos', 'human36m', 'mpi_inf_3dhp'])
-def test_what_every_decoding_worker_loads(reader):
-    "Each process reads the module of its job anew: neither torch nor the renderer nor what draws is needed to decode."
-    code = f'import sys, mvssl.sources.{reader}\nprint(*sorted({{name.split(".")[0] for name in sys.modules}} | {{name for name in sys.modules if name.startswith("mvssl.")}}))'
-    loaded = set(
-        subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split()
-    )
-    assert f'mvssl.sources.{reader}' in loaded and 'numpy' in loaded
-    heavy = {
-        'torch',
-        'torchvision',
-        'matplotlib',
-        'scipy',
-        'sklearn',
-        'mvssl.cameras',
-        *(f'mvssl.sources.{name}' for name in ('synthetic', 'rendering', 'bodies', 'mocap')),
-    }
-    assert not heavy & loaded
-
-
-def test_interrupted_and_started_again(two, tmp_path, monkeypatch):
-    filmed, film = [], videos_module.film
-
-    def film_or_fall(reel, tick):
-        filmed.append(reel.video.path)
-        if len(filmed) == 4:
-            raise KeyboardInterrupt
-        return film(reel, tick)
-
-    monkeypatch.setattr(videos_module, 'film', film_or_fall)
-    sheet = tmp_path / 'sheet.png'
-    with pytest.raises(KeyboardInterrupt):
-        prepare(two / 'in', tmp_path / 'out', **{**QUICK, 'sheet': sheet})
-    assert not (tmp_path / 'out').exists() and not sheet.exists()
-    assert not list((tmp_path / 'out.partial' / 'filming').glob('*.frames'))
-    del filmed[:-2]
-    monkeypatch.setattr(videos_module, 'film', lambda reel, tick: filmed.append(reel.video.path) or film(reel, tick))
-    ds = prepare(two / 'in', tmp_path / 'out', **{**QUICK, 'sheet': sheet})
-    assert [path.parent.name for path in filmed[2:]] == ['walk', 'walk']  # the first sequence was not filmed again
-    assert files_of(ds.path) == files_of(two / 'whole') and sheet.exists()
-    monkeypatch.setattr(videos_module, 'film', None)
-    assert prepare(two / 'in', tmp_path / 'out', **QUICK).checksum == ds.checksum  # finished: opened
-
-
-def test_killed_and_started_again(two, tmp_path):
-    "SIGKILL while the second sequence is filmed."
-    code = (
-        'import os, signal, mvssl.sources.videos as v\nfilm = v.film\n'
-        "def killed(reel, tick):\n    if reel.video.path.parent.name == 'walk' and reel.view == 1: os.kill(os.getpid(), signal.SIGKILL)\n    return film(reel, tick)\n"
-        f'v.film = killed\nv.prepare({str(two / "in")!r}, {str(tmp_path / "out")!r}, **{QUICK!r})'
-    )
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == -9
-    assert (tmp_path / 'out.partial').exists()
-    assert files_of(prepare(two / 'in', tmp_path / 'out', **QUICK).path) == files_of(two / 'whole')
-
-
-def test_other_films_do_not_continue_a_store(two, tmp_path, monkeypatch):
-    shutil.copytree(two / 'in', tmp_path / 'in')
-    film = videos_module.film
-    monkeypatch.setattr(
-        videos_module,
-        'film',
-        lambda reel, tick: (
-            (_ for _ in ()).throw(KeyboardInterrupt) if 'walk' in str(reel.video.path) else film(reel, tick)
-        ),
-    )
-    with pytest.raises(KeyboardInterrupt):
-        prepare(tmp_path / 'in', tmp_path / 'out', **QUICK)
-    monkeypatch.undo()
-    shoot(tmp_path / 'in' / 'walk' / 'cam1.mp4', view=9, n=36)
-    with pytest.raises(DatasetError, match='extra'):
-        prepare(tmp_path / 'in', tmp_path / 'out', **QUICK)
-
-
-def test_a_finished_store_is_not_overwritten_unasked(two, tmp_path):
-    shutil.copytree(two / 'whole', tmp_path / 'out')
-    with pytest.raises(DatasetError, match='finished store'):
-        prepare(two / 'in', tmp_path / 'out', **{**QUICK, 'side': 48})
-    assert prepare(two / 'in', tmp_path / 'out', **{**QUICK, 'side': 48}, overwrite=True).side == 48
-
-
-def free(n):
-    return lambda path: shutil._ntuple_diskusage(10**9, 10**9 - n, n)
-
-
-def test_a_disk_that_is_too_small(two, tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, 'disk_usage', free(10**5))
-    said = refused(two / 'in', out=tmp_path / 'out')
-    assert 'GB are needed' in said and '--side' in said
-
-
-def test_who_goes_on_needs_room_for_the_rest_alone(two, tmp_path, monkeypatch):
-    "Of two sequences one is in the store: on a disk that has room for the other, and not for both, it goes on."
-    per_take = 12 * 2 * 64 * 64 * 3
-
-    def room(takes, done=()):
-        return videos_module.needed_bytes(
-            [{('S1', name): 12} for name in takes], 2, 64, 1, {('S1', name) for name in done}
-        )
-
-    assert (
-        room(['sit', 'walk']) > room(['sit', 'walk'], ['sit']) >= 2 * per_take
-        and room(['sit', 'walk'], ['sit', 'walk']) == 10**6
-    )
-    film = videos_module.film
-    monkeypatch.setattr(
-        videos_module,
-        'film',
-        lambda reel, tick: (
-            (_ for _ in ()).throw(KeyboardInterrupt) if 'walk' in str(reel.video.path) else film(reel, tick)
-        ),
-    )
-    big = {**QUICK, 'side': 64}
-    with pytest.raises(KeyboardInterrupt):
-        prepare(two / 'in', tmp_path / 'out', **big)
-    assert done_in(tmp_path / 'out') == {('S1', 'sit')}
-    monkeypatch.setattr(videos_module, 'film', film)
-    monkeypatch.setattr(shutil, 'disk_usage', free(room(['sit', 'walk'], ['sit']) - 1))
-    with pytest.raises(DatasetError, match='then run the same again: it continues') as caught:
-        prepare(two / 'in', tmp_path / 'out', **big)
-    assert '--side' not in str(caught.value)  # which would be refused: the store was begun with another
-    monkeypatch.setattr(shutil, 'disk_usage', free(room(['sit', 'walk'], ['sit'])))
-    assert len(prepare(two / 'in', tmp_path / 'out', **big)) == 24
-
-
-@pytest.mark.skipif(sys.platform == 'win32', reason='Windows knows no limit of the size of files')
-def test_a_disk_that_becomes_full(two, tmp_path):
-    "Files may grow to 100 kB only: the error is a message, the rest continues."
-    code = (
-        'import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nfrom mvssl.sources.videos import prepare\nfrom mvssl.dataset import DatasetError\n'
-        'resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n'
-        f'try: prepare({str(two / "in")!r}, {str(tmp_path / "out")!r}, **{QUICK!r})\nexcept DatasetError as error: print(error)'
-    )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert 'disk' in done.stdout and 'Make room' in done.stdout and not done.stderr, done.stdout + done.stderr
-    assert not (tmp_path / 'out').exists()
-    assert files_of(prepare(two / 'in', tmp_path / 'out', **QUICK).path) == files_of(two / 'whole')
-
-
 # ---- labels ----------------------------------------------------------------------------------------------------------
-
-STANDING = {
-    'RHip': (-100, 0, 900),
-    'RKnee': (-110, 0, 480),
-    'RAnkle': (-110, 20, 90),
-    'LHip': (100, 0, 900),
-    'LKnee': (110, 0, 480),
-    'LAnkle': (110, 20, 90),
-    'Neck': (0, 0, 1450),
-    'Nose': (0, -90, 1580),
-    'Head': (0, -30, 1740),
-    'LShoulder': (180, 0, 1440),
-    'LElbow': (200, 0, 1140),
-    'LWrist': (210, -20, 890),
-    'RShoulder': (-180, 0, 1440),
-    'RElbow': (-200, 0, 1140),
-    'RWrist': (-210, -20, 890),
-}  # mm, z up, looking along -y
-
-
-def moving(n, hz=60.0):
-    "Points (n, J, 3) in mm of somebody who walks 1 m/s along x."
-    return np.array(list(STANDING.values()), float) + np.arange(n)[:, None, None] / hz * [1000, 0, 0]
-
-
-def write_trc(path, points_mm, hz=60.0, unit='m', up='y', first_s=0.0, header=None, names=tuple(STANDING), decimals=6):
-    scale = {'m': 1000, 'cm': 10, 'mm': 1}[unit]
-    points = points_mm / scale
-    if up == 'y':
-        points = points[..., [1, 2, 0]]  # z up (x, y, z) -> y up (y, z, x)
-    lines = [
-        f'PathFileType\t4\t(X/Y/Z)\t{path.name}',
-        'DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames',
-        f'{hz:g}\t{hz:g}\t{len(points)}\t{len(names)}\t{header or unit}\t{hz:g}\t0\t{len(points)}',
-        'Frame#\tTime\t' + '\t\t\t'.join(names) + '\t\t\t',
-        '\t\t' + '\t'.join(f'{axis}{i + 1}' for i in range(len(names)) for axis in 'XYZ'),
-    ]
-    for i, row in enumerate(points):
-        lines.append(
-            '\t'.join(
-                [
-                    str(i + 1),
-                    f'{first_s + i / hz:.{decimals}f}',
-                    *('' if np.isnan(a) else f'{a:.6f}' for a in row.ravel()),
-                ]
-            )
-        )
-    path.write_text('\n'.join(lines) + '\n')
-    return path
-
-
-def joint(poses, name):
-    return poses[..., JOINTS.index(name), :]
-
-
-@pytest.mark.parametrize('unit', ['m', 'cm', 'mm'])
-@pytest.mark.parametrize('up', ['y', 'z'])
-def test_trc_in_any_unit_and_axis(tmp_path, unit, up):
-    labels = read_labels(write_trc(tmp_path / 'a.trc', moving(120), unit=unit, up=up), up='' if up == 'y' else 'z')
-    assert (labels.unit, labels.up) == (unit, up)
-    for ours, theirs in (
-        ('RFoot', 'RAnkle'),
-        ('LWrist', 'LWrist'),
-        ('Thorax', 'Neck'),
-        ('Neck/Nose', 'Nose'),
-        ('Head', 'Head'),
-    ):
-        np.testing.assert_allclose(joint(labels.poses, ours)[0], STANDING[theirs], atol=0.01)
-    np.testing.assert_allclose(joint(labels.poses, 'Hip')[60], (1000, 0, 900), atol=0.01)
-    np.testing.assert_allclose(joint(labels.poses, 'Spine')[0], (0, 0, 1175), atol=0.01)
-
-
-@pytest.mark.parametrize('axis', ['x', 'y', 'z', '-x', '-y', '-z'])
-def test_axes_turn_and_never_mirror(axis):
-    turn = np.array(videos_module._UP[axis])
-    assert np.linalg.det(turn) == 1
-    up = np.zeros(3)
-    up['xyz'.index(axis[-1])] = -1 if axis[0] == '-' else 1
-    np.testing.assert_array_equal(turn @ up, (0, 0, 1))
-
-
-NAMES = {
-    'openpose': [
-        'RHip',
-        'RKnee',
-        'RAnkle',
-        'LHip',
-        'LKnee',
-        'LAnkle',
-        'Neck',
-        'Nose',
-        'Head',
-        'LShoulder',
-        'LElbow',
-        'LWrist',
-        'RShoulder',
-        'RElbow',
-        'RWrist',
-    ],
-    'snake': [
-        'right_hip',
-        'right_knee',
-        'right_ankle',
-        'left_hip',
-        'left_knee',
-        'left_ankle',
-        'neck',
-        'nose',
-        'head_top',
-        'left_shoulder',
-        'left_elbow',
-        'left_wrist',
-        'right_shoulder',
-        'right_elbow',
-        'right_wrist',
-    ],
-    'opensim': [
-        'hip_r',
-        'knee_r',
-        'ankle_r',
-        'hip_l',
-        'knee_l',
-        'ankle_l',
-        'Neck',
-        'Nose',
-        'Head',
-        'shoulder_l',
-        'elbow_l',
-        'wrist_l',
-        'shoulder_r',
-        'elbow_r',
-        'wrist_r',
-    ],
-    'bvh': [
-        'RightUpLeg',
-        'RightLeg',
-        'RightFoot',
-        'LeftUpLeg',
-        'LeftLeg',
-        'LeftFoot',
-        'Neck',
-        'Nose',
-        'Head',
-        'LeftArm',
-        'LeftForeArm',
-        'LeftHand',
-        'RightArm',
-        'RightForeArm',
-        'RightHand',
-    ],
-    'low': [
-        'rhip',
-        'rknee',
-        'rankle',
-        'lhip',
-        'lknee',
-        'lankle',
-        'neck',
-        'nose',
-        'head',
-        'lshoulder',
-        'lelbow',
-        'lwrist',
-        'rshoulder',
-        'relbow',
-        'rwrist',
-    ],
-    'subject': [
-        f'Anna:{name}'
-        for name in (
-            'RHip',
-            'RKnee',
-            'RAnkle',
-            'LHip',
-            'LKnee',
-            'LAnkle',
-            'Neck',
-            'Nose',
-            'Head',
-            'LShoulder',
-            'LElbow',
-            'LWrist',
-            'RShoulder',
-            'RElbow',
-            'RWrist',
-        )
-    ],
-}
-
-
-@pytest.mark.parametrize('kind', NAMES)
-def test_joints_by_many_names(kind):
-    rng = np.random.default_rng(0)
-    order, points = rng.permutation(15), moving(2)
-    found = map_joints(points[:, order], [NAMES[kind][i] for i in order])
-    np.testing.assert_array_equal(found, map_joints(points, list(STANDING)))
-
-
-def test_coco_has_neither_neck_nor_head():
-    ears = {'LEar': (70, -20, 1630), 'REar': (-70, -20, 1630)}
-    points = np.array([point for name, point in (STANDING | ears).items() if name not in ('Neck', 'Head')], float)[None]
-    found = map_joints(points, [name for name in STANDING | ears if name not in ('Neck', 'Head')])
-    np.testing.assert_allclose(joint(found, 'Thorax')[0], (0, 0, 1440))
-    assert np.linalg.norm(joint(found, 'Head')[0] - STANDING['Head']) < 30
-
-
-def test_our_own_names_are_taken_as_they_are():
-    points = np.random.default_rng(0).normal(size=(3, 17, 3))
-    np.testing.assert_array_equal(map_joints(points, JOINTS), points)
-    order = np.random.default_rng(1).permutation(17)
-    np.testing.assert_array_equal(map_joints(points[:, order], [JOINTS[i] for i in order]), points)
-
-
-def test_unknown_joints_are_named():
-    with pytest.raises(ValueError, match=r'RKnee, LElbow.*Neck'):
-        map_joints(moving(1), [{'RKnee': 'Bone7', 'LElbow': 'Bone8'}.get(name, name) for name in STANDING])
-
-
-def trc_changed(tmp_path, change):
-    path = write_trc(tmp_path / 'a.trc', moving(120))
-    path.write_text(change(path.read_text()))
-    return path
-
-
-@pytest.mark.parametrize(
-    'make, said',
-    [
-        (lambda home: write_trc(home / 'a.trc', moving(120), unit='mm', header='m'), ('a.trc', 'unit', '--unit mm')),
-        (lambda home: write_trc(home / 'a.trc', moving(120) * 1000), ('unit', 'person of')),
-        (lambda home: write_trc(home / 'a.trc', moving(120), up='z'), ('vertical axis', 'along z, not y', '--up=z')),
-        (lambda home: trc_changed(home, lambda text: text.replace('RKnee', 'Bone1')), ('RKnee', 'Bone1', 'Rename')),
-        (lambda home: trc_changed(home, lambda text: text[: int(0.6 * len(text))]), ('a.trc', 'line')),
-        (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:60])), ('NumFrames', '120', '55')),
-        (lambda home: trc_changed(home, lambda text: text.replace('60\t60', '50\t50', 1)), ('DataRate', '50', '60')),
-        (lambda home: trc_changed(home, lambda text: 'hello'), ('first line',)),
-        (
-            lambda home: trc_changed(home, lambda text: text.replace('1.450000', '1.45.00', 1)),
-            ('line 6, Neck Y', "'1.45.00' is not a number"),
-        ),
-        (
-            lambda home: trc_changed(home, lambda text: text.replace('60\t60', 'sixty\t60', 1)),
-            ('line 3, DataRate', "'sixty' is not a number"),
-        ),
-        (
-            lambda home: trc_changed(home, lambda text: text.replace('60\t60\t120', '60\t60\tmany', 1)),
-            ('line 3, NumFrames', "'many' is not a number"),
-        ),
-        (
-            lambda home: trc_changed(home, lambda text: text.replace('1.450000', '1,450000', 1)),
-            ('line 6', 'decimal comma'),
-        ),
-        (
-            lambda home: trc_changed(home, lambda text: text.replace('\t0.016667\t', '\tlater\t', 1)),
-            ('line 7, Time', "'later' is not a number"),
-        ),
-        (
-            lambda home: trc_changed(home, lambda text: text.replace('\t0.050000\t', '\t0.010000\t', 1)),
-            ('line 9, Time', '0.01 after 0.0333', 'does not rise'),
-        ),
-        (
-            lambda home: trc_changed(home, lambda text: text.replace('RKnee\t\t\t', '', 1)),
-            ('line 4', '14 names of markers', 'counts 15'),
-        ),
-        (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:5])), ('rows', 'none')),
-        (lambda home: trc_changed(home, lambda text: '\n'.join(text.splitlines()[:2])), ('rows', 'none')),
-        (lambda home: trc_changed(home, lambda text: ''), ('first line',)),
-        (
-            lambda home: trc_changed(
-                home, lambda text: text + text.splitlines()[-1].replace('120\t1.98', '121\t2.00') + '\t7\n'
-            ),
-            ('line 126', '48 columns, 47 are needed'),
-        ),
-        (
-            lambda home: trc_changed(
-                home,
-                lambda text: re.sub(
-                    r'^(\d+)\t(\d\.\d+)', lambda m: f'{m[1]}\t{float(m[2]) * 1000:.0f}', text, flags=re.M
-                ),
-            ),
-            ('DataRate', '60 per second, the column Time counts 0.06', 'times are in seconds'),
-        ),
-        (lambda home: write_trc(home / 'a.trc', np.full((120, 15, 3), np.nan)), ('in no row',)),
-        (lambda home: home / 'missing.trc', ('missing.trc', 'does not exist')),
-        (lambda home: home / 'poses.json', ('neither .trc nor .npz',)),
-    ],
-)
-def test_labels_that_are_refused(tmp_path, make, said):
-    with pytest.raises(DatasetError) as caught:
-        read_labels(make(tmp_path))
-    assert all(part in str(caught.value) for part in said), caught.value
-
-
-@pytest.mark.parametrize('hz', [1, 6, 24, 25, 29.97, 30, 50, 59.94, 60, 100, 119.88, 120, 240, 300, 500, 600])
-@pytest.mark.parametrize('decimals', [3, 6])
-def test_the_rate_is_that_of_the_whole_column(tmp_path, hz, decimals):
-    "OpenSim's own example has 60 per second and times in milliseconds: 0.017 from the first row to the second."
-    path = write_trc(tmp_path / 'a.trc', moving(240, hz), hz=hz, decimals=decimals)
-    labels = read_labels(path)
-    assert 1 / labels.period_s == pytest.approx(hz, rel=2e-3)
-    np.testing.assert_allclose(joint(labels.at(np.array([0, 50 / hz])), 'Hip')[:, 0], (0, 50 / hz * 1000), atol=2)
-    path.write_text(re.sub(r'\n[\d.]+\t[\d.]+\t240', f'\n{hz * 1.03:g}\t{hz * 1.03:g}\t240', path.read_text()))
-    with pytest.raises(DatasetError, match='DataRate: .* per second, the column Time counts'):
-        read_labels(path)
-
-
-def test_a_column_of_times_that_jumps(tmp_path):
-    "Two seconds without a row: the rate is right, and there is no pose in them."
-    path = write_trc(tmp_path / 'a.trc', moving(240), decimals=3)
-    lines = path.read_text().replace('\t240\t', '\t120\t').splitlines()
-    path.write_text('\n'.join([*lines[:65], *lines[185:]]) + '\n')
-    labels = read_labels(path)
-    assert len(labels.times_s) == 120 and 1 / labels.period_s == pytest.approx(60, rel=1e-3)
-    x = joint(labels.at(np.array([0.5, 59 / 60, 1.5, 2.9, 181 / 60, 3.5])), 'Hip')[:, 0]
-    np.testing.assert_allclose(x[[0, 1, 4, 5]], (500, 59000 / 60, 181000 / 60, 3500), atol=2)
-    assert np.isnan(x[2:4]).all()
-
-
-@pytest.mark.parametrize(
-    'change',
-    [
-        *(
-            lambda text, encoding=encoding: text.encode(encoding)
-            for encoding in ('utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be')
-        ),
-        lambda text: text.replace('\n', '\r').encode(),
-        lambda text: text.replace('\n', '\r\n').encode(),
-        lambda text: ('PathFileType\t4\t(X/Y/Z)\tGehübung.trc\n' + text.partition('\n')[2]).encode('cp1252'),
-        lambda text: ''.join([text[: (at := text.index('Frame#'))], text[at:].replace('.', ',')]).encode(),
-        lambda text: text.replace('.', ',').replace('60\t60', '60,00\t60,00', 1).encode('utf-8-sig'),
-        lambda text: text.replace('60\t60', '60,0\t60,0', 1).encode(),
-        lambda text: re.sub('\t+', '  ', text).encode(),
-        lambda text: re.sub(r'(?<=\d)\t(?=\d+\.\d+\t)', '\t ', text).encode(),
-        lambda text: (
-            re.sub(r'^(\d+)\t', r'\1   ', text, flags=re.M).replace('Frame#\tTime\t', 'Frame#  Time\t').encode()
-        ),
-        lambda text: text.replace('\n1\t0', '\n\n1\t0', 1).encode(),
-        lambda text: text.replace('\n', '\t\t\n').encode(),
-    ],
-    ids=[
-        'mark',
-        'utf-16',
-        'utf-16-le',
-        'utf-16-be',
-        'mac',
-        'windows',
-        'code page',
-        'commas',
-        'commas and mark',
-        'comma in the rate',
-        'spaces',
-        'tabs and spaces',
-        'spaces first',
-        'empty line',
-        'tabs at the end',
-    ],
-)
-def test_trc_files_that_say_the_same(tmp_path, change):
-    path = write_trc(tmp_path / 'a.trc', moving(120))
-    plain = read_labels(path)
-    path.write_bytes(change(path.read_text()))
-    labels = read_labels(path)
-    np.testing.assert_array_equal(labels.poses, plain.poses)
-    np.testing.assert_array_equal(labels.times_s, plain.times_s)
-    assert (labels.unit, labels.up) == ('m', 'y')
-
-
-def test_names_with_spaces_between_tabs(tmp_path):
-    names = [re.sub('(?<=^[LR])', ' ', name) for name in STANDING]
-    assert 'R Hip' in names
-    np.testing.assert_array_equal(
-        read_labels(write_trc(tmp_path / 'b.trc', moving(120), names=names)).poses,
-        read_labels(write_trc(tmp_path / 'a.trc', moving(120))).poses,
-    )
-
-
-def test_npz_with_named_joints(tmp_path):
-    points = moving(50, 50.0).astype('float32')
-    np.savez(tmp_path / 'a.npz', points=points, joints=list(STANDING), hz=50.0)
-    labels = read_labels(tmp_path / 'a.npz')
-    assert (labels.unit, labels.up, round(labels.period_s, 9)) == ('mm', 'z', 0.02)
-    np.savez(tmp_path / 'b.npz', one_m=points / 1000, two_m=points / 1000, joints=list(STANDING), fps=50.0)
-    with pytest.raises(DatasetError, match='one_m, two_m all fit.*b.npz:one_m'):
-        read_labels(tmp_path / 'b.npz')
-    np.testing.assert_allclose(read_labels(f'{tmp_path}/b.npz:two_m').poses, labels.poses, atol=0.01)
-    with pytest.raises(DatasetError, match='three'):
-        read_labels(f'{tmp_path}/b.npz:three')
-    np.savez(tmp_path / 'c.npz', points=points, joints=list(STANDING))
-    with pytest.raises(DatasetError, match='hz: missing'):
-        read_labels(tmp_path / 'c.npz')
-    np.savez(tmp_path / 'd.npz', points=points, hz=50)
-    with pytest.raises(DatasetError, match='array of J names'):
-        read_labels(tmp_path / 'd.npz')
-    (tmp_path / 'e.npz').write_text('no archive')
-    with pytest.raises(DatasetError, match='e.npz, file'):
-        read_labels(tmp_path / 'e.npz')
-
-
-def test_labels_between_their_rows(tmp_path):
-    points = moving(100, 100.0)
-    points[50] = np.nan
-    labels = read_labels(write_trc(tmp_path / 'a.trc', points, hz=100.0))
-    times = np.array([0, 0.01, 0.015, 0.333, 0.49, 0.495, 0.5, 0.51, 0.99, 0.992, 1.2, -0.1])
-    x = joint(labels.at(times), 'Hip')[:, 0]
-    np.testing.assert_allclose(x[[0, 1, 2, 3, 4, 7, 8]], [0, 10, 15, 333, 490, 510, 990], atol=0.01)
-    assert np.isnan(x[[5, 6, 10, 11]]).all()
-
-
-@pytest.mark.parametrize(
-    'first_s, start_s, expected', [(0, None, 0), (1 / 60, None, 0), (2.0, None, 2), (2.0, 0.5, 0.5)]
-)
-def test_when_labels_begin(tmp_path, first_s, start_s, expected):
-    labels = read_labels(write_trc(tmp_path / 'a.trc', moving(120), first_s=first_s), start_s=start_s)
-    assert labels.times_s[0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_labels_in_the_store(walk, tmp_path):
@@ -1880,7 +1050,7 @@ def test_a_person_who_really_lies(walk, tmp_path):
 @pytest.mark.parametrize('axis', ['z', '-y', 'x'])
 def test_the_advice_of_a_vertical_works_whatever_the_axis(walk, tmp_path, axis):
     "Standing people in a file whose vertical is another: the first advice; the store is upright."
-    points = moving(120) @ np.array(videos_module._UP[axis], float)  # z up -> AXIS up
+    points = moving(120) @ np.array(_UP[axis], float)  # z up -> AXIS up
     path = write_trc(tmp_path / 'a.trc', points, up='as it is')
     message = refused(walk / 'walk', out=tmp_path / 'out', boxes=walk / 'boxes', poses=path)
     assert f'--up={axis}; ' in message
@@ -1921,7 +1091,7 @@ def test_a_small_child_of_whom_the_unit_is_told(walk, tmp_path):
 
 def test_what_can_be_refused_before_the_work_is(walk, long_walk, tmp_path, monkeypatch):
     "Nothing is decoded for what is refused in the end."
-    monkeypatch.setattr(videos_module, 'decode', None)
+    monkeypatch.setattr(filming, 'decode', None)
     for view, n in ((0, 360), (1, 3)):
         box_table(tmp_path / 'boxes' / f'cam{view}.csv', n)
     assert 'cam1.csv, person: found in 6 of 120 instants' in refused(
@@ -1997,6 +1167,7 @@ def test_command_refuses_in_one_line(walk, tmp_path):
 
 # ---- real film -------------------------------------------------------------------------------------------------------
 
+
 needs_real = pytest.mark.skipif(
     not SHARED.exists(), reason=f'the films of {SHARED.name} are not here; MVSSL_SHARED_DATA names their folder'
 )
@@ -2054,7 +1225,7 @@ def test_a_real_camera_on_its_side_is_asked_about(tmp_path):
         f'{SHARED}/videos/cam0{n}.mp4,S1,balance,cam0{n},{turn}' for n, turn in ((1, ''), (2, ''), (3, ''), (4, ''))
     ]
     (tmp_path / 'list.csv').write_text('\n'.join(['file,subject,sequence,view,turn', *rows]) + '\n')
-    takes, hz, _ = make_plan(read_manifest(tmp_path / 'list.csv'))
+    takes, hz, _ = synchronise(read_manifest(tmp_path / 'list.csv'))
     videos_module.ask_for_turns(takes)  # all stand: nobody is asked
     takes[0].videos[1] = videos_module.turned(takes[0].videos[1], 90)
     with pytest.raises(
