@@ -22,6 +22,8 @@ def _full(z):
 
 def _check_vectors(**zs):
     for name, z in zs.items():
+        if not isinstance(z, Tensor):
+            raise Refusal(f"{name} must be a tensor, got {type(z).__module__}.{type(z).__name__}: torch.as_tensor makes one")
         if z.ndim != 2 or not z.is_floating_point():
             raise Refusal(f"{name} must be floating, of shape (B, D), got {z.dtype} {tuple(z.shape)}")
     if len({z.shape[1] for z in zs.values()}) > 1:
@@ -114,11 +116,20 @@ def _nearest(rows, columns, k):
         in_row, exists, anchor, positive = at < len(rows), nearest.isfinite(), at - len(rows), at
     return torch.where(in_row, pair, anchor), torch.where(in_row, positive, pair), exists
 
-def _check_pairs(z_a, z_p):
+def _refuse_other_lengths(**zs):
+    "A margin in chord lengths says nothing of vectors that are no unit vectors: their loss may be 0, and teach nothing."
+    for name, z in zs.items():
+        length = torch.linalg.vector_norm(z.detach(), dim=1)
+        if (length.isfinite() & ((length - 1).abs() > .02)).any():     # what is not finite is seen in the loss
+            found = f'got lengths from {length.min():.3g} to {length.max():.3g}'
+            raise Refusal(f'{name} must hold unit vectors, {found}: torch.nn.functional.normalize({name}, dim=1) makes them')
+
+def _check_pairs(z_a, z_p, unit=False):
     _check_vectors(z_a=z_a, z_p=z_p)
     if z_a.shape != z_p.shape or not len(z_a):
         found = f'{tuple(z_a.shape)} and {tuple(z_p.shape)}'
         raise Refusal(f'z_a and z_p must be the two sides of at least one pair, got {found}')
+    if not unit: _refuse_other_lengths(z_a=z_a, z_p=z_p)
     return _full(z_a), _full(z_p)
 
 # %% ../nbs/40_loss.ipynb #f870da54
@@ -130,13 +141,14 @@ def consistency_loss(
     may_be_negative:Tensor=None,  # bool (B, B): may positive j be a negative of anchor i? None: all but its own; ours
     k:int|None=1,                 # so many nearest candidates of each pair, None: all; ours
     semi_hard:bool=False,         # only candidates farther than the pair's own positive; ours
+    unit:bool=False,              # True: lengths are known to be 1 and not looked at, for which a GPU would have to wait
 ) -> tuple[Tensor, dict]:         # mean over all B pairs, 0 for one without an allowed negative; statistics, detached
     """Hinge between each pair and its hardest negative, and what training should watch. Supplementary: Sec. 1.
 
     Raises a Refusal for embeddings that are not two sides of pairs, and for options that are out of range."""
     if not margin > 0: raise Refusal(f"margin must be positive, got {margin}")
     if k is not None and k < 1: raise Refusal(f"k must be at least 1, or None for all, got {k}")
-    z_a, z_p = _check_pairs(z_a, z_p)
+    z_a, z_p = _check_pairs(z_a, z_p, unit)
     with torch.set_grad_enabled(k is None and torch.is_grad_enabled()):
         d = pairwise_distance(z_a, z_p)
         may = _may(d, may_be_negative)
@@ -156,10 +168,11 @@ def info_nce_loss(
     temperature:float=0.1,        # of the softmax over -d^2 / 2, which is the cosine less 1
     beta:float=0.3,               # distances not above it are taken for the same pose, chord length
     may_be_negative:Tensor=None,  # bool (B, B): may positive j be a negative of anchor i? None: all but its own
+    unit:bool=False,              # True: lengths are known to be 1 and not looked at
 ) -> tuple[Tensor, dict]:         # mean over all B pairs and both directions; statistics as of consistency_loss
     "Cross-entropy of finding the positive among the candidates. Raises a Refusal as consistency_loss does."
     if not temperature > 0: raise Refusal(f"temperature must be positive, got {temperature}")
-    z_a, z_p = _check_pairs(z_a, z_p)
+    z_a, z_p = _check_pairs(z_a, z_p, unit)
     d = pairwise_distance(z_a, z_p)
     may = _may(d, may_be_negative)
     nearest = hardest_negative(d.detach(), beta, may_be_negative)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import random
 
 import pytest
@@ -19,6 +20,7 @@ from mvssl.loss import (
     pose_error,
     pose_loss,
 )
+from mvssl.refusal import Refusal
 
 STATISTICS = ['d_positive', 'd_negative', 'share_with_negative', 'share_under_beta', 'share_active', 'spread']
 
@@ -457,3 +459,35 @@ def test_pose_error_keeps_batch_dimensions_and_says_where_there_is_no_label():
     error = pose_error(pred[None], true[None], 'l2')
     assert error.shape == (1, 5, 16)
     assert (error[0].isnan() == true[:, 1:].isnan().any(-1)).all()
+
+
+# ---- misuse ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('loss', [consistency_loss, info_nce_loss])
+@pytest.mark.parametrize(
+    'change, told',
+    [
+        (lambda z: z.numpy(), 'must be a tensor, got numpy.ndarray: torch.as_tensor makes one'),
+        (lambda z: z.tolist(), 'must be a tensor, got builtins.list'),
+        (lambda z: 5 * z, 'must hold unit vectors, got lengths from 5 to 5'),
+        (lambda z: z + 1, 'must hold unit vectors, got lengths from'),
+    ],
+)
+@pytest.mark.parametrize('side', [0, 1])
+def test_embeddings_that_are_none_are_refused(loss, change, told, side):
+    "Of vectors of length 5 the loss was 0, and its gradient too."
+    z = [torch.nn.functional.normalize(torch.randn(6, 8), dim=1) for _ in range(2)]
+    z[side] = change(z[side])
+    with pytest.raises(Refusal, match=f'z_{"ap"[side]} {re.escape(told)}'):
+        loss(*z)
+
+
+def test_half_precision_is_near_enough_to_length_one():
+    z = [torch.nn.functional.normalize(torch.randn(64, 128), dim=1).bfloat16() for _ in range(2)]
+    consistency_loss(*z)
+
+
+def test_lengths_are_taken_on_trust_where_that_is_said():
+    z = torch.randn(6, 8)
+    assert consistency_loss(5 * z, 5 * z, unit=True)[0].isfinite()
