@@ -1,5 +1,6 @@
 """Guards of the crops: slow loops and full conversions as oracles, files of every kind and every damage, people who cross, vanish and stand, the real videos."""
 
+import itertools
 import json
 import os
 from pathlib import Path
