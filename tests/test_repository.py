@@ -404,7 +404,6 @@ LONG_CELLS = {
     'nbs/sources/22_rendering.ipynb': 6,
     'nbs/sources/24_mocap.ipynb': 2,
     'nbs/sources/25_synthetic.ipynb': 2,
-    'nbs/sources/26_crops.ipynb': 3,
     'nbs/study/65_negatives.ipynb': 1,
     'nbs/study/69_report.ipynb': 2,
     'nbs/study/70_estimate.ipynb': 3,

@@ -7,6 +7,7 @@ __all__ = ['read_box_csv', 'read_keypoints', 'follow_person', 'reduced', 'Backgr
            'moving_box', 'steady_squares', 'is_in_picture', 'cut', 'cut_planes']
 
 # %% ../../nbs/sources/26_crops.ipynb #4320a896
+# Ours: not in the paper. SciPy is imported where something moves: processes that only cut do without it.
 import re
 import warnings
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ def _frame_rows(numbers, n_frames, path, field):
     if set(numbers.tolist()) == set(range(1, n_frames + 1)): return numbers - 1
     if (numbers < 0).any(): fail(path, field, f'frame {numbers.min()}', 'Count frames from 0')
     if numbers.max(initial=-1) >= n_frames + max(2, .03*n_frames):
-        fail(path, field, f'goes up to frame {numbers.max()}, the video has {n_frames} frames', 'Give the file that was made from this video; frames are counted from 0')
+        what = f'goes up to frame {numbers.max()}, the video has {n_frames} frames'
+        fail(path, field, what, 'Give the file that was made from this video; frames are counted from 0')
     return numbers
 
 # %% ../../nbs/sources/26_crops.ipynb #397e6db8
@@ -36,30 +38,42 @@ _CORNERS, _EXTENT = ['left', 'top', 'right', 'bottom'], ['x', 'y', 'width', 'hei
 def _box_table(path, view):
     "Texts of the table, by the number of their line."
     names, rows = read_rows(path, 'Give a CSV with columns frame, left, top, right, bottom')
-    table = pd.DataFrame([cells for _, cells in rows], [line for line, _ in rows], [name.lower() for name in names], dtype=object)
+    lines, cells = [line for line, _ in rows], [cells for _, cells in rows]
+    table = pd.DataFrame(cells, lines, [name.lower() for name in names], dtype=object)
     for names in (['frame'], _CORNERS if set(_CORNERS) & set(table) else _EXTENT):
         if absent := [name for name in names if name not in table]:
-            fail(path, 'columns', f'{", ".join(absent)} missing among {", ".join(table)}', 'Give columns frame, left, top, right, bottom in px, or frame, x, y, width, height')
+            what = f'{", ".join(absent)} missing among {", ".join(table)}'
+            fail(path, 'columns', what,
+                 'Give columns frame, left, top, right, bottom in px, or frame, x, y, width, height')
     if 'view' not in table: return table
     views = sorted(set(table['view']) - {''})
     if not view and len(views) > 1: fail(path, 'view', f'holds {", ".join(views)}', 'Say which view is wanted')
-    if view and view not in views: fail(path, 'view', f'{view} is not among {", ".join(views)}', 'Name the view in the file as the video')
+    if view and view not in views:
+        fail(path, 'view', f'{view} is not among {", ".join(views)}', 'Name the view in the file as the video')
     return table[table['view'] == view] if view else table
 
+# %% ../../nbs/sources/26_crops.ipynb #943edf76
 def _numbers(table, columns, path):
-    values = np.array([[as_number(cell) for cell in table[name]] for name in columns], float).T.reshape(len(table), len(columns))
+    values = np.array([[as_number(cell) for cell in table[name]] for name in columns], float)
+    values = values.T.reshape(len(table), len(columns))
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
-        fail(path, f'line {table.index[row]}, {columns[column]}', f'{table[columns[column]].iloc[row]!r} is not a number', 'Leave out the rows of frames where nobody was found')
+        what = f'{table[columns[column]].iloc[row]!r} is not a number'
+        fail(path, f'line {table.index[row]}, {columns[column]}', what,
+             'Leave out the rows of frames where nobody was found')
     return values
 
 def _check_boxes(boxes, size, path):
     if len(boxes) == 0: fail(path, 'rows', 'there are none', 'Give a row for each frame where the person was found')
     flat = ~((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
-    if flat.any(): fail(path, 'right, bottom', f'box {boxes[flat][0].tolist()} has no area', 'Give left < right and top < bottom, y downwards')
+    if flat.any():
+        what = f'box {boxes[flat][0].tolist()} has no area'
+        fail(path, 'right, bottom', what, 'Give left < right and top < bottom, y downwards')
     centres = (boxes[:, :2] + boxes[:, 2:])/2
     outside = ((centres < -.03*np.asarray(size)) | (centres > 1.03*np.asarray(size))).any(1)
-    if outside.mean() > .05: fail(path, 'left, top, right, bottom', f'{outside.sum()} of {len(boxes)} boxes lie outside of the {size[0]} x {size[1]} picture, the first {boxes[outside][0].tolist()}',
+    if outside.mean() > .05:
+        picture = f'the {size[0]} x {size[1]} picture, the first {boxes[outside][0].tolist()}'
+        fail(path, 'left, top, right, bottom', f'{outside.sum()} of {len(boxes)} boxes lie outside of {picture}',
                                      'Give boxes in px of this video')
 
 # %% ../../nbs/sources/26_crops.ipynb #4cd1dd8b
@@ -69,17 +83,21 @@ def read_box_csv(
     size,               # width and height of the video, px
     view:str='',        # which rows to take, if there is a column view
 ) -> np.ndarray:        # left, top, right, bottom, px, (n_frames, 4) float64; NaN where the person was not found
-    "Boxes from a table with columns frame, left, top, right, bottom (or x, y, width, height). Ours: not in the paper."
+    "Boxes from a table with columns frame, left, top, right, bottom (or x, y, width, height)."
     table = _box_table(path, view)
     columns = _CORNERS if set(_CORNERS) <= set(table) else _EXTENT
     values = _numbers(table, ['frame', *columns], path)
-    if (values[:, 0] % 1).any(): fail(path, 'frame', f'{values[values[:, 0] % 1 > 0, 0][0]} is no integer', 'Give the number of the frame, counted from 0')
+    if (values[:, 0] % 1).any():
+        what = f'{values[values[:, 0] % 1 > 0, 0][0]} is no integer'
+        fail(path, 'frame', what, 'Give the number of the frame, counted from 0')
     rows, corners = _frame_rows(values[:, 0].astype(int), n_frames, path, 'frame'), values[:, 1:].copy()
     if columns is _EXTENT: corners[:, 2:] += corners[:, :2]
     if 'confidence' in table:
         best = np.argsort(_numbers(table, ['confidence'], path)[:, 0], kind='stable')
         rows, corners = rows[best], corners[best]                    # the surest is written last
-    elif len(set(rows.tolist())) < len(rows): fail(path, 'frame', f'{pd.Series(rows).mode()[0]} is there more than once', 'Keep one box for each frame, or add a column confidence')
+    elif len(set(rows.tolist())) < len(rows):
+        what = f'{pd.Series(rows).mode()[0]} is there more than once'
+        fail(path, 'frame', what, 'Keep one box for each frame, or add a column confidence')
     _check_boxes(corners, size, path)
     boxes = np.full((n_frames, 4), np.nan)
     boxes[rows[rows < n_frames]] = corners[rows < n_frames]
@@ -99,44 +117,67 @@ def _openpose(folder):
     numbers, found = [], []
     for file in files:
         content, number = _load(file), _number(file.name)
-        if number is None: fail(file, 'name', 'has no frame number', 'Name the files as OpenPose does: video_000000000012_keypoints.json')
-        if not isinstance(content, dict) or not isinstance(content.get('people'), list): fail(file, 'people', 'missing', "Give the folder that OpenPose's --write_json filled")
+        if number is None:
+            what = 'has no frame number'
+            fail(file, 'name', what, 'Name the files as OpenPose does: video_000000000012_keypoints.json')
+        if not isinstance(content, dict) or not isinstance(content.get('people'), list):
+            fail(file, 'people', 'missing', "Give the folder that OpenPose's --write_json filled")
         numbers.append(number)
-        found.append([_points(person.get('pose_keypoints_2d') if isinstance(person, dict) else person, file, 'pose_keypoints_2d') for person in content['people']])
-    if len(set(numbers)) < len(numbers): fail(folder, 'names', f'{len(numbers)} files for {len(set(numbers))} frames', 'Give a folder for each video')
+        values = [one.get('pose_keypoints_2d') if isinstance(one, dict) else one for one in content['people']]
+        found.append([_points(one, file, 'pose_keypoints_2d') for one in values])
+    if len(set(numbers)) < len(numbers):
+        fail(folder, 'names', f'{len(numbers)} files for {len(set(numbers))} frames', 'Give a folder for each video')
     return numbers, found, None
 
 def _points(values, path, field):
     try: points = np.asarray(values, dtype=float).reshape(-1, 3)
     except (TypeError, ValueError): points = np.empty((0, 3))
-    if not len(points) or not np.isfinite(points).all(): fail(path, field, f'{str(values)[:60]} is not a list of x, y, confidence', 'Make the file again')
+    if not len(points) or not np.isfinite(points).all():
+        fail(path, field, f'{str(values)[:60]} is not a list of x, y, confidence', 'Make the file again')
     return points
 
+def _size_of(path, listed):
+    "Width and height of all images of an annotation; None where they are not said."
+    sizes = {(image['width'], image['height']) for image in listed if 'width' in image and 'height' in image}
+    if len(sizes) > 1: fail(path, 'images', f'are of {len(sizes)} sizes', 'Give a file for each video')
+    return next(iter(sizes), None)
+
+# %% ../../nbs/sources/26_crops.ipynb #39eddc1f
+def _coco_people(path, content):
+    "List of people, names of their images by number (None: a list of results), and the size of the images."
+    if not isinstance(content, dict) or 'annotations' not in content: return content, None, None
+    listed = content.get('images', [])
+    if not isinstance(listed, list) or not all(isinstance(image, dict) for image in listed):
+        fail(path, 'images', f'{str(listed)[:60]} is not a list of images', 'Make the file again')
+    names = {image.get('id'): image.get('file_name', image.get('id')) for image in listed}
+    return content['annotations'], names, _size_of(path, listed)
+
 def _coco(path):
-    content = _load(path)
-    images, size = None, None
-    if isinstance(content, dict) and 'annotations' in content:
-        listed = content.get('images', [])
-        if not isinstance(listed, list) or not all(isinstance(image, dict) for image in listed): fail(path, 'images', f'{str(listed)[:60]} is not a list of images', 'Make the file again')
-        images = {image.get('id'): image for image in listed}
-        sizes = {(image['width'], image['height']) for image in images.values() if 'width' in image and 'height' in image}
-        if len(sizes) > 1: fail(path, 'images', f'are of {len(sizes)} sizes', 'Give a file for each video')
-        size, content = next(iter(sizes), None), content['annotations']
-    if not isinstance(content, list): fail(path, 'file', 'neither a list of results nor annotations', "Give COCO's or AlphaPose's list of people, or a folder of OpenPose JSON files")
+    "Numbers of the frames, people in each, and the size that the file states."
+    people, names, size = _coco_people(path, _load(path))
+    if not isinstance(people, list):
+        fail(path, 'file', 'neither a list of results nor annotations',
+             "Give COCO's or AlphaPose's list of people, or a folder of OpenPose JSON files")
     frames = {}
-    for one in content:
-        if not isinstance(one, dict) or 'image_id' not in one or 'keypoints' not in one: fail(path, 'image_id, keypoints', f'missing in {str(one)[:60]}', 'Give a list of people with these fields')
-        name = images[one['image_id']].get('file_name', one['image_id']) if images and one['image_id'] in images else one['image_id']
+    for one in people:
+        if not isinstance(one, dict) or 'image_id' not in one or 'keypoints' not in one:
+            what = f'missing in {str(one)[:60]}'
+            fail(path, 'image_id, keypoints', what, 'Give a list of people with these fields')
+        name = (names or {}).get(one['image_id'], one['image_id'])
         number = _number(name)
         if number is None: fail(path, 'image_id', f'{name} has no frame number', 'Number the pictures by frame')
         points = _points(one['keypoints'], path, 'keypoints')
-        if images is not None: points[:, 2] = points[:, 2] > 0          # annotations hold 0, 1, 2: not labelled, hidden, visible
+        # annotations hold 0, 1, 2: not labelled, hidden, visible
+        if names is not None: points[:, 2] = points[:, 2] > 0
         frames.setdefault(number, []).append(points)
     return list(frames), list(frames.values()), size
 
+# %% ../../nbs/sources/26_crops.ipynb #cbda9b2a
 def _by_frame(rows, found, n_frames, path):
     counts = {len(points) for people in found for points in people}
-    if len(counts) != 1: fail(path, 'keypoints', 'nobody in any frame' if not counts else f'people have {" or ".join(map(str, sorted(counts)))} of them', 'Give the output of one keypoint detector for this video')
+    if len(counts) != 1:
+        what = 'nobody in any frame' if not counts else f'people have {" or ".join(map(str, sorted(counts)))} of them'
+        fail(path, 'keypoints', what, 'Give the output of one keypoint detector for this video')
     people = [np.empty((0, *counts, 3)) for _ in range(n_frames)]
     for row, points in zip(rows, found):
         if points and row < n_frames: people[row] = np.stack(points)
@@ -144,37 +185,49 @@ def _by_frame(rows, found, n_frames, path):
 
 def _check_extent(people, size, path):
     points = np.concatenate([one[one[..., 2] > .1] for one in people])[:, :2]
-    if not len(points): fail(path, 'confidence', 'below 0.1 everywhere', 'Give the output of a keypoint detector that found someone')
+    if not len(points):
+        fail(path, 'confidence', 'below 0.1 everywhere', 'Give the output of a keypoint detector that found someone')
     low, reach = np.quantile(points, (.01, .99), axis=0)
     if reach.max() <= 1.5 < max(size): fail(path, 'keypoints', 'lie between 0 and 1', 'Give keypoint_size=(1, 1)')
     if (reach > 1.03*np.asarray(size)).any() or (low < -.03*np.asarray(size)).any():
-        fail(path, 'keypoints', f'lie between ({low[0]:.0f}, {low[1]:.0f}) and ({reach[0]:.0f}, {reach[1]:.0f}) px, the picture is {size[0]} x {size[1]}', 'Give keypoint_size=(width, height) of the picture they were found in, or the file of this video')
+        what = (f'lie between ({low[0]:.0f}, {low[1]:.0f}) and ({reach[0]:.0f}, {reach[1]:.0f}) px, '
+                f'the picture is {size[0]} x {size[1]}')
+        fail(path, 'keypoints', what,
+             'Give keypoint_size=(width, height) of the picture they were found in, or the file of this video')
 
 # %% ../../nbs/sources/26_crops.ipynb #95487fb5
 def read_keypoints(
     path,                   # folder of OpenPose's JSON files, or one JSON file of COCO's or AlphaPose's kind
     n_frames:int,           # of the video
     size,                   # width and height of the video, px
-    keypoint_size=None,     # width and height of the picture the keypoints were found in, if another; (1, 1): they go from 0 to 1
+    keypoint_size=None,     # of the picture they were found in, if another; (1, 1): they go from 0 to 1
 ) -> list:                  # of n_frames arrays (P, J, 3): x px, y px, confidence of J keypoints of P people
-    "Keypoints of everybody in every frame. Ours: not in the paper."
+    "Keypoints of everybody in every frame."
     path = Path(path)
-    if not path.exists(): fail(path, 'file', 'does not exist', 'Give a folder of OpenPose JSON files or one COCO JSON file')
+    if not path.exists():
+        fail(path, 'file', 'does not exist', 'Give a folder of OpenPose JSON files or one COCO JSON file')
     numbers, found, stated = _openpose(path) if path.is_dir() else _coco(path)
     people = _by_frame(_frame_rows(numbers, n_frames, path, 'frame number'), found, n_frames, path)
     if keypoint_size is None and stated is not None and tuple(stated) != tuple(size):
-        fail(path, 'width, height', f'say {stated[0]} x {stated[1]}, the video is {size[0]} x {size[1]}', f'Give keypoint_size=({stated[0]}, {stated[1]}) to have the keypoints scaled, or the file of this video')
+        what = f'say {stated[0]} x {stated[1]}, the video is {size[0]} x {size[1]}'
+        fail(path, 'width, height', what,
+             f'Give keypoint_size=({stated[0]}, {stated[1]}) to have the keypoints scaled, or the file of this video')
     keypoint_size = size if keypoint_size is None else keypoint_size
-    if max(keypoint_size) > 1 and abs(np.log(np.divide(*keypoint_size)/np.divide(*size))) > .06: fail(path, 'keypoint_size', f'{keypoint_size[0]} x {keypoint_size[1]} is of another shape than the picture, {size[0]} x {size[1]}', 'Give the size of the picture they were found in; one that was cut or turned does not fit')
+    if max(keypoint_size) > 1 and abs(np.log(np.divide(*keypoint_size)/np.divide(*size))) > .06:
+        what = f'{keypoint_size[0]} x {keypoint_size[1]} is of another shape than the picture, {size[0]} x {size[1]}'
+        fail(path, 'keypoint_size', what,
+             'Give the size of the picture they were found in; one that was cut or turned does not fit')
     _check_extent(people, keypoint_size, path)
-    scale, edge = np.asarray(size)/np.asarray(keypoint_size), .5 if max(keypoint_size) > 1 else 0        # pixels have their centre at integers
+    # pixels have their centre at integers
+    scale, edge = np.asarray(size)/np.asarray(keypoint_size), .5 if max(keypoint_size) > 1 else 0
     return [np.concatenate([(one[..., :2] + edge)*scale - .5, one[..., 2:]], axis=-1) for one in people]
 
 # %% ../../nbs/sources/26_crops.ipynb #b26ca5c7
 def _known(people, size, least):
     "Keypoints that count; the others are NaN."
     counts = people[..., 2] >= least
-    if size is not None: counts &= ((people[..., :2] >= -.03*np.asarray(size)) & (people[..., :2] <= 1.03*np.asarray(size))).all(-1)
+    if size is not None:
+        counts &= ((people[..., :2] >= -.03*np.asarray(size)) & (people[..., :2] <= 1.03*np.asarray(size))).all(-1)
     return np.where(counts[..., None], people, np.nan)
 
 def _extents(keypoints):
@@ -190,13 +243,15 @@ def _sizes(keypoints):
     return np.nan_to_num((boxes[..., 2:] - boxes[..., :2]).max(-1))
 
 def _apart(a, b):
-    "Median distance of the keypoints of people (P, J, 3) and (Q, J, 3) in sizes of the larger, (P, Q); inf where fewer than three are shared."
+    "Median distance of keypoints (P, J, 3) and (Q, J, 3) in sizes of the larger, (P, Q); inf: under three shared."
     distance = np.linalg.norm(a[:, None, :, :2] - b[None, :, :, :2], axis=-1)
     is_shared = np.isfinite(distance).sum(-1) >= 3
-    return np.nanmedian(np.where(is_shared[..., None], distance, np.inf), axis=-1) / np.maximum(_sizes(a)[:, None], _sizes(b)[None])
+    away = np.nanmedian(np.where(is_shared[..., None], distance, np.inf), axis=-1)
+    return away/np.maximum(_sizes(a)[:, None], _sizes(b)[None])
 
 # %% ../../nbs/sources/26_crops.ipynb #ef0b5535
-def _reach(lost): return np.minimum(.3 + .05*(lost - 1), 1)      # how far, in sizes, somebody may have gone who was last seen LOST frames ago
+# how far, in sizes, somebody may have gone who was last seen LOST frames ago
+def _reach(lost): return np.minimum(.3 + .05*(lost - 1), 1)
 
 def _tracks(people, gap):
     "Who is who: lists of (frame, person). The nearest pairs are joined first, and nobody is in two tracks."
@@ -233,11 +288,14 @@ def follow_person(
     gap:int=60,             # frames for which somebody may be lost
     least:float=.1,         # confidence of a keypoint that counts
 ):                          # boxes (n, 4) px and keypoints (n, J, 3); NaN where the person was not found
-    "One person throughout, bystanders left out: who is large, sure and moving, unless START says who. Ours: not in the paper."
+    "One person throughout, bystanders left out: who is large, sure and moving, unless START says who."
     people = [_known(np.asarray(one, dtype=float), size, least) for one in people]
     tracks = _tracks(people, gap)
-    if not tracks: raise Refusal(f'people must hold somebody in one frame at least, got nobody in {len(people)} with a confidence of {least}')
-    wanted = max(tracks, key=lambda track: _weight(track, people)) if start is None else _named(tracks, people, start, gap)
+    if not tracks:
+        raise Refusal('people must hold somebody in one frame at least, '
+                      f'got nobody in {len(people)} with a confidence of {least}')
+    if start is None: wanted = max(tracks, key=lambda track: _weight(track, people))
+    else: wanted = _named(tracks, people, start, gap)
     keypoints = np.full((len(people), *people[wanted[0][0]].shape[1:]), np.nan)
     for frame, person in wanted: keypoints[frame] = people[frame][person]
     return _extents(keypoints), keypoints
@@ -249,8 +307,11 @@ def _named(tracks, people, start, gap):
     for track in tracks:
         at, person = min(track, key=lambda entry: abs(entry[0] - frame))
         left, top, right, bottom = _extents(people[at][person])
-        if abs(at - frame) <= gap: near.append((np.hypot(x - (left + right)/2, y - (top + bottom)/2)/max(right - left, bottom - top, 1), len(near), track))
-    if not near or min(near)[0] > .75: raise Refusal(f'start must be a place near somebody at frame {frame}, got {tuple(start)}')
+        if abs(at - frame) <= gap:
+            away = np.hypot(x - (left + right)/2, y - (top + bottom)/2)/max(right - left, bottom - top, 1)
+            near.append((away, len(near), track))
+    if not near or min(near)[0] > .75:
+        raise Refusal(f'start must be a place near somebody at frame {frame}, got {tuple(start)}')
     return min(near)[2]
 
 # %% ../../nbs/sources/26_crops.ipynb #a8cad012
@@ -258,13 +319,13 @@ def reduced(
     plane,              # luma, (h, w) uint8
     longest:int=240,    # side that must not be exceeded, px
 ) -> np.ndarray:        # the mean of whole blocks of pixels, uint8
-    "A picture small enough to look for movement in. Ours: not in the paper."
+    "A picture small enough to look for movement in."
     plane = np.asarray(plane)
     return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).reduce(-(-max(plane.shape)//longest)))
 
 @dataclass(frozen=True)
 class Background:
-    "What a still camera shows when nobody is there. Ours: not in the paper."
+    "What a still camera shows when nobody is there, see `median_background`."
     is_usual:np.ndarray     # of each pixel the grey levels it often has, (h, w, 256) bool
     median:np.ndarray       # luma, (h, w) float32
     noise:float             # standard deviation of a pixel where nothing moves, grey levels
@@ -272,16 +333,21 @@ class Background:
 def _to_brightness_of(median, picture):
     "The picture as bright as the median one is where that is not dark: lamps flicker, cameras adjust themselves."
     ratio = median/np.maximum(picture, 1)
-    return (picture*np.median(ratio[median >= 32]) if (median >= 32).any() else picture).round().clip(0, 255).astype(np.uint8)
+    if (median >= 32).any(): picture = picture*np.median(ratio[median >= 32])
+    return picture.round().clip(0, 255).astype(np.uint8)
 
+# %% ../../nbs/sources/26_crops.ipynb #5ae8c572
 def median_background(
     frames,                 # luma at 15 to 40 moments spread over the whole video, reduced, (n, h, w)
     often:float=.6,         # a level is usual with this share of the samples that the most usual level has
 ) -> Background:
-    "The background of a still camera, from a few pictures with people in them. Ours: not in the paper."
+    "The background of a still camera, from a few pictures with people in them."
     frames = np.asarray(frames)
-    if frames.ndim != 3 or len(frames) < 5: raise Refusal(f'frames must be at least 5 pictures of one size, (n, h, w), got {frames.shape}')
-    if max(frames.shape[1:]) > 640: raise Refusal(f'frames must be reduced to at most 640 px (see reduced), got {frames.shape[2]} x {frames.shape[1]}')
+    if frames.ndim != 3 or len(frames) < 5:
+        raise Refusal(f'frames must be at least 5 pictures of one size, (n, h, w), got {frames.shape}')
+    if max(frames.shape[1:]) > 640:
+        what = f'got {frames.shape[2]} x {frames.shape[1]}'
+        raise Refusal(f'frames must be reduced to at most 640 px (see reduced), {what}')
     median = np.median(frames, axis=0).astype(np.float32)
     levels = np.stack([_to_brightness_of(median, frame) for frame in frames])
     noise = float(np.quantile(np.abs(levels - median), .68))
@@ -301,10 +367,11 @@ def moving_pixels(
     picture,                    # luma, of the background's size, (h, w) uint8
     background:Background,
 ) -> np.ndarray:                # bool, (h, w)
-    "Pixels of an unusual grey level, with two more among their neighbours. Ours: not in the paper."
+    "Pixels of an unusual grey level, with two more among their neighbours."
     from scipy.ndimage import uniform_filter
     picture = np.asarray(picture)
-    if picture.shape != background.median.shape: raise Refusal(f'picture must have the shape {background.median.shape} of the background, got {picture.shape}')
+    if picture.shape != background.median.shape:
+        raise Refusal(f'picture must have the shape {background.median.shape} of the background, got {picture.shape}')
     h, w = picture.shape
     is_usual = background.is_usual[np.arange(h)[:, None], np.arange(w), _to_brightness_of(background.median, picture)]
     return ~is_usual & (uniform_filter((~is_usual).astype(np.float32), 3, mode='constant') > 2.5/9)
@@ -316,7 +383,7 @@ def moving_box(
     least:float=.001,           # area of the smallest person, of the picture
     join:float=.03,             # pieces as near as twice this belong together, of the picture's longer side
 ) -> np.ndarray:                # left, top, right, bottom, px of the source, (4,); NaN where nothing moves
-    "Box around the largest thing that moves. Ours: not in the paper."
+    "Box around the largest thing that moves."
     from scipy.ndimage import label, maximum_filter
     moving = moving_pixels(picture, background)
     h, w = moving.shape
@@ -324,13 +391,16 @@ def moving_box(
     area = np.bincount(pieces[moving], minlength=2)
     if area.max() < least*h*w: return np.full(4, np.nan)
     rows, columns = np.nonzero(moving & (pieces == area.argmax()))
-    (left, right), (top, bottom) = (np.quantile(x, (.005, .995), method='nearest') for x in (columns, rows))     # a reflection's last pixels do not count
-    return np.array([left, top, right + 1, bottom + 1])*np.tile(np.asarray(size if size is not None else (w, h))/(w, h), 2) - .5
+    # a reflection's last pixels do not count
+    (left, right), (top, bottom) = (np.quantile(x, (.005, .995), method='nearest') for x in (columns, rows))
+    scale = np.asarray(size if size is not None else (w, h))/(w, h)
+    return np.array([left, top, right + 1, bottom + 1])*np.tile(scale, 2) - .5
 
 # %% ../../nbs/sources/26_crops.ipynb #7803122d
 def _windows(x, reach):
     "Windows of 2 reach + 1 instants about each, NaN beyond the ends, (n, k, 2 reach + 1)."
-    return np.lib.stride_tricks.sliding_window_view(np.pad(x, [(reach, reach), (0, 0)], constant_values=np.nan), 2*reach + 1, axis=0)
+    padded = np.pad(x, [(reach, reach), (0, 0)], constant_values=np.nan)
+    return np.lib.stride_tricks.sliding_window_view(padded, 2*reach + 1, axis=0)
 
 def _nanmedian(x):
     "Median over the last axis; NaN where all are."
@@ -349,12 +419,12 @@ def _without_outliers(boxes, hz):
     return np.where(is_off.any(1)[:, None], np.nan, boxes)
 
 def _smooth(x, sigma):
-    "Gaussian mean over time of (n, k); the ends are mirrored through their points, so that a straight path stays straight."
+    "Gaussian mean over time of (n, k); ends are mirrored through their points, so that a straight path stays straight."
+    from scipy.ndimage import gaussian_filter1d
     reach = min(int(np.ceil(3*sigma)), len(x) - 1)
     if reach < 1: return x
-    weights = np.exp(-.5*(np.arange(-reach, reach + 1)/sigma)**2)
     padded = np.pad(x, [(reach, reach), (0, 0)], mode='reflect', reflect_type='odd')
-    return np.lib.stride_tricks.sliding_window_view(padded, 2*reach + 1, axis=0) @ (weights/weights.sum())
+    return gaussian_filter1d(padded, sigma, axis=0, radius=reach)[reach:-reach]
 
 # %% ../../nbs/sources/26_crops.ipynb #678bde93
 def steady_squares(
@@ -367,22 +437,26 @@ def steady_squares(
     least_px:float=0,           # side that no square falls below, px
     crop_side:int=0,            # of the crops to be made, px: warns where they would be enlarged
 ) -> np.ndarray:                # squares, px, (n, 4) float64
-    "Squares that follow a person without jitter. Ours: not in the paper."
+    "Squares that follow a person without jitter."
     boxes = np.asarray(boxes, dtype=float)
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes): raise Refusal(f'boxes must have shape (n, 4) with n > 0, got {boxes.shape}')
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
+        raise Refusal(f'boxes must have shape (n, 4) with n > 0, got {boxes.shape}')
     for name, value in dict(hz=hz, padding=padding).items():
         if not value > 0: raise Refusal(f'{name} must be positive, got {value}')
     known = _without_outliers(boxes, hz)
     is_known = np.isfinite(known).all(1)
     if not is_known.any() or is_known.mean() < found:
-        raise Refusal(f'boxes must be known in {found:.0%} of the instants and in one at least, got {is_known.sum()} of {len(boxes)}: give boxes or keypoints of the person')
+        raise Refusal(f'boxes must be known in {found:.0%} of the instants and in one at least, '
+                      f'got {is_known.sum()} of {len(boxes)}: give boxes or keypoints of the person')
     at = np.arange(len(boxes))
     filled = np.stack([np.interp(at, at[is_known], edge[is_known]) for edge in known.T], axis=1)
     centre = _smooth((filled[:, :2] + filled[:, 2:])/2, centre_s*hz)
     half = np.maximum(centre - filled[:, :2], filled[:, 2:] - centre).max(1, keepdims=True)
     half = _smooth(np.nanmax(_windows(half, round(side_s*hz/2)), axis=-1), side_s*hz)
     half = np.maximum(padding*half, least_px/2)
-    if (typical := 2*float(np.median(half))) < crop_side: warnings.warn(f'the person fills squares of {typical:.0f} px, crops of {crop_side} px are enlarged: side={2**int(np.log2(typical))} loses nothing', stacklevel=2)
+    if (typical := 2*float(np.median(half))) < crop_side:
+        warnings.warn(f'the person fills squares of {typical:.0f} px, crops of {crop_side} px are enlarged: '
+                      f'side={2**int(np.log2(typical))} loses nothing', stacklevel=2)
     return np.concatenate([centre - half, centre + half], axis=1)
 
 # %% ../../nbs/sources/26_crops.ipynb #c8b2cae7
@@ -400,22 +474,26 @@ def _window(plane, box, reach):
 def _resized(plane, box, side):
     scale = (box[2] - box[0])/side
     part, inner = _window(plane, box, np.ceil(max(1, scale)))
-    kind = Image.Resampling.HAMMING if scale >= 2 else Image.Resampling.BILINEAR     # nearest to the mean of an area; exact in place where there is hardly an area
+    # nearest to the mean of an area; exact in place where there is hardly an area
+    kind = Image.Resampling.HAMMING if scale >= 2 else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(part).resize((side, side), kind, box=inner, reducing_gap=2.))
 
 def _checked(box, side, shape):
     box = np.asarray(box, dtype=float)
-    if box.shape != (4,) or not np.isfinite(box).all() or not box[2] > box[0] or abs((box[2] - box[0]) - (box[3] - box[1])) > 1e-3*(box[2] - box[0]):
+    is_box = box.shape == (4,) and np.isfinite(box).all() and box[2] > box[0]
+    if not is_box or abs((box[2] - box[0]) - (box[3] - box[1])) > 1e-3*(box[2] - box[0]):
         raise Refusal(f'box must be a square left, top, right, bottom in px (see steady_squares), got {box.tolist()}')
     if side < 1: raise Refusal(f'side must be positive, got {side}')
-    if box[2] <= -.5 or box[3] <= -.5 or box[0] >= shape[1] - .5 or box[1] >= shape[0] - .5: raise Refusal(f'box must meet the {shape[1]} x {shape[0]} picture, got {box.tolist()}')
+    if box[2] <= -.5 or box[3] <= -.5 or box[0] >= shape[1] - .5 or box[1] >= shape[0] - .5:
+        raise Refusal(f'box must meet the {shape[1]} x {shape[0]} picture, got {box.tolist()}')
     return box
 
+# %% ../../nbs/sources/26_crops.ipynb #b2019904
 def is_in_picture(
     square,             # left, top, right, bottom, px, (..., 4)
     size,               # width and height of the picture, px
 ) -> np.ndarray:        # bool, (...); False where the square is not known
-    "Whether the middle of a square lies in the picture: elsewhere there is next to nobody to see. Ours: not in the paper."
+    "Whether the middle of a square lies in the picture: elsewhere there is next to nobody to see."
     middle = (np.asarray(square)[..., :2] + np.asarray(square)[..., 2:])/2
     return ((middle >= -.5) & (middle <= np.asarray(size) - .5)).all(-1)
 
@@ -424,9 +502,10 @@ def cut(
     box,                # square: left, top, right, bottom, px, integers at pixel centres, (4,)
     side:int,           # of the crop, px
 ) -> np.ndarray:        # (side, side, 3) uint8
-    "Square crop, averaged where it shrinks; beyond the picture its edge is repeated. Ours: not in the paper."
+    "Square crop, averaged where it shrinks; beyond the picture its edge is repeated."
     image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8: raise Refusal(f'image must be (h, w, 3) uint8, got {image.shape} {image.dtype}')
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise Refusal(f'image must be (h, w, 3) uint8, got {image.shape} {image.dtype}')
     return _resized(image, _checked(box, side, image.shape), side)
 
 # %% ../../nbs/sources/26_crops.ipynb #8ce54af8
@@ -447,9 +526,11 @@ def cut_planes(
     matrix:str='bt601',         # bt601, bt709 or bt2020
     full_range:bool=False,      # black to white is 0 to 255, not 16 to 235
 ) -> np.ndarray:                # RGB, (side, side, 3) uint8
-    "`cut` from the planes of a video frame: only the crop is ever converted to RGB. Ours: not in the paper."
+    "`cut` from the planes of a video frame: only the crop is ever converted to RGB."
     y, u, v = (np.asarray(plane) for plane in (y, u, v))
-    if any(plane.ndim != 2 or plane.dtype != np.uint8 for plane in (y, u, v)) or u.shape != v.shape: raise Refusal(f'y, u, v must be (h, w) uint8, u and v alike, got {[(plane.shape, str(plane.dtype)) for plane in (y, u, v)]}')
+    if any(plane.ndim != 2 or plane.dtype != np.uint8 for plane in (y, u, v)) or u.shape != v.shape:
+        got = [(plane.shape, str(plane.dtype)) for plane in (y, u, v)]
+        raise Refusal(f'y, u, v must be (h, w) uint8, u and v alike, got {got}')
     box = _checked(box, side, y.shape)
     fx, fy = (round(whole/part) for whole, part in zip(y.shape[::-1], u.shape[::-1]))
     chroma = (box - (0, (fy - 1)/2)*2)/((fx, fy)*2)         # samples lie on even columns, between rows
