@@ -21,7 +21,7 @@ from mvssl import batches
 from mvssl.ground.device import describe
 from mvssl.runs import open_run
 from mvssl.sources.synthetic import make_dataset
-from mvssl.training import TrainConfig, Trainer, Window, _log, _look
+from mvssl.training import TrainConfig, Trainer, Window, _line, _log
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 TURNS, WARM_UP = 40, 5
@@ -86,7 +86,7 @@ def step_in_parts(trainer, watch, window, run):
     with watch.timing('log'):
         window.add(stats)
         if trainer.done % trainer.config.log_every == 0:
-            _log(trainer, run, _look(trainer, window), {}, looks=False)
+            _log(trainer, run, _line(trainer, window), {})
             window = Window()
     return given, window
 

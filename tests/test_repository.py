@@ -76,7 +76,9 @@ STANDS_ON = {
     'optimizer': [],
     'sampler': ['dataset'],
     'batches': ['sampler', 'ground.device'],
-    'training': ['batches', 'encoder', 'loss', 'optimizer', 'evaluation', 'runs'],
+    'config': ['batches', 'optimizer'],
+    'embedding': ['encoder', 'evaluation', 'ground.device', 'ground.progress'],
+    'training': ['config', 'embedding', 'loss', 'runs'],
     'retrieval': ['evaluation'],
     'show.plots': ['ground.arrays'],
     'show.sheets': ['show.plots', 'skeleton'],
@@ -394,7 +396,6 @@ LONG_CELLS = {
     'nbs/09_dataset.ipynb': 3,
     'nbs/41_sampler.ipynb': 2,
     'nbs/42_batches.ipynb': 2,
-    'nbs/47_training.ipynb': 6,
     'nbs/80_cli.ipynb': 11,
     'nbs/show/11_plots.ipynb': 5,
     'nbs/show/51_atlas.ipynb': 1,
@@ -412,7 +413,7 @@ LONG_CELLS = {
 # public name -> modules that define it
 DEFINED_TWICE = {
     'ACTIONS': 'sources.human36m sources.motion',
-    'ARMS': 'show.plots sources.motion training',
+    'ARMS': 'config show.plots sources.motion',
     'AT': 'sources.bodies sources.mocap',
     'BONES': 'skeleton sources.bodies',
     'COLUMNS': 'dataset show.atlas',
