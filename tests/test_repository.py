@@ -565,7 +565,6 @@ OF_THE_WHOLE = {
     'study.recipe_search',
 }
 GUARDED_ELSEWHERE = {
-    'journal': 'test_dataset',
     'refusal': 'test_refusals',
     'show.plots': 'its notebook, ground/test_arrays',
     'sources.bodies': 'sources/test_rendering',
