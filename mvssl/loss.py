@@ -23,7 +23,8 @@ def _full(z):
 def _check_vectors(**zs):
     for name, z in zs.items():
         if not isinstance(z, Tensor):
-            raise Refusal(f"{name} must be a tensor, got {type(z).__module__}.{type(z).__name__}: torch.as_tensor makes one")
+            found = f'{type(z).__module__}.{type(z).__name__}'
+            raise Refusal(f'{name} must be a tensor, got {found}: torch.as_tensor makes one')
         if z.ndim != 2 or not z.is_floating_point():
             raise Refusal(f"{name} must be floating, of shape (B, D), got {z.dtype} {tuple(z.shape)}")
     if len({z.shape[1] for z in zs.values()}) > 1:
@@ -117,12 +118,13 @@ def _nearest(rows, columns, k):
     return torch.where(in_row, pair, anchor), torch.where(in_row, positive, pair), exists
 
 def _refuse_other_lengths(**zs):
-    "A margin in chord lengths says nothing of vectors that are no unit vectors: their loss may be 0, and teach nothing."
+    "A margin in chord lengths says nothing of vectors of other lengths: their loss may be 0, and nothing moves."
     for name, z in zs.items():
         length = torch.linalg.vector_norm(z.detach(), dim=1)
         if (length.isfinite() & ((length - 1).abs() > .02)).any():     # what is not finite is seen in the loss
             found = f'got lengths from {length.min():.3g} to {length.max():.3g}'
-            raise Refusal(f'{name} must hold unit vectors, {found}: torch.nn.functional.normalize({name}, dim=1) makes them')
+            remedy = f'torch.nn.functional.normalize({name}, dim=1) makes them'
+            raise Refusal(f'{name} must hold unit vectors, {found}: {remedy}')
 
 def _check_pairs(z_a, z_p, unit=False):
     _check_vectors(z_a=z_a, z_p=z_p)
@@ -141,7 +143,7 @@ def consistency_loss(
     may_be_negative:Tensor=None,  # bool (B, B): may positive j be a negative of anchor i? None: all but its own; ours
     k:int|None=1,                 # so many nearest candidates of each pair, None: all; ours
     semi_hard:bool=False,         # only candidates farther than the pair's own positive; ours
-    unit:bool=False,              # True: lengths are known to be 1 and not looked at, for which a GPU would have to wait
+    unit:bool=False,              # True: lengths are known to be 1 and not looked at: a GPU would have to wait for it
 ) -> tuple[Tensor, dict]:         # mean over all B pairs, 0 for one without an allowed negative; statistics, detached
     """Hinge between each pair and its hardest negative, and what training should watch. Supplementary: Sec. 1.
 

@@ -1,4 +1,4 @@
-"""What several files of tests share, made once in a run by whichever worker needs it first; the longest files come first."""
+"""What several files of tests share, made once in a run by whichever worker needs it first; longest files first."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='session')
 def once(tmp_path_factory):
-    "once(name, make): a folder that make(folder) has filled, the same for all workers. Whoever changes it takes a copy."
+    "once(name, make): a folder that make(folder) has filled, the same for all workers. To be changed, it is copied."
     home = tmp_path_factory.getbasetemp()
     if 'PYTEST_XDIST_WORKER' in os.environ:
         home = home.parent  # that of the whole run

@@ -1,4 +1,4 @@
-"""Errors and intervals against scipy, slow loops and brute force; NaN, dtypes, degenerate poses; coverage of intervals."""
+"""Errors and intervals against scipy, slow loops and brute force; NaN, dtypes, degenerate poses; coverage."""
 
 import math
 

@@ -89,7 +89,7 @@ def known_as(name):
 
 
 def uses(files, changes=()):
-    "File -> {file that it stands on: steps}; `files` are names and their cells, `changes` may name files that are gone."
+    "File -> {file that it stands on: steps}; `files` are names with cells, `changes` may name files that are gone."
     modules = {known_as(name): name for name in (*files, *changes) if name.endswith('.py')}
     found = {name: {} for name in files}
     for name, cells in files.items():
@@ -122,7 +122,7 @@ def steps_from(changes, found):
 
 
 def touched(root, changes):
-    "Notebooks and tests that are run -> steps from `changes`, in their order: tests before notebooks, what takes long last."
+    "Notebooks and tests that are run -> steps from `changes`, in order: tests before notebooks, what takes long last."
     paths = [path for folder in ('mvssl', 'nbs', 'tests') for path in sorted((root / folder).rglob('*'))]
     files = {
         path.relative_to(root).as_posix(): cells_of(path)

@@ -1,4 +1,4 @@
-"""Numbers in any form: every public function gives for them what it gives for a plain array, half precision included."""
+"""Numbers in any form: every public function gives for them what it gives for a plain array, half precision too."""
 
 import math
 from decimal import Decimal
