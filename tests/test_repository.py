@@ -89,6 +89,7 @@ STANDS_ON = {
     'study.negatives': ['training'],
     'study.margins': ['evaluation'],
     'study.scores': ['training', 'evaluation'],
+    'study.claims': ['study.margins', 'evaluation', 'ground.progress', 'runs'],
     'study.report': ['runs'],
     'study.errors': ['training', 'evaluation'],
     'study.profiles': ['study.paper'],
@@ -411,7 +412,6 @@ LONG_CELLS = {
 # public name -> modules that define it
 DEFINED_TWICE = {
     'ACTIONS': 'sources.human36m sources.motion',
-    'ARMS': 'config sources.motion',
     'AT': 'sources.bodies sources.mocap',
     'BONES': 'skeleton sources.bodies',
     'COLUMNS': 'dataset show.atlas',
@@ -565,7 +565,6 @@ OF_THE_WHOLE = {
 }
 GUARDED_ELSEWHERE = {
     'refusal': 'test_refusals',
-    'show.plots': 'its notebook, ground/test_arrays',
     'sources.bodies': 'sources/test_rendering',
     'study.artefacts': 'its notebook',
     'study.outlook': 'study/test_estimate',

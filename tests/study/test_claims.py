@@ -12,7 +12,6 @@ from mvssl.runs import CLAIM, VERDICTS, open_run, save_table
 from mvssl.study.claims import (
     Claim,
     Verdict,
-    counted,
     interval_text,
     verdict_on_map,
     verdict_on_margin,
@@ -51,10 +50,6 @@ def test_an_interval_in_words_holds_the_numbers():
         low, high = sorted((mean - half, mean + half))
         first, _, rest = interval_text((mean, low, high), digits=3).partition(' (')
         assert np.allclose([float(first), *map(float, rest[:-1].split(' to '))], [mean, low, high], atol=5.1e-4)
-
-
-def test_a_number_of_things():
-    assert [counted(n, 'test subject') for n in (0, 1, 2)] == ['0 test subjects', '1 test subject', '2 test subjects']
 
 
 def test_a_claim_goes_into_a_sidecar(tmp_path):
