@@ -412,6 +412,7 @@ LONG_CELLS = {
 # public name -> modules that define it
 DEFINED_TWICE = {
     'ACTIONS': 'sources.human36m sources.motion',
+    'ARMS': 'config sources.motion',
     'AT': 'sources.bodies sources.mocap',
     'BONES': 'skeleton sources.bodies',
     'COLUMNS': 'dataset show.atlas',
@@ -428,7 +429,6 @@ DEFINED_TWICE = {
     'Take': 'sources.filming sources.synthetic',
     'Wishes': 'sources.human36m sources.mocap',
     'compare_with_complete': 'sources.human36m sources.mpi_inf_3dhp',
-    'counted': 'ground.progress study.claims',
     'describe': 'cli ground.device',
     'forward_kinematics': 'sources.mocap sources.motion',
     'measure': 'sources.mocap study.estimate',
