@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 
 from mvssl.batches import Augmentation, Batches, Frames
-from mvssl.ground.device import describe, fastest_way
+from mvssl.ground.device import describe_device, fastest_way
 from mvssl.encoder import PoseNet
 from mvssl.loss import consistency_loss
 from mvssl.sampler import ChunkPairSampler
@@ -41,7 +41,7 @@ def trainer(width, side):
     net = PoseNet(width, norm='group')
     way = fastest_way(net.encoder, side, DEVICE)
     net = way.place(net, DEVICE)
-    print(describe(DEVICE), way, sep=', ')
+    print(describe_device(DEVICE), way, sep=', ')
     optimiser = torch.optim.AdamW(net.parameters(), 1e-4)
 
     def step(images):

@@ -22,7 +22,7 @@ import torch
 from torch.nn.functional import normalize
 
 from mvssl import retrieval
-from mvssl.ground.device import describe
+from mvssl.ground.device import describe_device
 from mvssl.retrieval import cross_subject_cross_view, match_rule, retrieve, same_subject_cross_view
 
 IMAGES, DIM, K = 100_000, 128, 20
@@ -78,7 +78,7 @@ def main():
             seconds[name].append(time.perf_counter() - start)
     agree = (found['no rule'] == found[PEER]).float().mean()
     level = faiss.SIMDConfig.get_level_name() if hasattr(faiss, 'SIMDConfig') else faiss.get_compile_options()
-    print(f'{describe()}; faiss-cpu {faiss.__version__}: {level}')
+    print(f'{describe_device()}; faiss-cpu {faiss.__version__}: {level}')
     print(
         f'{args.queries:,} x {IMAGES:,} x {DIM}, top {K}, {args.threads} threads, {args.rounds} rounds; '
         f'{agree:.4%} of the neighbours without a rule as faiss has them'

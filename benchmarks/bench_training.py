@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from mvssl import batches
-from mvssl.ground.device import describe
+from mvssl.ground.device import describe_device
 from mvssl.runs import open_run
 from mvssl.sources.synthetic import make_dataset
 from mvssl.training import TrainConfig, Trainer, Window, _line, _log
@@ -128,7 +128,7 @@ def measured(config, store, folder):
 def main(n_pairs=None, width=64 if DEVICE == 'cuda' else 16, side=128 if DEVICE == 'cuda' else 48):
     if DEVICE == 'cpu':
         torch.set_num_threads(1)
-    print(f'{describe(DEVICE)}, torch {torch.__version__}, width {width}, {side} px')
+    print(f'{describe_device(DEVICE)}, torch {torch.__version__}, width {width}, {side} px')
     with tempfile.TemporaryDirectory() as folder:
         store = make_dataset(
             f'{folder}/store', subjects=('S1', 'S5', 'S6', 'S8', 'S9'), instants=1500, side=side, progress=False

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from .ground.device import describe, fastest_precision, instruction_set
+from .ground.device import describe_device, fastest_precision, instruction_set
 from .refusal import Refusal, check_writable, make_folder, reading, writing
 
 # %% ../nbs/08_runs.ipynb #8237589e
@@ -98,7 +98,7 @@ def _machine():
     at = 'cuda' if torch.cuda.is_available() else 'cpu'
     several = f'{torch.cuda.device_count()} x ' if at == 'cuda' else ''
     versions = {name: version for name in VERSIONS_OF if (version := _version(name))}
-    return dict(versions=dict(python=platform.python_version(), **versions), device=several + describe(at),
+    return dict(versions=dict(python=platform.python_version(), **versions), device=several + describe_device(at),
                 instructions=instruction_set(at), precision=fastest_precision(at))
 
 def provenance(

@@ -33,7 +33,7 @@ from .dataset import check_side
 from .embedding import Embeddings, embed, embed_images, subject_probe, view_scores  # noqa: F401
 from .encoder import PoseEncoder, PoseNet, load_imagenet, load_network, save_weights
 from .evaluation import mpjpe, n_mpjpe, pa_mpjpe
-from .ground.device import Way, describe, fastest_way, has_native_bf16, instruction_set
+from .ground.device import Way, describe_device, fastest_way, has_native_bf16, instruction_set
 from .ground.progress import Progress, stoppable
 from .loss import consistency_loss, info_nce_loss, pose_loss
 from .optimizer import OPTIMIZERS, optimizers  # noqa: F401
@@ -326,8 +326,8 @@ def _continue(trainer, begun):
     precision = begun.precision
     if trainer.config.precision == 'auto' and precision == 'bf16' and not has_native_bf16(trainer.device):
         precision = trainer.way.precision
-        warnings.warn(f'this training was begun in bf16, which is only emulated here ({describe(trainer.device)}): '
-                      f'it goes on in {precision}; set precision=bf16 in a new run to insist',
+        warnings.warn('this training was begun in bf16, which is only emulated here '
+                      f'({describe_device(trainer.device)}): it goes on in {precision}; set precision=bf16 in a new run to insist',
                       TrainingWarning, stacklevel=4)
     trainer.way = Way(precision, begun.memory_format)      # moments of the optimiser are laid out as the weights were
     for network in (trainer.network, trainer.average): trainer.way.place(network, trainer.device)
@@ -573,7 +573,8 @@ def _shown(record):
 
 def _tell_way(trainer, run):
     "Says in the run's provenance and in its log how the network is run from here on."
-    facts = dict(device=describe(trainer.device), instructions=instruction_set(trainer.device), **asdict(trainer.way))
+    facts = dict(device=describe_device(trainer.device), instructions=instruction_set(trainer.device),
+                 **asdict(trainer.way))
     run.note(**facts)
     told = [record for record in run.records if 'precision' in record][-1:]
     if not told or any(told[0][name] != value for name, value in facts.items()): run.log(step=trainer.done, **facts)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NATIVE_BF16', 'PRECISIONS', 'MEMORY_FORMATS', 'WORTH_IT', 'processor', 'cpu_features', 'has_native_bf16',
-           'instruction_set', 'describe', 'cores', 'cache_bytes', 'Way', 'fastest_precision', 'measured_format',
+           'instruction_set', 'describe_device', 'cores', 'cache_bytes', 'Way', 'fastest_precision', 'measured_format',
            'fastest_way']
 
 # %% ../../nbs/ground/04_device.ipynb #71857ea1
@@ -65,7 +65,7 @@ def instruction_set(
     native = sorted(cpu_features() & set(NATIVE_BF16)) if has_native_bf16(device) else []
     return base + (f" with {' and '.join(native)}" if native else '')
 
-def describe(
+def describe_device(
     device='cpu',   # torch.device or its name
 ) -> str:
     "The device in a line: model, instruction set, threads."

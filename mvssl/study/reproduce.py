@@ -19,7 +19,7 @@ import numpy as np
 
 from ..dataset import DatasetError
 from ..ground.device import cores
-from ..ground.progress import Board, above_bars, counted, duration, stoppable, surface
+from ..ground.progress import Board, above_bars, counted, duration, output_kind, stoppable
 from ..ground.texts import read_json
 from ..refusal import Refusal, make_folder, writing
 from ..runs import hold, provenance, write_json
@@ -276,7 +276,7 @@ def reproduce(
     study.tell_roles(**roles or {})
     names_of(study, chosen)     # refused, or known
     make_folder(study.runs)
-    board = Board() if progress and surface() == 'terminal' else None
+    board = Board() if progress and output_kind() == 'terminal' else None
     screen, summary = _Screen(study.runs/'log.txt', say, board), Summary(study.name)
     crew_of = workers(jobs or study.profile.jobs, scheduler) if chosen or not only else nullcontext()
     with hold(study.runs, 'a batch that another process is running'), crew_of as crew:
