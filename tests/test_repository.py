@@ -429,11 +429,9 @@ DEFINED_TWICE = {
     'Take': 'sources.filming sources.synthetic',
     'Wishes': 'sources.human36m sources.mocap',
     'compare_with_complete': 'sources.human36m sources.mpi_inf_3dhp',
-    'describe': 'cli ground.device',
     'forward_kinematics': 'sources.mocap sources.motion',
     'measure': 'sources.mocap study.estimate',
     'mirror': 'skeleton sources.motion',
-    'surface': 'ground.progress sources.bodies',
 }
 
 
