@@ -327,7 +327,8 @@ def _continue(trainer, begun):
     if trainer.config.precision == 'auto' and precision == 'bf16' and not has_native_bf16(trainer.device):
         precision = trainer.way.precision
         warnings.warn('this training was begun in bf16, which is only emulated here '
-                      f'({describe_device(trainer.device)}): it goes on in {precision}; set precision=bf16 in a new run to insist',
+                      f'({describe_device(trainer.device)}): it goes on in {precision}; '
+                      'set precision=bf16 in a new run to insist',
                       TrainingWarning, stacklevel=4)
     trainer.way = Way(precision, begun.memory_format)      # moments of the optimiser are laid out as the weights were
     for network in (trainer.network, trainer.average): trainer.way.place(network, trainer.device)
