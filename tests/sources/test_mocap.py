@@ -16,7 +16,7 @@ from mvssl.sources import mocap
 from mvssl.sources.bodies import rest_points
 from mvssl.sources.mocap import (
     AXES,
-    NEEDED,
+    NEEDED_POINTS,
     UNITS_MM,
     body_points,
     find_unit_mm,
@@ -470,7 +470,7 @@ def test_names_of_other_studios(tmp_path, text, studio):
     there = re.sub(r'(ROOT|JOINT) (\w+)', lambda m: f'{m[1]} {STUDIOS[studio][OURS.index(m[2])]}', text)
     plain, other = read_bvh(written(tmp_path, text)), read_bvh(written(tmp_path, there, 'B1_01.bvh'))
     ours, theirs = match_joints(plain), match_joints(other)
-    for point in (*NEEDED, 'Thorax', 'Spine', 'LToe', 'RToe', 'Head'):
+    for point in (*NEEDED_POINTS, 'Thorax', 'Spine', 'LToe', 'RToe', 'Head'):
         assert theirs[point] == ours[point] or point[1:] == 'Toe' and abs(theirs[point] - ours[point]) <= 1, point
     a, b = (body_points(bvh, joints, 10, 'y')[:, : len(JOINTS)] for bvh, joints in ((plain, ours), (other, theirs)))
     np.testing.assert_allclose(a, b, atol=1e-9)
