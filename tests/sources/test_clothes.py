@@ -184,17 +184,27 @@ def test_a_day_changes_the_room_and_the_person_alike(rig):
     assert usual.room.light == room.light and day.room.light == light
 
 
+def first_plane(origin, ray, room):
+    "Which of the six planes of a room a ray from inside meets first, one after the other."
+    limits = [-room.half[0], room.half[0], -room.half[1], room.half[1], 0.0, room.height]
+    distances = [(limit - origin[n // 2]) / ray[n // 2] if ray[n // 2] else np.inf for n, limit in enumerate(limits)]
+    return min((d, n) for n, d in enumerate(distances) if d > 0)[1]
+
+
 def test_room_surfaces_are_where_rays_end(rig):
-    "By hand: straight down there is the floor, straight up the ceiling; the four walls in the direction of their normal."
+    "A slow loop over some pixels of every camera, a wide picture with floor, ceiling and walls in it."
+    seen_at_all = set()
     for camera in rig:
-        seen = room_surfaces(Room(), camera)
-        height, width = seen.shape
-        ray = torch.linalg.inv(camera.K.float()) @ torch.tensor([width / 2, height / 2, 1.0])
-        end = camera.centre.float() + 2 * camera.centre[:2].float().norm() * (camera.R.float().T @ ray)
-        wall = int(seen[height // 2, width // 2])
-        normal = torch.tensor(INWARD[wall])
-        assert (normal * end).sum() < 0 or wall == 4
-        assert seen[-1].eq(4).any()
+        K = camera.K.clone()
+        K[:2, :2] /= 3
+        wide = type(camera)(K, camera.R, camera.t, camera.size)
+        seen = room_surfaces(Room(), wide)
+        for row in range(5, 250, 35):
+            for column in range(5, 250, 35):
+                ray = wide.R.T @ torch.linalg.inv(K) @ torch.tensor([column, row, 1.0], dtype=K.dtype)
+                assert int(seen[row, column]) == first_plane(wide.centre.tolist(), ray.tolist(), Room())
+        seen_at_all |= set(seen.flatten().tolist())
+    assert seen_at_all == set(range(6))
 
 
 def test_white_light_has_one_channel_and_coloured_light_three():
