@@ -2,9 +2,9 @@
 
     python benchmarks/bench_rendering.py [--sides 64 128 224] [--seconds 10] [--people painted dressed]
 
-Filming only (motion, posing, drawing), without writing to disk. Aims: 1,500 at 64 px and 250 at 224 px on two cores; 20,000
-at 128 px on a GPU; dressed people at most 1.3 of the seconds of painted ones. Takes of both are filmed in turn, so that other
-work on the machine slows both alike.
+Filming only (motion, posing, drawing), without writing to disk. Aims: 1,500 at 64 px and 250 at 224 px on two cores;
+20,000 at 128 px on a GPU; dressed people at most 1.3 of the seconds of painted ones. Takes of both are filmed in turn,
+so that other work on the machine slows both alike.
 """
 
 import argparse

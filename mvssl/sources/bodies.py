@@ -214,6 +214,7 @@ def trunk_flesh(q, p, b):
         if b.bust: blobs.append(egg('chest', spine + _offset(76*g, s*66, .6*p.chest), 54*b.bust, 60*b.bust, 60*b.bust))
     return blobs
 
+# %% ../../nbs/sources/21_bodies.ipynb #5c210001
 def leg_flesh(q, p, b, s):
     "Blobs of one leg, `s` 1 left, -1 right."
     side, g = 'L' if s > 0 else 'R', b.girth**.8
@@ -243,6 +244,7 @@ def arm_flesh(q, p, b, s):
             Blob(side + 'Palm', wrist + .70*length*along, (40., 22, .36*length), axes=flat),
             Blob(side + 'Palm', wrist + .12*length*along + _offset(20), 18., wrist + .52*length*along + _offset(50), 14.)]
 
+# %% ../../nbs/sources/21_bodies.ipynb #5c210002
 def head_flesh(q, b):
     "Blobs of skull, jaw, chin, nose and ears."
     top, h = crown(q), HEAD_MM
@@ -339,6 +341,7 @@ class _Canvas:
     def paint(self, where, colour): self.rgb[where] = np.asarray(colour)
     def dim(self, where, factor): self.rgb[where] *= factor
 
+# %% ../../nbs/sources/21_bodies.ipynb #5c210003
 def _on_arm(c): return c.both('UpperArm', 'Forearm', 'Palm')
 
 def _belt(c, look): return c.q['Hip'][2] + (58 if look.tucked else -25)
@@ -371,6 +374,7 @@ def paint_body(canvas, look):
     c.paint(foot & (c.forward > .75*q['LToe'][0]), np.asarray(look.sole)*.9)
     if look.watch: c.paint(c.on('LForearm') & (np.abs(c.along - .93) < .05), (.08, .08, .1))
 
+# %% ../../nbs/sources/21_bodies.ipynb #5c210021
 def _paint_top(c, look, top, on_arm):
     run = np.where(on_arm, c.arm*280, c.up)                 # mm along the sleeve or up the trunk
     across = np.where(on_arm, c.forward, c.left)
@@ -383,6 +387,7 @@ def _paint_top(c, look, top, on_arm):
     if look.neckline == 'zip': c.paint(chest & (np.abs(c.left) < 9), (.93, .93, .9))
     c.dim(top & on_arm & (c.arm > look.sleeve - .06), .8)
 
+# %% ../../nbs/sources/21_bodies.ipynb #5c210004
 def paint_head(canvas, look, hair_mm):
     "Face and hair; `hair_mm` is the distance of the points to the hair's own flesh."
     c, h = canvas, HEAD_MM
@@ -438,6 +443,7 @@ class Skin:
         "Vertices (N, V, 3), mm, and unit normals (N, V, 3) for POINTS (N, 21, 3), mm."
         return self.follow(*bone_maps(points, self.rest))
 
+# %% ../../nbs/sources/21_bodies.ipynb #5c210005
 def texel_centres(
     n:int,              # texels along an edge
 ) -> np.ndarray:        # barycentric coordinates (b0, b1, b2), (n*n, 3); row i*n + j holds b1 = (i + 1/2)/n, b2 = (j + 1/2)/n
@@ -464,6 +470,7 @@ def make_skin(
     parts[1]['faces'] = parts[1]['faces'] + first
     return Skin(torch.tensor(rest, dtype=torch.float32), **{k: torch.as_tensor(np.concatenate([part[k] for part in parts]), dtype=torch.int64 if k == 'faces' else torch.float32) for k in parts[0]})
 
+# %% ../../nbs/sources/21_bodies.ipynb #5c210006
 def _reach(blob):
     "Places on a blob between which, and not far from which, it lies."
     if not blob.part: return [blob.start, blob.start if blob.end is None else blob.end]
@@ -512,6 +519,7 @@ SPORT = Wardrobe(
     shoes=((.98, .50, .14), (.20, .72, .82), (.94, .94, .40), (.15, .15, .17)),
     patterns=('plain', 'plain', 'raglan', 'raglan', 'pinstripes', 'yoke', 'stripes', 'checks'), sleeves=(.25, .5, .55, 1.95, 1.95), lengths=(.55, .75, 1.95, 1.95, 1.95))
 
+# %% ../../nbs/sources/21_bodies.ipynb #5c210007
 def _choice(rng, options): return options[rng.integers(len(options))]
 
 def make_look(rng, wardrobe=CASUAL, long_hair=.5, beard=.3):

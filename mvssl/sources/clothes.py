@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GARMENTS', 'HATS', 'BAGS', 'PRINTS', 'PATTERN', 'STREET', 'GYM', 'HAIR_OF_WOMEN', 'HAIR_OF_MEN', 'SLEEVES', 'LEGS',
-           'skirt_shares', 'Skirt', 'Print', 'Clothes', 'Habits', 'make_clothes', 'dress']
+           'skirt_shares', 'Skirt', 'Print', 'Clothes', 'hat_pieces', 'Habits', 'make_clothes', 'dress']
 
 # %% ../../nbs/sources/23_clothes.ipynb #ae672376
 from dataclasses import dataclass, fields, replace
@@ -91,6 +91,12 @@ class Print:
         if self.name not in PRINTS: raise Refusal(f'name must be one of {PRINTS}, got {self.name!r}')
 
 # %% ../../nbs/sources/23_clothes.ipynb #4eb2ca68
+def _check_reach(clothes):
+    reach = {f.name: getattr(clothes, f.name) for f in fields(clothes) if f.name.endswith('_mm')}
+    wrong = {name: mm for name, mm in reach.items() if not 0 <= mm <= 150}
+    if wrong: raise Refusal(f'cloth must reach 0 to 150 mm beyond the flesh, got {wrong}')
+
+# %% ../../nbs/sources/23_clothes.ipynb #5b1f0010
 @dataclass(frozen=True)
 class Clothes:
     "Cut and colours of clothes beyond what is painted on the body."
@@ -118,9 +124,7 @@ class Clothes:
         for name, known in (('kind', GARMENTS), ('hat', HATS), ('bag', BAGS)):
             value = getattr(self, name)
             if value not in known: raise Refusal(f'{name} must be one of {known}, got {value!r}')
-        reach = {f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith('_mm')}
-        wrong = {name: mm for name, mm in reach.items() if not 0 <= mm <= 150}
-        if wrong: raise Refusal(f'cloth must reach 0 to 150 mm beyond the flesh, got {wrong}')
+        _check_reach(self)
 
     def over_trunk(self, blobs, q, p):
         "The flesh below the neck with cloth on it."
@@ -128,7 +132,7 @@ class Clothes:
 
     def over_head(self, q):
         "What is worn on the head."
-        return _on_head(self.hat, q)
+        return hat_pieces(self.hat, q)
 
     def paint(self, canvas, look, blobs):
         "Colours of all that, over those of `look`."
@@ -183,7 +187,8 @@ def _cloth(clothes, blobs, q, p):
     if clothes.hat == 'hood': more.append(Blob('neck', q['Thorax'] + _at(-22, 0, 40), (105., 108, 85), part='hood'))
     return more
 
-def _on_head(hat, q):
+# %% ../../nbs/sources/23_clothes.ipynb #5b1f0001
+def hat_pieces(hat, q):
     "Pieces of a hat, a hood or a headscarf; the face stays free."
     top, h = crown(q), HEAD_MM
     def egg(forward, up, radii): return Blob('head', top + _at(forward, 0, up*h), radii, part='hat')
@@ -265,6 +270,7 @@ def _paint(clothes, c, look, blobs):
     worn = dict(hat=clothes.hat_colour, bag=clothes.bag_colour, scarf=clothes.scarf_colour, hood=hood)
     for part, colour in worn.items(): _print(c, on == part, colour, Print(weave=.08), on_arm)
 
+# %% ../../nbs/sources/23_clothes.ipynb #5b1f0002
 def _paint_opening(clothes, c, look, coat):
     "A coat's front edge, or what it shows when it is open."
     front = coat & (c.forward > 20) & ~c.both('UpperArm', 'Forearm')
@@ -307,6 +313,7 @@ def _some_print(rng, saturation):
     second, third, size_mm = _colour(rng, saturation), _colour(rng, saturation), float(rng.uniform(70, 260))
     return Print(str(name), second, third, size_mm, int(rng.integers(2**31)), float(rng.uniform(0, .12)))
 
+# %% ../../nbs/sources/23_clothes.ipynb #5b1f0003
 def make_clothes(rng, woman:bool=False, habits:Habits=STREET):
     "Random clothes."
     kind = str(rng.choice(GARMENTS, p=habits.women if woman else habits.men))
@@ -343,6 +350,7 @@ def _skin_tone(rng):
     at = rng.uniform(0, len(SKINS) - 1)
     return tuple(float(np.interp(at, range(len(SKINS)), channel)) for channel in zip(*SKINS))
 
+# %% ../../nbs/sources/23_clothes.ipynb #5b1f0004
 HAIR_OF_WOMEN = ('bob', 'long', 'mane', 'ponytail', 'curls', 'bun', 'short')
 HAIR_OF_MEN = ('short', 'short', 'bald', 'curls', 'cap', 'ponytail')
 SLEEVES = (.2, .5, .6, 1., 1.5, 1.95)       # where they end: 0 shoulder, 1 elbow, 2 wrist

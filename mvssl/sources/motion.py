@@ -26,6 +26,7 @@ POINTS = (*JOINTS, 'LToe', 'RToe', 'LHand', 'RHand')
 GROUPS = dict(legs=('thigh', 'shank', 'ankle_height', 'foot'), trunk=('spine', 'chest'), arms=('upper_arm', 'forearm', 'hand'),
               hips=('hip_half_width',), shoulders=('shoulder_half_width', 'shoulder_drop'), head=('neck', 'head'))
 
+# %% ../../nbs/sources/20_motion.ipynb #5c200001
 @dataclass(frozen=True)
 class Proportions:
     "Segment lengths of one person, mm. Ours: not in the paper."
@@ -457,6 +458,7 @@ class Ground(NamedTuple):
     rest: str           # the arm pose 'rest' stands for
     pose: dict          # controls
 
+# %% ../../nbs/sources/20_motion.ipynb #5c200002
 SEAT_HEIGHT = .455      # leg lengths; the hips of a sitter are .1 above it
 
 GROUNDS = dict(

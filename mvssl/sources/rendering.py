@@ -63,6 +63,7 @@ def rasterise(
 
 def _gather(index): return lambda a: a.index_select(0, index)
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c220001
 def _hits(x, y, faces, n):
     "Pairs (triangle, sample) that hit, from the bounding boxes of the triangles that face the camera."
     (x0, x1, x2), (y0, y1, y2) = ([a.index_select(1, corner) for corner in faces.unbind(1)] for a in (x, y))
@@ -155,6 +156,7 @@ class Panel:
     frame: tuple = (.9, .9, .88)
     bars: int = 0               # of a window
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c220002
 @dataclass(frozen=True)
 class Room:
     "An empty room around the origin of the world. Ours: not in the paper."
@@ -170,6 +172,7 @@ class Room:
     boxes: tuple = ()
     light: Light = Light()
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c220003
 def _noise(a, b): return torch.frac(torch.sin(a*127.1 + b*311.7)*43758.5453).abs()        # the usual hash of shaders
 
 def _over(rgb, where, colour): return torch.where(where[..., None], rgb.new_tensor(colour), rgb)
@@ -205,6 +208,7 @@ def _wall(room, wall, along, z):
         if p.bars: rgb = _over(rgb, (edge > 0) & (((along - p.low[0])/(p.high[0] - p.low[0])*p.bars) % 1 < .12), p.frame)
     return _over(rgb, z < 110, room.skirting)
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c220004
 STRIP = 2**17           # rays under way at once: what caches hold
 OWN_TRIPOD_MM = 500.    # a camera does not see what stands this close to it
 FOOT_MM = 400.          # how far a box darkens the floor around its foot
@@ -222,6 +226,7 @@ def room_view(
     strips = [_room_strip(room, boxes, camera, slice(top, min(top + rows, height)), width, samples) for top in range(0, height, rows)]
     return torch.cat([F.avg_pool2d(strip.permute(2, 0, 1)[None], samples)[0] for strip in strips], dim=1)
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c220005
 def _is_own_tripod(box, camera):
     low, high = (camera.t.new_tensor(corner) for corner in (box.low, box.high))
     return bool(((camera.centre > low - OWN_TRIPOD_MM) & (camera.centre < high + OWN_TRIPOD_MM)).all())
@@ -236,6 +241,7 @@ def _rows_and_columns(box, camera, samples):
     (x0, y0), (x1, y1) = ((seen.amin(0) - 1)*samples).tolist(), ((seen.amax(0) + 2)*samples).tolist()
     return (int(max(y0, 0)), int(max(y1, 0))), (int(max(x0, 0)), int(max(x1, 0)))
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c220006
 INWARD = ((1., 0, 0), (-1., 0, 0), (0, 1., 0), (0, -1., 0), (0, 0, 1.), (0, 0, -1.))      # normals of the walls -x, +x, -y, +y, floor, ceiling
 
 def room_surfaces(
@@ -262,6 +268,7 @@ def _to_walls(room, ray, eye):
     far, side = ((corner - eye)/ray).min(dim=-1)
     return far, side, eye + far[..., None]*ray
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c220007
 def _room_strip(room, boxes, camera, rows, width, samples):
     "Some rows of samples, (rows, width, 4)."
     ray, eye = _rays(camera, rows, width, samples)
@@ -283,6 +290,7 @@ def _room_strip(room, boxes, camera, rows, width, samples):
         _draw_box(box, eye, ray[part], at[part], strip[part], far[part])
     return strip
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c220008
 def _draw_box(box, eye, ray, at, strip, far):
     "Draws a box into its part of a strip, in place."
     low, high = ray.new_tensor(box.low), ray.new_tensor(box.high)
@@ -315,6 +323,7 @@ HALL = RoomStyle(walls=((.40, .54, .47), (.48, .49, .53), (.43, .56, .50), (.56,
                  rugs=(None,), accents=((.80, .46, .14), (.16, .18, .22), (.72, .72, .70), (.52, .14, .16), (.14, .34, .55)),
                  half=(7400., 6600.), height=4600., light=Light(key=(-.5, -.35, .79), fill=(.75, .3, .45), ambient=.46, key_strength=.56, fill_strength=.16))
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c220009
 def _one_of(rng, options): return options[rng.integers(len(options))]
 
 def _tripod(x, y, z):
@@ -326,6 +335,7 @@ def _table(x, y, wide, deep, high, colour):
     legs = [Box((x + i*(wide/2 - 50) - 25, y + j*(deep/2 - 50) - 25, 0), (x + i*(wide/2 - 50) + 25, y + j*(deep/2 - 50) + 25, high - 40), tuple(c*.6 for c in colour)) for i in (-1, 1) for j in (-1, 1)]
     return [Box((x - wide/2, y - deep/2, high - 40), (x + wide/2, y + deep/2, high), colour), *legs]
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c220021
 def make_room(
     rng:np.random.Generator,
     eyes,                       # camera centres, mm, (C, 3)
@@ -374,6 +384,17 @@ def _sampling_grid(H, side, height, width):
     is_plain = H[..., 2, :2].abs().max()*side < 1e-5                    # no turn between the cameras: nothing to divide by
     return grid if is_plain else grid.div_(row(2)[..., None])
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c22000a
+def _relit(backdrop, light):
+    "Pictures whose walls, floor and ceiling get as much more or less light as their direction does."
+    pictures = backdrop.pictures.clone()
+    normals = pictures.new_tensor(INWARD)
+    gain = light.on(normals)/backdrop.room.light.on(normals)[:, None]                       # (6, 3)
+    for picture, surfaces in zip(pictures, backdrop._surfaces):
+        picture[:3].mul_(gain.index_select(0, surfaces.flatten()).T.unflatten(1, surfaces.shape)).clamp_(max=1)
+    return pictures
+
+# %% ../../nbs/sources/22_rendering.ipynb #5c220031
 class Backdrop:
     "The empty room as every camera of a rig sees it. Ours: not in the paper."
     def __init__(self,
@@ -399,17 +420,10 @@ class Backdrop:
     @cached_property
     def _surfaces(self): return [room_surfaces(self.room, camera) for camera in self.cameras]
 
-    def under(self,
-              light:Light,      # of another day
-              ):                # the same room, seen by the same cameras, in that light
-        "Another backdrop whose walls, floor and ceiling get as much more or less light as their direction does."
-        normals = torch.tensor(INWARD, device=self.pictures.device)
-        gain = light.on(normals)/self.room.light.on(normals)[:, None]                       # (6, 3)
+    def under(self, light:Light):
+        "The same room, seen by the same cameras, in the light of another day."
         lit = copy(self)
-        lit.room = replace(self.room, light=light)
-        lit.pictures = self.pictures.clone()
-        for picture, surfaces in zip(lit.pictures, self._surfaces):
-            picture[:3].mul_(gain.index_select(0, surfaces.flatten()).T.unflatten(1, surfaces.shape)).clamp_(max=1)
+        lit.room, lit.pictures = replace(self.room, light=light), _relit(self, light)
         return lit
 
     def crops(self, cameras, side, views=slice(None)):
@@ -450,6 +464,7 @@ def box_mesh(
     return Mesh(torch.tensor(vertices, dtype=torch.float32), torch.tensor(np.array(normals) @ turn.T, dtype=torch.float32),
                 torch.tensor(faces), torch.tensor(colour, dtype=torch.float32).expand(12, 3))
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c22000b
 def join(meshes):
     "One mesh of several."
     first = np.cumsum([0] + [len(m.vertices) for m in meshes])
@@ -525,6 +540,7 @@ def photograph(
             if coverage: share[some, seen] = covered.unflatten(0, (-1, picture.shape[0]//len(points[some])))
     return (pictures, share) if coverage else pictures
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c22000c
 def _slices(n, size): return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 def _photograph(scene, points, cameras, backdrop, views, side, samples):
@@ -558,6 +574,7 @@ def _shade(found, brightness, faces, texture, views):
     i, j = ((b*texels).clamp(0, texels - 1).long() for b in (b1, b2))
     return texture.reshape(-1, 3).index_select(0, (face*texels + i)*texels + j)*light
 
+# %% ../../nbs/sources/22_rendering.ipynb #5c22000d
 def _lit_room(points, cameras, backdrop, views, side):
     "The empty room with the person's shadow, (B, 3, S, S) in 0..1."
     room = backdrop.crops(cameras, side, views)

@@ -32,13 +32,13 @@ from .rendering import HALL, LAB, Backdrop, RoomStyle, chair, day_light, make_ro
 
 # %% ../../nbs/sources/25_synthetic.ipynb #1f5c8b3a
 def stream(seed, *names) -> np.random.Generator:
-    "Random numbers that belong to a seed and to names, and to nothing else. Ours: not in the paper."
+    "Random numbers that belong to a seed and to names, and to nothing else."
     return np.random.default_rng([seed, *(crc32(str(name).encode()) for name in names)])
 
 # %% ../../nbs/sources/25_synthetic.ipynb #faab6d7a
 @dataclass(frozen=True)
 class Rig:
-    "A room with cameras and those who come to it. Ours: not in the paper."
+    "A room with cameras and those who come to it."
     name: str
     cameras: Camera             # (V,)
     views: tuple                # names of the cameras
@@ -48,11 +48,15 @@ class Rig:
     stands_for: str
     habits: Habits = STREET     # of its dressed people
 
+_FOUR = ring(4, radius=(4600, 5300, 4900, 5500), height=(1550, 1480, 1600, 1520), start_deg=40)
+_EIGHT = ring(8, radius=(4800, 4200, 5200, 4400, 4900, 4300, 5100, 4500),
+              height=(1100, 2500, 1450, 800, 1600, 2800, 1200, 2000), focal_px=1000, start_deg=10)
+
 RIGS = {rig.name: rig for rig in (
-    Rig('studio', ring(4, radius=(4600, 5300, 4900, 5500), height=(1550, 1480, 1600, 1520), start_deg=40),
-        views=('north-east', 'north-west', 'south-west', 'south-east'), subjects=('S1', 'S5', 'S6', 'S7', 'S8', 'S9', 'S11'), wardrobe=CASUAL, room=LAB, stands_for='Human3.6M'),
-    Rig('stage', ring(8, radius=(4800, 4200, 5200, 4400, 4900, 4300, 5100, 4500), height=(1100, 2500, 1450, 800, 1600, 2800, 1200, 2000), focal_px=1000, start_deg=10),
-        views=tuple(f'cam{v}' for v in range(8)), subjects=tuple(f'S{i}' for i in range(1, 9)), wardrobe=SPORT, room=HALL, stands_for='MPI-INF-3DHP', habits=GYM))}
+    Rig('studio', _FOUR, views=('north-east', 'north-west', 'south-west', 'south-east'),
+        subjects=('S1', 'S5', 'S6', 'S7', 'S8', 'S9', 'S11'), wardrobe=CASUAL, room=LAB, stands_for='Human3.6M'),
+    Rig('stage', _EIGHT, views=tuple(f'cam{v}' for v in range(8)), subjects=tuple(f'S{i}' for i in range(1, 9)),
+        wardrobe=SPORT, room=HALL, stands_for='MPI-INF-3DHP', habits=GYM))}
 
 def rig_named(name):
     if name not in RIGS: raise Refusal(f'rig must be one of {", ".join(RIGS)}, got {name!r}')
@@ -63,17 +67,18 @@ def with_unlabelled(
     rig:str,        # studio or stage
     n:int,          # how many
 ) -> tuple:
-    "The subjects of a rig and n more without labels. Ours: not in the paper."
+    "The subjects of a rig and n more without labels."
     return (*rig_named(rig).subjects, *(f'U{i:0{max(2, len(str(n)))}d}' for i in range(1, n + 1)))
 
 def _has_label(subject, labels): return labels == 'all' or not (subject.startswith('U') and subject[1:].isdigit())
 
 # %% ../../nbs/sources/25_synthetic.ipynb #20c5f813
-ORDER = ('Walking', 'Sitting', 'Greeting', 'Photo', 'SittingDown', 'Directions', 'Purchases', 'Posing', 'Eating', 'WalkDog', 'Phoning', 'Discussion', 'Waiting', 'Smoking', 'WalkTogether')
+ORDER = ('Walking', 'Sitting', 'Greeting', 'Photo', 'SittingDown', 'Directions', 'Purchases', 'Posing', 'Eating',
+         'WalkDog', 'Phoning', 'Discussion', 'Waiting', 'Smoking', 'WalkTogether')
 
 @dataclass(frozen=True)
 class Take:
-    "One sequence to be made. Ours: not in the paper."
+    "One sequence to be made."
     subject: str
     action: str
     trial: int          # 1 or 2
@@ -82,30 +87,38 @@ class Take:
     @property
     def sequence(self): return f'{self.action} {self.trial}'
 
+# %% ../../nbs/sources/25_synthetic.ipynb #5c250031
 def _shares(total, n): return [total//n + (i < total % n) for i in range(n)]
 
 def _of_each(subjects, instants):
     "Instants of each subject, from those of the whole store or given one by one."
     if not isinstance(instants, dict): return dict(zip(subjects, _shares(instants, len(subjects))))
-    if set(instants) != set(subjects): raise Refusal(f'instants must name the subjects {subjects} when they are a dictionary, got {tuple(instants)}')
+    if set(instants) != set(subjects):
+        raise Refusal(f'instants must name the subjects {subjects} when they are a dictionary, got {tuple(instants)}')
     return instants
 
 def _enough(subjects, instants):
     "Instants of each subject, refused where they make no sequence."
-    if not subjects or len(set(subjects)) < len(subjects): raise Refusal(f'subjects must be different names, at least one, got {subjects}')
-    each = _of_each(subjects, instants)
-    if (least := min(each.values())) < SHORTEST: raise Refusal(f'instants must be at least {SHORTEST} for each of {len(subjects)} subjects, {SHORTEST*len(subjects)} in all, got {instants}, which gives one {least}')
+    if not subjects or len(set(subjects)) < len(subjects):
+        raise Refusal(f'subjects must be different names, at least one, got {subjects}')
+    each, n = _of_each(subjects, instants), len(subjects)
+    if (least := min(each.values())) < SHORTEST:
+        raise Refusal(f'instants must be at least {SHORTEST} for each of {n} subjects, {SHORTEST*n} in all, '
+                      f'got {instants}, which gives one {least}')
     return each
 
 def plan(
     subjects,           # names
     instants:int|dict,  # of the whole store, shared out evenly; or of each subject
 ) -> list:              # of `Take`
-    "Who does what for how long: the instants of a subject are shared out evenly. Ours: not in the paper."
+    "Who does what for how long: the instants of a subject are shared out evenly."
     subjects = tuple(subjects)
     each = _enough(subjects, instants)
     sequences = [(action, trial) for trial in (1, 2) for action in ORDER]
-    return [Take(subject, action, trial, n) for subject in subjects for own in [sequences[:each[subject]//SHORTEST]] for (action, trial), n in zip(own, _shares(each[subject], len(own)))]
+    def of(subject):
+        own = sequences[:each[subject]//SHORTEST]
+        return [Take(subject, *sequence, n) for sequence, n in zip(own, _shares(each[subject], len(own)))]
+    return [take for subject in subjects for take in of(subject)]
 
 # %% ../../nbs/sources/25_synthetic.ipynb #726f519b
 HZ, STRIDE = 10, 5          # Supplementary: Sec. 1; frames per second kept of 50
@@ -116,14 +129,15 @@ def take_motion(seed, rig, take, style):
     "The motion of a take: its trial 2 mirrored for half of the subjects, trial 1 for the others."
     rng = stream(seed, rig, take.subject, take.sequence)
     right_handed = stream(seed, rig, take.subject, 'mirror').random() < .5
-    return generate(take.action, style, n_frames=take.instants, rng=rng, hz=HZ, mirrored=(take.trial == 2) == right_handed)
+    mirrored = (take.trial == 2) == right_handed
+    return generate(take.action, style, n_frames=take.instants, rng=rng, hz=HZ, mirrored=mirrored)
 
 def crop_boxes(
     points:torch.Tensor,    # world, mm, (n, P, 3)
     cameras:Camera,         # (V,)
     rng:np.random.Generator,
 ) -> torch.Tensor:          # left, top, right, bottom, px, (n, V, 4) float64
-    "Jittered squares around a person in every view. Ours: not in the paper."
+    "Jittered squares around a person in every view."
     around = torch.cat([torch.eye(3), -torch.eye(3)]).double()*FLESH_MM
     body = (points[:, :, None].double() + around).flatten(1, 2)
     box = square_box(project(body[:, None], cameras), PADDING)
@@ -141,13 +155,13 @@ def people_named(people):
     if people not in PEOPLE: raise Refusal(f'people must be one of {", ".join(PEOPLE)}, got {people!r}')
     return people
 
+# %% ../../nbs/sources/25_synthetic.ipynb #5c250001
 class Studio:
-    "A rig at work: makes the frames of takes. Ours: not in the paper."
+    "A rig at work: makes the frames of takes."
     def __init__(self, rig, side, seed=0, perspective=False, clutter=0, device='cpu', people='painted'):
-        self.people_are = people_named(people)
-        self.rig, self.side, self.seed, self.perspective, self.device = rig, side, seed, perspective, torch.device(device)
-        size = float(rig.cameras.size.max())
-        typical = .47*size                                                  # crops are about half of a picture
+        self.rig, self.side, self.seed, self.perspective = rig, side, seed, perspective
+        self.device, self.people_are = torch.device(device), people_named(people)
+        typical = .47*float(rig.cameras.size.max())                         # crops are about half of a picture
         room = make_room(stream(seed, rig.name, 'room'), rig.cameras.centre, rig.room, clutter)
         tones = 1 + .03*stream(seed, rig.name, 'tones').standard_normal((len(rig.views), 3)).clip(-2, 2)
         self.backdrop = Backdrop(room, rig.cameras, scale=min(1., 1.2*side/typical), tones=tones, device=device)
@@ -157,11 +171,7 @@ class Studio:
         "Body, style and skin of a subject; with the bones of a capture instead of random ones."
         with self.lock:     # made once, whichever thread comes first
             if (subject, proportions) not in self.people:
-                rng = stream(self.seed, self.rig.name, subject)
-                body, style = make_body(rng, self.rig.wardrobe), make_style(rng)
-                if self.people_are == 'dressed': body = dress(body, stream(self.seed, self.rig.name, subject, 'clothes'), self.rig.habits)
-                if proportions: body = replace(body, proportions=proportions)
-                self.people[subject, proportions] = body, style, make_skin(body, grid_step_mm(self.side)).to(self.device)
+                self.people[subject, proportions] = _meet(self, subject, proportions)
             return self.people[subject, proportions]
 
     def day(self, subject):
@@ -170,37 +180,50 @@ class Studio:
         with self.lock:
             if subject not in self.days:
                 while len(self.days) >= DAYS_KEPT: self.days.pop(next(iter(self.days)))
-                light = day_light(stream(self.seed, self.rig.name, subject, 'day'), self.rig.room.light)
+                light = day_light(self._stream(subject, 'day'), self.rig.room.light)
                 self.days[subject] = self.backdrop.under(light)
             return self.days[subject]
 
     def film(self, take):
         "Frames (n, V, S, S, 3), poses (n, 17, 3) and boxes (n, V, 4) of a `Take` or of a `Capture`."
-        crops = stream(self.seed, self.rig.name, take.subject, take.sequence, 'crops')
-        if isinstance(take, Capture): return self.shoot(take.points, self.person(take.subject, take.proportions)[2], None, crops, self.day(take.subject))
-        body, style, skin = self.person(take.subject)
+        if isinstance(take, Capture): return _shoot(self, take, take.points, take.proportions)
+        body, style, _ = self.person(take.subject)
         motion = take_motion(self.seed, self.rig.name, take, style)
-        return self.shoot(motion.points(body.proportions), skin, self._chair(motion.seat, body.proportions), crops, self.day(take.subject))
+        return _shoot(self, take, motion.points(body.proportions), thing=_chair(self, motion.seat, body.proportions))
 
-    def shoot(self, points, skin, mesh, rng, backdrop=None):
-        "Frames, poses and boxes for POINTS of n instants, mm, (n, 21, 3)."
-        points = torch.as_tensor(points)
-        boxes = crop_boxes(points, self.rig.cameras, rng)
-        cameras, _ = (virtual_camera if self.perspective else crop_camera)(self.rig.cameras, boxes, self.side)
-        frames = photograph(skin, points.float().to(self.device), cameras.to(self.device, torch.float32), backdrop or self.backdrop, self.side, mesh)
-        return frames.cpu().numpy(), points[:, :len(JOINTS)].numpy().astype(np.float32), boxes.numpy().astype(np.float32)
+    def _stream(self, *names): return stream(self.seed, self.rig.name, *names)
 
-    def _chair(self, seat, proportions):
-        if seat is None: return None
-        cushion = stream(self.seed, self.rig.name, 'chair').uniform(.1, .6, 3)
-        return chair(seat.x*proportions.leg, seat.y*proportions.leg, seat.heading, seat.height*proportions.leg, cushion=tuple(cushion))
+# %% ../../nbs/sources/25_synthetic.ipynb #5c25f001
+def _meet(studio, subject, proportions):
+    "Body, style and skin of somebody who comes for the first time."
+    rng = studio._stream(subject)
+    body, style = make_body(rng, studio.rig.wardrobe), make_style(rng)
+    if studio.people_are == 'dressed': body = dress(body, studio._stream(subject, 'clothes'), studio.rig.habits)
+    if proportions: body = replace(body, proportions=proportions)
+    return body, style, make_skin(body, grid_step_mm(studio.side)).to(studio.device)
+
+def _shoot(studio, take, points, proportions=None, thing=None):
+    "Frames, poses and boxes for POINTS of n instants, mm, (n, 21, 3)."
+    skin, room = studio.person(take.subject, proportions)[2], studio.day(take.subject)
+    points, rig, device = torch.as_tensor(points), studio.rig.cameras, studio.device
+    boxes = crop_boxes(points, rig, studio._stream(take.subject, take.sequence, 'crops'))
+    cameras, _ = (virtual_camera if studio.perspective else crop_camera)(rig, boxes, studio.side)
+    frames = photograph(skin, points.float().to(device), cameras.to(device, torch.float32), room, studio.side, thing)
+    poses = points[:, :len(JOINTS)].numpy().astype(np.float32)
+    return frames.cpu().numpy(), poses, boxes.numpy().astype(np.float32)
+
+def _chair(studio, seat, proportions):
+    "Where somebody sits; None where nobody does."
+    if seat is None: return None
+    cushion, leg = studio._stream('chair').uniform(.1, .6, 3), proportions.leg
+    return chair(seat.x*leg, seat.y*leg, seat.heading, seat.height*leg, cushion=tuple(cushion))
 
 # %% ../../nbs/sources/25_synthetic.ipynb #53383159
 def in_all_views(
     points,             # world, mm, (n, P, 3)
     cameras:Camera,     # (V,)
 ) -> np.ndarray:        # bool, (n,)
-    "Whether all points of an instant lie inside the pictures of all cameras. Ours: not in the paper."
+    "Whether all points of an instant lie inside the pictures of all cameras."
     pixels = project(torch.tensor(np.asarray(points), dtype=torch.float64)[:, None], cameras)
     return ((pixels > 0) & (pixels < cameras.size[:, None])).all(-1).all(-1).all(-1).numpy()
 
@@ -209,7 +232,7 @@ def set_down(
     rig:Rig,
     seed:int,
 ) -> Capture:
-    "The take in the room of a rig, its longest stretch that all cameras see. Ours: not in the paper."
+    "The take in the room of a rig, its longest stretch that all cameras see."
     way = take.points[:, 0, :2]
     points = take.points.astype(np.float64)
     points[..., :2] -= (way.max(axis=0) + way.min(axis=0))/2
@@ -219,19 +242,28 @@ def set_down(
     return replace(take, points=points[first:last].astype(np.float32))
 
 # %% ../../nbs/sources/25_synthetic.ipynb #b415533b
+def _another(take, letter, seed):
+    "The take done by somebody else, whose size is a little different."
+    stature = 1 + .04*float(np.clip(stream(seed, 'look', take.subject, letter).standard_normal(), -2, 2))
+    return replace(take, subject=f'{take.subject}{letter}', points=take.points*np.float32(stature),
+                   proportions=take.proportions.scaled(stature))
+
 def with_looks(
     captures:Captures,
     looks:dict,             # subject -> how many people do its takes, 1 to 26; one, where it is not named
     seed:int=0,             # of their sizes
 ) -> Captures:
-    "More people who do the same: 7b, 7c, ... beside 7. Ours: not in the paper."
-    if unknown := set(looks) - set(captures.subjects): raise Refusal(f'looks must name captured subjects, {", ".join(captures.subjects)}, got {", ".join(sorted(unknown))}')
-    if wrong := {subject: n for subject, n in looks.items() if not 1 <= n <= 26}: raise Refusal(f'looks must lie in 1 ... 26, got {wrong}')
-    def another(take, letter):
-        stature = 1 + .04*float(np.clip(stream(seed, 'look', take.subject, letter).standard_normal(), -2, 2))
-        return replace(take, subject=f'{take.subject}{letter}', points=take.points*np.float32(stature), proportions=take.proportions.scaled(stature))
-    more = tuple(another(take, chr(ord('a') + i)) for take in captures.takes for i in range(1, looks.get(take.subject, 1)))
-    if clash := {take.subject for take in more} & set(captures.subjects): raise Refusal(f'looks would give a second person the name of a captured one: {", ".join(sorted(clash))}')
+    "More people who do the same: 7b, 7c, ... beside 7."
+    known = set(captures.subjects)
+    if unknown := set(looks) - known:
+        raise Refusal(f'looks must name captured subjects, {", ".join(captures.subjects)}, '
+                      f'got {", ".join(sorted(unknown))}')
+    if wrong := {subject: n for subject, n in looks.items() if not 1 <= n <= 26}:
+        raise Refusal(f'looks must lie in 1 ... 26, got {wrong}')
+    more = tuple(_another(take, chr(ord('a') + i), seed)
+                 for take in captures.takes for i in range(1, looks.get(take.subject, 1)))
+    if clash := {take.subject for take in more} & known:
+        raise Refusal(f'looks would give a second person the name of a captured one: {", ".join(sorted(clash))}')
     return replace(captures, takes=captures.takes + more, settings=captures.settings | dict(looks=dict(looks)))
 
 # %% ../../nbs/sources/25_synthetic.ipynb #a7921a38
@@ -241,9 +273,12 @@ def _procedural(rig, subjects, instants):
     "Takes of made-up motion, the facts that identify them, and what the store says of itself."
     subjects = rig.subjects if subjects is None else tuple(subjects)
     takes = plan(subjects, 600*len(subjects) if instants is None else instants)
-    return takes, dict(subjects=list(subjects), instants=instants if isinstance(instants, dict) else sum(t.instants for t in takes), motion='procedural', vertical='z, as it was made'), dict(
-        name=f'{rig.name} (synthetic)', source=f'mvssl.sources.synthetic, rig {rig.name}, procedural motion', licence=LICENCE, hz=HZ, stride=STRIDE)
+    n = instants if isinstance(instants, dict) else sum(take.instants for take in takes)
+    facts = dict(subjects=list(subjects), instants=n, motion='procedural', vertical='z, as it was made')
+    source = f'mvssl.sources.synthetic, rig {rig.name}, procedural motion'
+    return takes, facts, dict(name=f'{rig.name} (synthetic)', source=source, licence=LICENCE, hz=HZ, stride=STRIDE)
 
+# %% ../../nbs/sources/25_synthetic.ipynb #5c250002
 def _limited(takes, most):
     "The first takes of each subject, the last one cut, up to as many instants as each may have."
     kept, left = [], dict(most)
@@ -254,59 +289,88 @@ def _limited(takes, most):
 
 def _captured(rig, captures, subjects, instants, seed):
     "The same of real motion."
-    subjects, left_out = tuple(captures.subjects if subjects is None else map(str, subjects)), list(captures.left_out)
-    if unknown := [subject for subject in subjects if subject not in captures.subjects]: raise Refusal(f'no take of subjects {", ".join(unknown)}; there are {", ".join(captures.subjects)}')
+    subjects = tuple(captures.subjects if subjects is None else map(str, subjects))
+    if unknown := [subject for subject in subjects if subject not in captures.subjects]:
+        raise Refusal(f'no take of subjects {", ".join(unknown)}; there are {", ".join(captures.subjects)}')
     most = dict.fromkeys(subjects, np.inf) if instants is None else _enough(subjects, instants)
-    takes = [set_down(take, rig, seed) for take in captures.takes if take.subject in subjects]
-    if unseen := sum(t.instants for t in captures.takes if t.subject in subjects) - sum(t.instants for t in takes): left_out.append(f'{unseen} instants in which some camera of {rig.name} does not see the whole body')
-    left_out += [f'{take.sequence}: {take.instants} instants in view, fewer than {SHORTEST}' for take in takes if take.instants < SHORTEST]
+    takes, left_out = _in_the_room(rig, [take for take in captures.takes if take.subject in subjects], seed)
+    left_out = [*captures.left_out, *left_out]
     takes = _limited(takes, most)
-    for take in takes: check_poses(take.points[:, :len(JOINTS)])        # what the store would refuse is refused before anybody is filmed
-    if missing := [subject for subject in subjects if subject not in {take.subject for take in takes}]: raise Refusal(f'nothing is left of subjects {", ".join(missing)}: {"; ".join(left_out)}')
-    return takes, dict(subjects=list(subjects), instants=sum(t.instants for t in takes), motion='motion capture', synthetic='synthetic views of real motion', files=captures.files, capture=captures.settings, skeletons=list(captures.skeletons), vertical=captures.vertical or 'z, as captured', left_out=left_out), dict(
-        name=f'{rig.name} (synthetic views of real motion)', source=f'motion capture of {captures.folder}, filmed by mvssl.sources.synthetic, rig {rig.name}', licence=captures.licence, hz=captures.hz, stride=captures.stride)
+    for take in takes: check_poses(take.points[:, :len(JOINTS)])        # before anybody is filmed
+    if missing := [subject for subject in subjects if subject not in {take.subject for take in takes}]:
+        raise Refusal(f'nothing is left of subjects {", ".join(missing)}: {"; ".join(left_out)}')
+    facts = dict(subjects=list(subjects), instants=sum(take.instants for take in takes), motion='motion capture',
+                 synthetic='synthetic views of real motion', files=captures.files, capture=captures.settings,
+                 skeletons=list(captures.skeletons), vertical=captures.vertical or 'z, as captured', left_out=left_out)
+    source = f'motion capture of {captures.folder}, filmed by mvssl.sources.synthetic, rig {rig.name}'
+    return takes, facts, dict(name=f'{rig.name} (synthetic views of real motion)', source=source,
+                              licence=captures.licence, hz=captures.hz, stride=captures.stride)
 
+def _in_the_room(rig, takes, seed):
+    "Takes as the cameras see them, and what of them is not seen."
+    seen = [set_down(take, rig, seed) for take in takes]
+    unseen = sum(take.instants for take in takes) - sum(take.instants for take in seen)
+    told = [f'{unseen} instants in which some camera of {rig.name} does not see the whole body'] if unseen else []
+    short = [take for take in seen if take.instants < SHORTEST]
+    return seen, told + [f'{take.sequence}: {take.instants} instants in view, fewer than {SHORTEST}' for take in short]
+
+# %% ../../nbs/sources/25_synthetic.ipynb #5c250003
 def make_dataset(
     path,                           # folder to make
     rig:str='studio',               # studio (4 views, like Human3.6M) or stage (8 views, like MPI-INF-3DHP)
-    subjects:Iterable|None=None,    # names; default: the rig's own, or all who were captured; U01, U02, ... are more people, without labels
-    instants:int|dict|None=None,    # T of the whole store, shared out evenly, or of each subject; default: 600 a subject, or all that was captured
+    subjects:Iterable|None=None,    # names; default: the rig's own, or all who were captured; U01, U02, ...: no labels
+    instants:int|dict|None=None,    # T of the whole store, or of each subject; default: 600 each, or all captured
     side:int=64,                    # S: side of the crops, px
     seed:int=0,                     # of people, room and motion
     motion=None,                    # folder of BVH files, or `Captures`, instead of procedural motion
     perspective:bool=False,         # crops by a camera turned to the person instead of plain ones
     clutter:int=0,                  # odd boxes on the floor around the working area
     labels:str='named',             # 'all' stores the poses of U01, U02, ... too
-    people:str='painted',           # painted: close-fitting clothes, one light; dressed: loose clothes, hats, bags, prints, a light for each subject
+    people:str='painted',           # painted, or dressed: loose clothes, hats, bags, prints, a light for each subject
     device:str|None=None,           # default: a GPU if there is one
     workers:int|None=None,          # filming threads; default: as many as torch has on a CPU, one on a GPU
     overwrite:bool=False,           # replace a finished store
     progress:bool=True,
 ) -> MultiviewDataset:
-    "Makes a synthetic multi-view dataset; continues one that was interrupted, opens one that is there already. Ours: not in the paper."
+    "Makes a synthetic multi-view dataset; continues one that was interrupted, opens one that is there already."
     rig = rig_named(rig)
     check_side(side)
     people_named(people)
     if labels not in ('named', 'all'): raise Refusal(f"labels must be 'named' or 'all', got {labels!r}")
-    if motion is None: takes, own, about = _procedural(rig, subjects, instants)
-    else: takes, own, about = _captured(rig, motion if isinstance(motion, Captures) else read_captures(motion, subjects=subjects), subjects, instants, seed)
+    takes, own, about = _takes(rig, motion, subjects, instants, seed)
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    facts = dict(rig=rig.name, seed=seed, perspective=perspective, clutter=clutter, labels=labels, device=device, synthetic=True, stands_for=rig.stands_for) | own     # captured: synthetic says what is
-    if people != 'painted': facts['people'] = people            # stores of painted people do not name them: they are older than the choice
+    facts = dict(rig=rig.name, seed=seed, perspective=perspective, clutter=clutter, labels=labels, device=device,
+                 synthetic=True, stands_for=rig.stands_for) | own           # captured: `synthetic` says what is
+    if people != 'painted': facts['people'] = people        # painted ones are older than the choice: not named
     if not overwrite and (Path(path)/'dataset.json').exists():
         finished = MultiviewDataset.open(path)
         if (finished.extra, finished.side) == (facts, side): return finished
     with DatasetWriter(path, **about, side=side, views=rig.views, extra=facts, overwrite=overwrite) as writer:
-        done = set(writer.done)
-        todo = [take for take in takes if (take.subject, take.sequence) not in done]
-        cameras = {name: getattr(rig.cameras, name).numpy() for name in ('K', 'R', 't')}
-        n, n_todo = (sum(take.instants for take in some)*len(rig.views) for some in (takes, todo))
-        with Progress(n, rig.name, 'image', n - n_todo, progress) as bar:
-            for take, (frames, poses, boxes) in _film(Studio(rig, side, seed, perspective, clutter, device, people), todo, workers or (1 if device != 'cpu' else torch.get_num_threads())):
-                writer.add(take.subject, take.action, take.sequence, frames, poses if _has_label(take.subject, labels) else None, boxes=boxes, cameras=cameras)
-                bar.update(take.instants*len(rig.views))
+        studio = Studio(rig, side, seed, perspective, clutter, device, people)
+        workers = workers or (1 if device != 'cpu' else torch.get_num_threads())
+        _fill(writer, studio, takes, labels, workers, progress)
     return MultiviewDataset.open(path)
 
+# %% ../../nbs/sources/25_synthetic.ipynb #5c25f002
+def _takes(rig, motion, subjects, instants, seed):
+    "What is to be filmed, the facts that identify it, and what the store says of itself."
+    if motion is None: return _procedural(rig, subjects, instants)
+    captures = motion if isinstance(motion, Captures) else read_captures(motion, subjects=subjects)
+    return _captured(rig, captures, subjects, instants, seed)
+
+def _fill(writer, studio, takes, labels, workers, progress):
+    "Films what a store does not have yet."
+    rig, done = studio.rig, set(writer.done)
+    todo = [take for take in takes if (take.subject, take.sequence) not in done]
+    cameras = {name: getattr(rig.cameras, name).numpy() for name in ('K', 'R', 't')}
+    n, n_todo = (sum(take.instants for take in some)*len(rig.views) for some in (takes, todo))
+    with Progress(n, rig.name, 'image', n - n_todo, progress) as bar:
+        for take, (frames, poses, boxes) in _film(studio, todo, workers):
+            poses = poses if _has_label(take.subject, labels) else None
+            writer.add(take.subject, take.action, take.sequence, frames, poses, boxes=boxes, cameras=cameras)
+            bar.update(take.instants*len(rig.views))
+
+# %% ../../nbs/sources/25_synthetic.ipynb #5c250004
 def _film(studio, takes, workers):
     "Takes with their frames, in order; `workers` threads film at most twice as many ahead, each on one core."
     threads = torch.get_num_threads()
@@ -332,7 +396,7 @@ def specimens(
     seed:int=0,
     people:str='painted',   # or dressed
 ):                          # pictures (R, V, S, S, 3) uint8, and for each row its label
-    "One instant of each subject, everybody doing something else: to look at a rig without making a store. Ours: not in the paper."
+    "One instant of each subject, everybody doing something else: to look at a rig without making a store."
     studio = Studio(rig_named(rig), side, seed, people=people)
     takes = [Take(subject, ORDER[i % len(ORDER)], 1, 26) for i, subject in enumerate(subjects or studio.rig.subjects)]
     return np.stack([studio.film(take)[0][-1] for take in takes]), [f'{take.subject}\n{take.action}' for take in takes]
