@@ -1,11 +1,12 @@
 """What loading costs a training step: python benchmarks/bench_batches.py [side] [width] [pairs].
 
-The same step (PoseNet and consistency loss, forward, backward, AdamW; in the fastest way of the device) on batches from the loader and on one
-batch that lies ready, taking turns, so that a busy machine slows both. On a CPU the time that its cores worked counts, one thread, on a
-GPU the wall clock. Printed: time in the loader, as a share of a step on the ready batch, and by how much load and step together take
-longer than that step, which also counts the work of the reading thread. Wanted: resident frames with the default augmentation load in
-at most 5 % of a step; a run ends with an error beyond 6 %, since other work on the machine moves it by nearly one. Without arguments:
-64 px, width 16, 32 pairs on a CPU; 224 px, width 64, 256 pairs on a GPU.
+The same step (PoseNet and consistency loss, forward, backward, AdamW; in the fastest way of the device) on batches
+from the loader and on one batch that lies ready, taking turns, so that a busy machine slows both. On a CPU the time
+that its cores worked counts, one thread, on a GPU the wall clock. Printed: time in the loader, as a share of a step
+on the ready batch, and by how much load and step together take longer than that step, which also counts the work of
+the reading thread. Wanted: resident frames with the default augmentation load in at most 5 % of a step; a run ends
+with an error beyond 6 %, since other work on the machine moves it by nearly one. Without arguments: 64 px, width 16,
+32 pairs on a CPU; 224 px, width 64, 256 pairs on a GPU.
 """
 
 import statistics
@@ -97,7 +98,8 @@ def main(
     print(f'{"one batch that lies ready":42} {base:18.1f} ms step   {2e3 * n_pairs / base:.0f} images/s')
     for name in steps:
         print(
-            f'{name:42} {loads[name]:6.2f} ms load {steps[name]:6.1f} ms step   load {loads[name] / base:6.1%}   together {(loads[name] + steps[name]) / base - 1:+6.1%}'
+            f'{name:42} {loads[name]:6.2f} ms load {steps[name]:6.1f} ms step   load {loads[name] / base:6.1%}   '
+            f'together {(loads[name] + steps[name]) / base - 1:+6.1%}'
         )
     if loads['resident, default augmentation'] > LIMIT * base:
         sys.exit(f'loading takes more than {LIMIT:.0%} of a step')

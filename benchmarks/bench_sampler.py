@@ -1,8 +1,9 @@
-"""Sampling from as many instants as Human3.6M's training subjects have at 10 Hz: python benchmarks/bench_sampler.py [instants] [pairs].
+"""Sampling from as many instants as Human3.6M has at 10 Hz: python benchmarks/bench_sampler.py [instants] [pairs].
 
-Whole epochs, so that planning them counts; once for each way of filling a batch. No peer's sampler knows chunks, instants and views, so
-a batch of labels from pytorch-metric-learning's MPerClassSampler (2 images of each chunk) is timed beside it as the nearest thing.
-Wanted: less than 1 ms for a batch of 256 pairs from 78,000 instants; a run ends with an error if it is missed.
+Whole epochs, so that planning them counts; once for each way of filling a batch. No peer's sampler knows chunks,
+instants and views, so a batch of labels from pytorch-metric-learning's MPerClassSampler (2 images of each chunk) is
+timed beside it as the nearest thing. Wanted: less than 1 ms for a batch of 256 pairs from 78,000 instants; a run ends
+with an error if it is missed.
 """
 
 import sys
@@ -47,13 +48,13 @@ def main(T=78_000, n_pairs=256):
         ms = 1e3 * min(epochs) / n
         slow += [name] * (ms > WANTED_MS)
         print(
-            f'{name:34} {sampler.n_pairs:4} pairs   {ms:6.3f} ms a batch, {1e3 * min(epochs):6.1f} ms an epoch of {n}   ({1e3 * made:.0f} ms to make)'
+            f'{name:34} {sampler.n_pairs:4} pairs   {ms:6.3f} ms a batch, {1e3 * min(epochs):6.1f} ms an epoch of {n}'
+            f'   ({1e3 * made:.0f} ms to make)'
         )
     start = time.perf_counter()
     sum(1 for _ in MPerClassSampler(np.arange(T) // 4, 2, batch_size=2 * n_pairs, length_before_new_iter=T // 2))
-    print(
-        f'{"pytorch-metric-learning":34} {n_pairs:4} pairs   {1e3 * (time.perf_counter() - start) * 2 * n_pairs / (T // 2):6.3f} ms a batch'
-    )
+    ms = 1e3 * (time.perf_counter() - start) * 2 * n_pairs / (T // 2)
+    print(f'{"pytorch-metric-learning":34} {n_pairs:4} pairs   {ms:6.3f} ms a batch')
     if slow:
         sys.exit(f'more than {WANTED_MS:g} ms: {", ".join(slow)}')
 

@@ -1,9 +1,10 @@
 """What a step of training costs, part by part: python benchmarks/bench_training.py [pairs] [width] [side].
 
-Ratios to a bare forward and backward pass of the same network on the same pictures in the same run: every turn does a step in parts,
-then the bare pass, so that a busy machine slows both. On a CPU the time that its core worked counts, one thread; on a GPU the wall
-clock. Wanted: a whole step at most 1.15 of the bare one. Without pairs both batches are tried that the profiles have. The other kind of
-processor, on one that has bfloat16: ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/bench_training.py
+Ratios to a bare forward and backward pass of the same network on the same pictures in the same run: every turn does a
+step in parts, then the bare pass, so that a busy machine slows both. On a CPU the time that its core worked counts,
+one thread; on a GPU the wall clock. Wanted: a whole step at most 1.15 of the bare one. Without pairs both batches are
+tried that the profiles have. The other kind of processor, on one that has bfloat16: ATEN_CPU_CAPABILITY=avx2
+ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/bench_training.py
 """
 
 import statistics
@@ -117,7 +118,8 @@ def measured(config, store, folder):
     for turn in turns:
         turn['read'] = turn['loader'] - turn['augment']
     base = statistics.median(turn['bare'] for turn in turns)
-    # a line of the log is written once in log_every steps, so its mean counts; of all else the median, which an interruption does not move
+    # a line of the log is written once in log_every steps, so its mean counts; of all else the median, which an
+    # interruption does not move
     cost = {
         part: (statistics.mean if part == 'log' else statistics.median)(turn[part] / turn['bare'] for turn in turns)
         for part in PARTS

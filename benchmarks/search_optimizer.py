@@ -1,9 +1,12 @@
-"""Which optimiser learns most in the same processor time: python benchmarks/search_optimizer.py DATA OUT.csv [--seconds 22] [--seeds 3] [--arms ...] [--only ...]
+"""Which optimiser learns most in the same processor time?
 
-DATA is the studio store of the laptop profile (mvssl reproduce --profile laptop --only stores). Every candidate gets as many steps as fit into
-the same seconds of one core, from the cost of its steps in units of AdamW's, all candidates taking turns; joint, whose steps pass twice the
-images, gets twice the seconds. Errors are those of validation people only. A line is written as soon as it is known; what stands in OUT is
-not done again. nbs/experiments/optimizer_search.csv was made so, with ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2.
+python benchmarks/search_optimizer.py DATA OUT.csv [--seconds 22] [--seeds 3] [--arms ...] [--only ...]
+
+DATA is the studio store of the laptop profile (mvssl reproduce --profile laptop --only stores). Every candidate gets
+as many steps as fit into the same seconds of one core, from the cost of its steps in units of AdamW's, all candidates
+taking turns; joint, whose steps pass twice the images, gets twice the seconds. Errors are those of validation people
+only. A line is written as soon as it is known; what stands in OUT is not done again.
+nbs/experiments/optimizer_search.csv was made so, with ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2.
 """
 
 import argparse

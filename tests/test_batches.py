@@ -1,4 +1,4 @@
-"""Augmentation against slow loops; batches the same wherever frames live, after any restore, and in shares; what is refused."""
+"""Augmentation against slow loops; batches the same wherever frames live, restored, and in shares; what is refused."""
 
 import math
 from dataclasses import replace

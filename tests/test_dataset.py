@@ -1,4 +1,4 @@
-"""The store under damage: kills at any byte, torn files, full disks, edited facts; and that opening a large one costs nothing."""
+"""The store under damage: kills at any byte, torn files, full disks, edited facts; and opening a large one is cheap."""
 
 import errno
 import json
@@ -246,7 +246,7 @@ def test_killed_again_and_again(whole, tmp_path, no_fsync):
 
 
 def kill_in(function, name, after=False):
-    "Patches a function so that the process dies in its call about a file of that name, before or after it did its work."
+    "Patches a function so that the process dies in its call about a file of that name, before or after its work."
 
     def patched(path, *args, **kwargs):
         if Path(path).name != name:
@@ -1033,7 +1033,8 @@ def test_nothing_heavy_is_imported_for_the_store():
     code = """
         import sys
         import mvssl.dataset
-        print({name.split('.')[0] for name in sys.modules} & {'torch', 'matplotlib', 'PIL', 'seaborn', 'scipy', 'fastcore', 'nbdev', 'IPython'})"""
+        heavy = {'torch', 'matplotlib', 'PIL', 'seaborn', 'scipy', 'fastcore', 'nbdev', 'IPython'}
+        print({name.split('.')[0] for name in sys.modules} & heavy)"""
     assert (
         subprocess.run([sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True).stdout
         == 'set()\n'
@@ -1056,7 +1057,7 @@ def test_memory_stays_flat(tmp_path):
     assert frames.nbytes > 60e6 and peak < 4 * BLOCK
 
 
-# ---- files of a folder ------------------------------------------------------------------------------------------------
+# ---- files of a folder -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1119,7 +1120,7 @@ def test_links_are_followed_once_and_dangling_ones_are_listed(tmp_path):
         files_in(tmp_path / 'there' / 'a.bvh')
 
 
-# ---- people who lie ---------------------------------------------------------------------------------------------------
+# ---- people who lie --------------------------------------------------------------------------------------------------
 
 
 def lying(n, seed):
@@ -1130,7 +1131,7 @@ def test_who_lies_is_asked_for_at_the_first_pose_and_not_after_the_work(tmp_path
     with (
         pytest.raises(
             DatasetError,
-            match='vertical axis: from feet to head it is .* Turn the world so that z points up; if this is how people were',
+            match='vertical axis: from feet to head it is .* Turn the world so that z points up; if this is how',
         ),
         DatasetWriter(tmp_path / 's', **SETTINGS) as writer,
     ):

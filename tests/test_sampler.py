@@ -1,4 +1,4 @@
-"""The sampler against slow counting: every chunk once, no kind twice, any options; state, shares, and what it refuses."""
+"""The sampler against slow counting: every chunk once, no kind twice, any options; state, shares, what it refuses."""
 
 import itertools
 

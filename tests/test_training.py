@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from mvssl import training
-from mvssl.dataset import SIDES, DatasetWriter, MultiviewDataset
+from mvssl.dataset import SIDES_PX, DatasetWriter, MultiviewDataset
 from mvssl.encoder import PoseEncoder, PoseNet, load_network, save_weights
 from mvssl.refusal import Refusal
 from mvssl.sources.synthetic import make_dataset
@@ -127,15 +127,15 @@ def test_control_equals_supervised_without_batch_statistics(store, tmp_path):
 def test_a_store_that_no_network_takes_is_refused_before_the_run_is_begun(tmp_path):
     "The side that makers of stores ask for is the least one that the encoder takes."
     settings = dict(name='small', source='made', licence='free', hz=10, stride=1, views=['a', 'b'])
-    for side in (SIDES[0] - 1, SIDES[0]):
+    for side in (SIDES_PX[0] - 1, SIDES_PX[0]):
         images = torch.zeros(2, 3, side, side)
-        if side == SIDES[0]:
+        if side == SIDES_PX[0]:
             assert PoseEncoder(8)(images).shape == (2, 128)
         else:
             with pytest.raises(ValueError, match='S >= 32'):
                 PoseEncoder(8)(images)
-    with DatasetWriter(tmp_path / 'small', **settings, side=SIDES[0] - 1) as writer:
-        writer.add('S1', 'walk', 'walk', np.full((3, 2, SIDES[0] - 1, SIDES[0] - 1, 3), 9, 'uint8'))
+    with DatasetWriter(tmp_path / 'small', **settings, side=SIDES_PX[0] - 1) as writer:
+        writer.add('S1', 'walk', 'walk', np.full((3, 2, SIDES_PX[0] - 1, SIDES_PX[0] - 1, 3), 9, 'uint8'))
     config = TrainConfig(arm='metric', validation=(), test=())
     with pytest.raises(Refusal, match=r'the side of dataset must lie in \[32, 1024\] px, got 31'):
         train(config, MultiviewDataset.open(tmp_path / 'small'), tmp_path / 'run')
