@@ -416,7 +416,6 @@ DEFINED_TWICE = {
     'NOTHING': 'cli evaluation',
     'Neighbours': 'retrieval show.atlas',
     'Part': 'study.estimate study.report',
-    'SIDES': 'dataset sources.motion',
     'STYLE': 'show.atlas show.search study.report',
     'Take': 'sources.filming sources.synthetic',
     'compare_with_complete': 'sources.human36m sources.mpi_inf_3dhp',
