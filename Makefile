@@ -55,8 +55,9 @@ notebooks: $(INSTALLED)  ## export mvssl/ from the notebooks and clean them
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 
-lint: $(INSTALLED)  ## look for mistakes in notebooks, tests and benchmarks
+lint: $(INSTALLED)  ## look for mistakes in notebooks, tests, benchmarks and the script and style of pages
 	$(BIN)/ruff check
+	$(BIN)/biome lint --error-on-warnings mvssl/show/templates/*.js mvssl/show/templates/*.css
 	$(BIN)/ruff format --check --quiet || { echo 'Lay it out: $(BIN)/ruff format' >&2; exit 1; }
 
 readme: $(INSTALLED)  ## run nbs/index.ipynb and make README.md from it

@@ -15,7 +15,7 @@ from browser import Browser, needs_chromium
 from mvssl.show.atlas import (
     COLOUR_BY,
     KINDS,
-    Neighbours,
+    NearList,
     atlas,
     colours_of,
     neighbours_of,
@@ -193,15 +193,15 @@ def read(page, name):
         (dict(xy=np.zeros((0, 2))), 'xy must be finite'),
         (dict(images=[''] * 4), 'images must have a row for each of the 5 points, got 4'),
         (
-            dict(neighbours=[Neighbours('near', np.zeros((4, 2), int), np.zeros((4, 2)))]),
+            dict(neighbours=[NearList('near', np.zeros((4, 2), int), np.zeros((4, 2)))]),
             "neighbours 'near' must have a row for each",
         ),
         (
-            dict(neighbours=[Neighbours('near', np.full((5, 2), 5), np.zeros((5, 2)))]),
+            dict(neighbours=[NearList('near', np.full((5, 2), 5), np.zeros((5, 2)))]),
             "neighbours 'near' must be rows of the 5 points",
         ),
         (
-            dict(neighbours=[Neighbours('near', np.zeros((5, 2), int), np.zeros((5, 3)))]),
+            dict(neighbours=[NearList('near', np.zeros((5, 2), int), np.zeros((5, 3)))]),
             "neighbours 'near' must be rows",
         ),
     ],
