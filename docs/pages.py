@@ -30,7 +30,7 @@ WINGS = {
 }
 DIRECTIVE = re.compile(r'^#\|[^\n]*\n?', re.M)
 LINK = re.compile(r'(\]\()([^)\s]+)(\))')
-CHAPTERS = 'Start <nbs/index>,tutorials,notebooks,experiments,reference,command_line,differences'.split(',')
+CHAPTERS = 'Start <nbs/index>,tutorials,notebooks,experiments,reference,command_line,differences,CHANGELOG,CONTRIBUTING'
 REPORTS = 'All results on one page, on synthetic people: [report](../figures/laptop-synthetic/report.html).'
 DIFFERENCES = re.compile(r'^## Differences from the paper\s*$', re.M)
 
@@ -122,7 +122,9 @@ def relink(text, page, site, shown_on=None):
         target = None if re.match(r'\w+:|#', found[2]) else leads_to(found[2], page)
         if target is None:
             return found[0]
-        if (ROOT / target).is_dir():
+        if target == 'nbs/README.md':
+            target = 'notebooks.md'
+        elif (ROOT / target).is_dir():
             site.folders.add(target)
             target = f'files/{target}.md'
         elif not target.endswith('.ipynb'):
@@ -375,7 +377,11 @@ def write_pages(source):
     write_lists(notebooks, documented, site)
     for folder in sorted(site.folders):
         write_folder(folder, site)
-    site.write('index.md', (HERE / 'index.md').read_text(encoding='utf-8').strip(), toctree(CHAPTERS, ':hidden:'))
+    for name in ('CHANGELOG.md', 'CONTRIBUTING.md'):
+        site.copy(name)
+    site.write(
+        'index.md', (HERE / 'index.md').read_text(encoding='utf-8').strip(), toctree(CHAPTERS.split(','), ':hidden:')
+    )
 
 
 def main(words=None):

@@ -1,4 +1,4 @@
-"""Makes README.md and its pictures from index.ipynb: python nbs/readme.py FOLDER (see `make readme`)."""
+"""Makes README.md and nbs/README.md from the notebooks: python nbs/readme.py FOLDER (see `make readme`)."""
 
 import posixpath
 import re
@@ -55,5 +55,48 @@ def make_readme(folder):
         (folder / name).write_bytes(data)
 
 
+WINGS = {
+    '.': 'the method',
+    'ground': 'what all of it uses',
+    'sources': 'where pictures come from',
+    'show': 'pictures and pages',
+    'study': "the paper's study",
+}
+INTRO = """# The notebooks
+
+The library is written as notebooks; `mvssl/` is exported from them and never edited by hand. A notebook uses only what those before
+it define, so they can be read in this order. `mvssl/` has the same folders. [index](index.ipynb) is the front door.
+"""
+
+
+def sentence(path):
+    "The line under the title, which every notebook of the library has."
+    text = '\n'.join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == 'markdown')
+    return re.search(r'^> (.*)', text, re.M)[1]
+
+
+def title(path):
+    "A notebook's first heading."
+    text = '\n'.join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == 'markdown')
+    return re.search(r'^#+ (.*)', text, re.M)[1]
+
+
+def list_notebooks(folder):
+    "Writes nbs/README.md under `folder`: every notebook, those of the library in reading order."
+    rows = ['| folder | notebook | what it is about |', '|---|---|---|']
+    for path in sorted(NBS.rglob('[0-9][0-9]_*.ipynb'), key=lambda path: path.name):
+        name = path.relative_to(NBS).as_posix()
+        if (wing := posixpath.dirname(name) or '.') in WINGS:
+            rows.append(f'| {WINGS[wing]} | [{path.stem}]({name}) | {sentence(path)} |')
+    lists = [INTRO, '\n'.join(rows)]
+    for place in ('tutorials', 'experiments'):
+        notebooks = sorted((NBS / place).glob('*.ipynb'))
+        lines = [f'- [{path.stem}]({place}/{path.name}): {title(path)}' for path in notebooks]
+        lists.append(f'## {place.capitalize()}\n\n' + '\n'.join(lines))
+    (folder / 'nbs').mkdir(exist_ok=True)
+    (folder / 'nbs' / 'README.md').write_text('\n\n'.join(part.strip() for part in lists) + '\n', encoding='utf-8')
+
+
 if __name__ == '__main__':
     make_readme(Path(sys.argv[1]))
+    list_notebooks(Path(sys.argv[1]))

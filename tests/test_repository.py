@@ -748,22 +748,33 @@ def test_readme_is_made_from_the_index(tmp_path):
     subprocess.run([sys.executable, ROOT / 'nbs' / 'readme.py', tmp_path], check=True)
     made = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
     pictures = [path for path in (ROOT / 'nbs' / 'images').glob('*')]
-    assert made == {named(path): path.read_bytes() for path in [ROOT / 'README.md', *pictures]}, 'run: make readme'
+    kept = [ROOT / 'README.md', ROOT / 'nbs' / 'README.md', *pictures]
+    assert made == {named(path): path.read_bytes() for path in kept}, 'run: make readme'
 
 
-def test_readme_lists_every_notebook_of_the_library():
-    listed = dict(re.findall(r'\]\((nbs/(?!experiments/)[^)]*\.ipynb)\) \| (.*) \|', README))
-    sentences = {
-        named(path): re.search(r'^> (.*)', ''.join(f'{text}\n' for text in texts_of(path)), re.M)[1]
+def test_every_notebook_is_listed_beside_them():
+    listed = (ROOT / 'nbs' / 'README.md').read_text(encoding='utf-8')
+    sentences = dict(re.findall(r'\]\(([^)]*\.ipynb)\) \| (.*) \|', listed))
+    expected = {
+        path.relative_to(ROOT / 'nbs').as_posix(): re.search(r'^> (.*)', '\n'.join(texts_of(path)), re.M)[1]
         for path in NOTEBOOKS
         if path.name[:2].isdigit()
     }
-    assert listed == sentences, 'run: make readme'
+    assert sentences == expected, 'run: make readme'
+    assert [path.name for path in NOTEBOOKS if f'({path.relative_to(ROOT / "nbs").as_posix()})' not in listed] == []
 
 
-def test_links_of_the_readme_lead_somewhere():
-    links = [link for link in re.findall(r'\]\(([^)\s]+)\)', README) if not re.match(r'\w+:|#', link)]
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize('page', ['README.md', 'nbs/README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding='utf-8')
+    links = [link for link in re.findall(r'\]\(([^)\s]+)\)', text) if not re.match(r'\w+:|#', link)]
+    assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+
+
+def test_readme_is_read_in_some_minutes():
+    "Code and the targets of links apart."
+    text = re.sub(r'```.*?```|\]\([^)]*\)|https?:\S+', ' ', README, flags=re.S)
+    assert len(text.split()) <= 1200
 
 
 def test_versions_agree():
