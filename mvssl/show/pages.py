@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['for_script', 'raw', 'render']
 
-# %% ../../nbs/show/13_pages.ipynb #e0c8bb75
+# %% ../../nbs/show/13_pages.ipynb #556b3818
 import json
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-# %% ../../nbs/show/13_pages.ipynb #124b7d8a
+# %% ../../nbs/show/13_pages.ipynb #81cb067b
 def for_script(
     value,          # what JSON knows
 ) -> Markup:
