@@ -252,7 +252,8 @@ def status(
 ) -> Status:
     "What of a study is done, running, failed, missing. Raises Refusal for a profile or a store that is none."
     study = Study(profile, data, second_data, out)
-    with reading(study.root): are_made = all(is_made(study, rig) for rig in study.stores) or not study.is_synthetic
+    with reading(study.root):     # a store of the user's own is looked at by whoever needs it
+        are_made = not study.is_synthetic or all(is_made(study, rig) for rig in study.stores)
     if not are_made: return _without_jobs(study, _without_stores(study))
     try: waves = jobs_of(study)
     except DatasetError: raise
