@@ -1,9 +1,11 @@
-"""Time per crop cut from the planes of a full-HD video frame, against converting the whole frame to RGB and resizing, in one run.
+"""Time per crop cut from the planes of a full-HD video frame, against converting the whole frame to RGB and resizing,
+in one run.
 
     python benchmarks/bench_crops.py [--sides 64 128 224] [--square 800] [--repeats 60]
 
-One thread. The square's side in the picture is that of a person 670 px tall. `whole frame` is PyAV's to_ndarray('rgb24') and Pillow's resize of the
-square; `ratio` is how many times longer that takes than `cut_planes`. `cut` alone is what remains once a frame is RGB already. Below: finding what moves.
+One thread. The square's side in the picture is that of a person 670 px tall. `whole frame` is PyAV's
+to_ndarray('rgb24') and Pillow's resize of the square; `ratio` is how many times longer that takes than `cut_planes`.
+`cut` alone is what remains once a frame is RGB already. Below: finding what moves.
 """
 
 import argparse
@@ -77,7 +79,8 @@ def main():
     small = reduced(y)
     background = median_background(np.stack([small] * 5))
     print(
-        f'reduce luma {milliseconds(lambda: reduced(y), args.repeats):.2f} ms, moving_box {milliseconds(lambda: moving_box(small, background), args.repeats):.2f} ms'
+        f'reduce luma {milliseconds(lambda: reduced(y), args.repeats):.2f} ms, moving_box '
+        f'{milliseconds(lambda: moving_box(small, background), args.repeats):.2f} ms'
     )
 
 

@@ -1,13 +1,16 @@
-"""Human3.6M: frames per second and core against bare decoding, what that makes of all 840 videos, and the whole of it with decoding left out.
+"""Human3.6M: frames per second and core against bare decoding, what that makes of all 840 videos, and the whole of it
+with decoding left out.
 
     python benchmarks/bench_human36m.py [--frames 600] [--rounds 3]
     python benchmarks/bench_human36m.py --simulate [--side 32]
 
-The first films a person in a room, 1000 x 1000 px, 50 per second, H.264, decodes all of it with PyAV (one thread), and cuts the crops of
-every 5th frame out of it; processor time is compared, so that other programs do not matter. Aim: at least 0.8 of bare decoding. Frames that nobody wants are
-not decoded where no other frame needs them (B-frames), so that more than 1 is possible.
+The first films a person in a room, 1000 x 1000 px, 50 per second, H.264, decodes all of it with PyAV (one thread), and
+cuts the crops of every 5th frame out of it; processor time is compared, so that other programs do not matter. Aim: at
+least 0.8 of bare decoding. Frames that nobody wants are not decoded where no other frame needs them (B-frames), so
+that more than 1 is possible.
 
-The second makes a store of 210 sequences x 4 cameras, 2.1 million frames, through all of `prepare` but the decoder: memory must not grow.
+The second makes a store of 210 sequences x 4 cameras, 2.1 million frames, through all of `prepare` but the decoder:
+memory must not grow.
 """
 
 import argparse
@@ -41,7 +44,8 @@ SHOWN = 12  # different pictures in the film: they come again, forwards and back
 
 
 def make_film(home, n, b_frames):
-    "Film, camera and points of N frames. Without B-frames every frame is needed by the next one, so that none can be left out."
+    """Film, camera and points of N frames. Without B-frames every frame is needed by the next one, so that none can
+    be left out."""
     camera = cameras_of(*camera_numbers(1000), 1000)['S1'][1]
     points = walk(SHOWN)
     order = [abs((i + SHOWN) % (2 * SHOWN - 2) - SHOWN + 1) for i in range(n)]
@@ -91,7 +95,8 @@ def filmed(path, camera, points, home, options):
 def rates(home, n, rounds, b_frames):
     path, camera, points = make_film(home, n, b_frames)
     print(
-        f'{n} frames, {"B-frames" if b_frames else "no B-frames"}, {path.stat().st_size / n * RATE_HZ * 8 / 1e6:.1f} Mbit/s, per core:'
+        f'{n} frames, {"B-frames" if b_frames else "no B-frames"}, {path.stat().st_size / n * RATE_HZ * 8 / 1e6:.1f} '
+        f'Mbit/s, per core:'
     )
     ways = {'bare decoding': lambda: bare(path)} | {
         name: lambda options=options: filmed(path, camera, points, home, options)
@@ -108,7 +113,9 @@ def rates(home, n, rounds, b_frames):
     total = sum(TOTALS.values())
     for name, seconds in spent.items():
         print(
-            f'  {name:24} {n / seconds:6.0f} frames/s   {spent["bare decoding"] / seconds:5.2f} of bare decoding   all {total / 1e6:.2f} M frames: {total * seconds / n / 3600:5.1f} h on one core, {total * seconds / n / 3600 / 16:4.1f} h on 16',
+            f'  {name:24} {n / seconds:6.0f} frames/s   {spent["bare decoding"] / seconds:5.2f} of bare decoding   '
+            f'all {total / 1e6:.2f} M frames: {total * seconds / n / 3600:5.1f} h on one core, '
+            f'{total * seconds / n / 3600 / 16:4.1f} h on 16',
             flush=True,
         )
 
@@ -179,7 +186,8 @@ def simulate(home, side):
         log.append((self.folder.files['frames.npy'].size, resident(), owned()))
         if len(log) % 30 == 0:
             print(
-                f'  {len(log)} sequences: {log[-1][0] / 1e9:6.2f} GB written, {log[-1][1]:.0f} MB resident, {log[-1][2]:.0f} MB of them its own',
+                f'  {len(log)} sequences: {log[-1][0] / 1e9:6.2f} GB written, {log[-1][1]:.0f} MB resident, '
+                f'{log[-1][2]:.0f} MB of them its own',
                 flush=True,
             )
 
@@ -189,10 +197,13 @@ def simulate(home, side):
     took, cpu, own = time.perf_counter() - start, time.process_time() - clock, [mb for *_, mb in log]
     sizes = np.diff([0] + [size for size, *_ in log])
     print(
-        f'{len(ds.sequences)} sequences, {5 * len(ds) * len(ds.views) / 1e6:.2f} M frames, {ds.disk_bytes / 1e9:.2f} GB of {side} px: {took:.0f} s, {cpu:.0f} s of processor, {1e6 * cpu / (5 * len(ds) * 4):.1f} us per frame besides decoding and cutting'
+        f'{len(ds.sequences)} sequences, {5 * len(ds) * len(ds.views) / 1e6:.2f} M frames, {ds.disk_bytes / 1e9:.2f} '
+        f'GB of {side} px: {took:.0f} s, {cpu:.0f} s of processor, {1e6 * cpu / (5 * len(ds) * 4):.1f} us per frame '
+        f'besides decoding and cutting'
     )
     print(
-        f'memory of its own: {own[9]:.0f} MB after 10 sequences, {own[len(own) // 2]:.0f} MB half way, {own[-1]:.0f} MB at the end; frames.npy only grew at its end: {bool((sizes > 0).all())}'
+        f'memory of its own: {own[9]:.0f} MB after 10 sequences, {own[len(own) // 2]:.0f} MB half way, {own[-1]:.0f} '
+        f'MB at the end; frames.npy only grew at its end: {bool((sizes > 0).all())}'
     )
 
 

@@ -1,9 +1,11 @@
-"""Reading BVH, from bytes to the 17 joints in mm, against a plain loop over frames and joints: python benchmarks/bench_mocap.py [FOLDER].
+"""Reading BVH, from bytes to the 17 joints in mm, against a plain loop over frames and joints: python
+benchmarks/bench_mocap.py [FOLDER].
 
-Without a folder: a made-up capture with CMU's skeleton, 31 joints that turn and 96 numbers per frame. Both take turns in one run, one
-thread; the best processor times count, which other work on the machine disturbs least. The loop reads a part of the frames, since it is
-slow, and must find the same positions. Beside them what np.array(text.split(), float), the usual way, takes for the numbers alone.
-Printed ratios: how many times as fast reading with joints is. Wanted: 20,000 frames/s; a run ends with an error if it is missed.
+Without a folder: a made-up capture with CMU's skeleton, 31 joints that turn and 96 numbers per frame. Both take turns
+in one run, one thread; the best processor times count, which other work on the machine disturbs least. The loop reads
+a part of the frames, since it is slow, and must find the same positions. Beside them what np.array(text.split(),
+float), the usual way, takes for the numbers alone. Printed ratios: how many times as fast reading with joints is.
+Wanted: 20,000 frames/s; a run ends with an error if it is missed.
 """
 
 import sys
@@ -58,7 +60,8 @@ def write(path, frames, rng):
             f'{pad}{"JOINT" if parent else "ROOT"} {name}',
             pad + '{',
             f'{pad}\tOFFSET {" ".join(map(str, offset))}',
-            f'{pad}\tCHANNELS {3 if parent else 6} {"" if parent else "Xposition Yposition Zposition "}Zrotation Yrotation Xrotation',
+            f'{pad}\tCHANNELS {3 if parent else 6} {"" if parent else "Xposition Yposition Zposition "}Zrotation '
+            f'Yrotation Xrotation',
             *(below or [f'{pad}\tEnd Site', pad + '\t{', f'{pad}\t\tOFFSET 0 1 0', pad + '\t}']),
             pad + '}',
         ]

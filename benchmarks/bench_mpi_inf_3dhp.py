@@ -1,10 +1,12 @@
-"""Making a store of MPI-INF-3DHP against bare decoding: 2048 x 2048 px, every fifth frame of 50, one process, one thread.
+"""Making a store of MPI-INF-3DHP against bare decoding: 2048 x 2048 px, every fifth frame of 50, one process, one
+thread.
 
     python benchmarks/bench_mpi_inf_3dhp.py [frames]
 
-For each codec that such videos come in, frames of the source per second of processor time: decoded by PyAV and thrown away; filmed into the file of a sequence, plain and
-perspective-correct; the ratios are of the same run. The pictures are noise in front of which a block moves, harder to decode than a studio.
-Also how long annotations take, of a whole sequence of 12,820 frames before 14 cameras.
+For each codec that such videos come in, frames of the source per second of processor time: decoded by PyAV and thrown
+away; filmed into the file of a sequence, plain and perspective-correct; the ratios are of the same run. The pictures
+are noise in front of which a block moves, harder to decode than a studio. Also how long annotations take, of a whole
+sequence of 12,820 frames before 14 cameras.
 """
 
 import os
@@ -105,7 +107,8 @@ def read_annotated(home, n=12820):
 
 with tempfile.TemporaryDirectory() as home:
     print(
-        f'{FRAMES} frames of {SIZE} x {SIZE} px, {SIDE} px crops; frames/s and share of bare decoding, best of {REPEATS}'
+        f'{FRAMES} frames of {SIZE} x {SIZE} px, {SIDE} px crops; frames/s and share of bare decoding, best of '
+        f'{REPEATS}'
     )
     for codec in ('mpeg4', 'libx264'):
         compare(Path(home), codec)

@@ -1,10 +1,12 @@
-"""How much of PyAV's bare decoding rate is left when a store is made: frames per second and core, and their ratio, in one run.
+"""How much of PyAV's bare decoding rate is left when a store is made: frames per second and core, and their ratio, in
+one run.
 
     python benchmarks/bench_videos.py [--seconds 20] [--folder FOLDER_OF_REAL_VIDEOS]
 
-Bare: a loop over `container.decode(video=0)` that looks at nothing, one thread. Ours: `film`, one process, one thread, 10 frames a second kept as
-crops of 128 px, boxes given and boxes found by motion (a background first), and the reading of the file that goes before (`probe`). On a made
-film (1080 x 1920, H.264 with B-frames, 50 per second, a key frame each 250) and, where it is there, on real film. Aim: 80 %.
+Bare: a loop over `container.decode(video=0)` that looks at nothing, one thread. Ours: `film`, one process, one thread,
+10 frames a second kept as crops of 128 px, boxes given and boxes found by motion (a background first), and the reading
+of the file that goes before (`probe`). On a made film (1080 x 1920, H.264 with B-frames, 50 per second, a key frame
+each 250) and, where it is there, on real film. Aim: 80 %.
 
 Frames that no other frame needs and nobody wants are not decoded at all, so more than 100 % is possible.
 """
@@ -89,13 +91,15 @@ def main():
             sorted(args.folder.glob('*.mp4')) if args.folder.is_dir() else []
         )
         print(
-            f"{'film':12} {'frames':>6} {'bare/s':>7} {'boxes given/s':>14} {'ratio':>6} {'by motion/s':>12} {'ratio':>6}"
+            f"{'film':12} {'frames':>6} {'bare/s':>7} {'boxes given/s':>14} {'ratio':>6} {'by motion/s':>12} "
+            f"{'ratio':>6}"
         )
         for path in films:
             seconds, n = spent(bare, path)
             given, motion = (n / spent(ours, path, by_motion)[0] for by_motion in (False, True))
             print(
-                f'{path.name:12} {n:6} {n / seconds:7.0f} {given:14.0f} {given * seconds / n:6.2f} {motion:12.0f} {motion * seconds / n:6.2f}',
+                f'{path.name:12} {n:6} {n / seconds:7.0f} {given:14.0f} {given * seconds / n:6.2f} {motion:12.0f} '
+                f'{motion * seconds / n:6.2f}',
                 flush=True,
             )
     print(f'largest memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB')

@@ -1,8 +1,9 @@
-"""Films of somebody who walks, as whole pictures of given cameras, with everything known: what the fixtures of licensed datasets are made of.
+"""Films of somebody who walks, as whole pictures of given cameras, with everything known: what the fixtures of
+licensed datasets are made of.
 
-points = walk(40)                                           # (40, 21, 3) mm, z up; the first 17 are the joints of mvssl.skeleton
+points = walk(40)                                           # (40, 21, 3) mm, z up; the first 17 are our joints
 write_film(path, pictures(points, camera))                  # .mp4 (H.264) or .avi (MPEG-4)
-frame_number(crop)                                          # which frame a crop was cut from: the background's colour says it
+frame_number(crop)                                          # which frame a crop was cut from, by the background
 find_mark(crop, colour)                                     # where a mark is in it
 """
 
@@ -42,7 +43,8 @@ def skin(seed=0):
 
 
 def walk(n, seed=0, action='Walking', hz=50, room_mm=600.0):
-    "Points of N instants of somebody who stays within ROOM_MM of the middle of the floor, mm, z up, (n, 21, 3) float64."
+    """Points of N instants of somebody who stays within ROOM_MM of the middle of the floor, mm, z up, (n, 21, 3)
+    float64."""
     body, style = person(seed)
     points = (
         generate(action, style, n, np.random.default_rng([seed, n]), hz=hz).points(body.proportions).astype(np.float64)
@@ -150,9 +152,10 @@ def _lens(camera, room, seed):
 def pictures(points, camera, room=False, marks=None, radius=None, seed=0, first=0, every=1):
     """What one camera sees of POINTS (n, 21, 3), world, mm, z up: yields (H, W, 3) uint8, one per instant.
 
-    The camera may have a lens (`distortion`) and pictures that are not square. Without ROOM the background has the colour of the frame's
-    number, counted from FIRST. The person is drawn in every EVERY-th picture only, which saves time where others are not
-    looked at (with a ROOM they repeat the last one). MARKS are discs of RADIUS px (default: a 60th of the picture) on joints, name: colour (see `MARKS`).
+    The camera may have a lens (`distortion`) and pictures that are not square. Without ROOM the background has the
+    colour of the frame's number, counted from FIRST. The person is drawn in every EVERY-th picture only, which saves
+    time where others are not looked at (with a ROOM they repeat the last one). MARKS are discs of RADIUS px (default:
+    a 60th of the picture) on joints, name: colour (see `MARKS`).
     """
     lens = _lens(camera, room, seed)
     radius = radius or max(2.0, float(camera.size.max()) / 60)
@@ -176,7 +179,8 @@ def pictures(points, camera, room=False, marks=None, radius=None, seed=0, first=
 
 
 def planes(picture):
-    "YUV 4:2:0 planes below each other, (1.5 H, W) uint8, of RGB: colour samples lie on even columns, between two rows, as H.264 has it."
+    """YUV 4:2:0 planes below each other, (1.5 H, W) uint8, of RGB: colour samples lie on even columns, between two
+    rows, as H.264 has it."""
     red, blue = (0.2126, 0.0722) if min(picture.shape[:2]) >= 720 else (0.299, 0.114)
     rgb = picture.astype(np.float32)
     luma = rgb @ np.array([red, 1 - red - blue, blue], np.float32)

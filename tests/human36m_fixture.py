@@ -1,7 +1,8 @@
-"""Small invented copies of Human3.6M in its official formats byte by byte, and in the layouts of other projects: other people, other cameras, every quirk.
+"""Small invented copies of Human3.6M in its official formats byte by byte, and in the layouts of other projects: other
+people, other cameras, every quirk.
 
 truth = write_human36m(folder)              # as the archives unpack, with metadata.xml
-truth.as_layout(other, 'processed')         # the same films as h36m-fetch, H36M-Toolbox, VideoPose3D and others have them
+truth.as_layout(other, 'processed')         # the same films as h36m-fetch, H36M-Toolbox, VideoPose3D have them
 truth.poses['S9', 'Greeting 2']             # where the joints really were, (n, 17, 3) mm
 """
 
@@ -177,8 +178,10 @@ def write_metadata(path, sequences, place, lens, frames, views=VIEWS):
     items = lambda values: ''.join(f'<item>{value}</item>' for value in values)  # noqa: E731
     w0 = ' '.join(repr(float(number)) for number in [*place.ravel(), *lens.ravel()])
     path.write_text(
-        f"<?xml version='1.0' encoding='utf-8'?>\n<a><mapping>{''.join(mapping)}</mapping><toffiles/><frames>{''.join(counts)}</frames><skel_angles/><skel_pos/>"
-        f'<w0>[{w0}]</w0><dbcameras><index2id>{items(views)}</index2id></dbcameras><actionnames>{items(ACTION_NAMES)}</actionnames><subject_measurements>[]</subject_measurements></a>\n'
+        f"<?xml version='1.0' encoding='utf-8'?>\n<a><mapping>{''.join(mapping)}</mapping><toffiles/>"
+        f"<frames>{''.join(counts)}</frames><skel_angles/><skel_pos/>"
+        f'<w0>[{w0}]</w0><dbcameras><index2id>{items(views)}</index2id></dbcameras>'
+        f'<actionnames>{items(ACTION_NAMES)}</actionnames><subject_measurements>[]</subject_measurements></a>\n'
     )
 
 
@@ -417,10 +420,12 @@ def _copy(folder, to):
 
 
 def write_human36m(root, sequences=SEQUENCES, n=42, size=200, seed=0, every=5, room=False, masks=True, at=(0, 0)):
-    """Films N frames of each sequence (subject, number of the action, trial, name) and writes everything as the archives unpack.
+    """Films N frames of each sequence (subject, number of the action, trial, name) and writes everything as the
+    archives unpack.
 
-    SIZE is the width of the pictures, px, where Human3.6M has 1000. People are drawn in every EVERY-th frame only, all frames carry their
-    number as colour and marks on three joints, unless a ROOM is drawn. They stay around AT, mm from the middle of the floor.
+    SIZE is the width of the pictures, px, where Human3.6M has 1000. People are drawn in every EVERY-th frame only, all
+    frames carry their number as colour and marks on three joints, unless a ROOM is drawn. They stay around AT, mm from
+    the middle of the floor.
     """
     place, lens = camera_numbers(size)
     truth = Truth(root, VIEWS, cameras_of(place, lens, size), place, lens, tuple(sequences))

@@ -1,7 +1,7 @@
 """An invented MPI-INF-3DHP: the official files byte by byte, other people, cameras and pictures, all of it known.
 
 rig = make_rig()                                             # 14 cameras
-truth = write_sequence(raw/'S1'/'Seq1', 30, cameras=(0, 2))  # annot.mat, camera.calibration, imageSequence/video_0.avi ...
+truth = write_sequence(raw/'S1'/'Seq1', 30, cameras=(0, 2))  # annot.mat, camera.calibration, imageSequence/ ...
 truth = write_test_sequence(raw/'TS1', 40)                   # annot_data.mat, imageSequence/img_000001.jpg ...
 write_test_cameras(raw)                                      # test_util/camera_calibration/ts1-4cameras.calib ...
 """
@@ -136,8 +136,9 @@ def shown(n, camera, seed=0, hz=25):
 def write_sequence(
     folder, n, cameras=(0, 2), hz=25, seed=0, version=5, frames='video', extra=2, lengths=None, flashes=()
 ):
-    """One sequence of N annotated frames. FRAMES: video, or the layout of extracted frames (margipose, spin, readme, hybrik). EXTRA more frames than annotated;
-    LENGTHS[camera]: another number of frames; FLASHES: (camera, frame) pairs that are white."""
+    """One sequence of N annotated frames. FRAMES: video, or the layout of extracted frames (margipose, spin, readme,
+    hybrik). EXTRA more frames than annotated; LENGTHS[camera]: another number of frames; FLASHES: (camera, frame)
+    pairs that are white."""
     rig, points = make_rig(), walk(n + extra, seed=seed, hz=hz)
     write_mat(folder / 'annot.mat', annotation(points[:n], rig), version)
     (folder / 'camera.calibration').write_text(calibration_text(rig))
@@ -211,7 +212,8 @@ def test_calibration_text(which):
         f'\t\tsensorSize\t10 {10 * height / width:.10g}\t# in mm',
         f'\t\tfocalLength\t{K[0, 0] / per_mm:.10g}\t# in mm',
         f'\t\tpixelAspect\t{K[1, 1] / K[0, 0]:.10g}',
-        f'\t\tcenterOffset\t{words([(K[0, 2] - width / 2) / per_mm, (K[1, 2] - height / 2) / per_mm])}\t# in mm (positive values move right and down)',
+        f'\t\tcenterOffset\t{words([(K[0, 2] - width / 2) / per_mm, (K[1, 2] - height / 2) / per_mm])}\t# in mm '
+        f'(positive values move right and down)',
         *(
             []
             if camera.distortion is None

@@ -1,4 +1,5 @@
-"""Small films whose frames tell their own number, labels of who is in them, and what is made of both: for tests of what reads videos."""
+"""Small films whose frames tell their own number, labels of who is in them, and what is made of both: for tests of
+what reads videos."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -49,15 +50,15 @@ def shoot(
     first=0,
     lying=0,
 ):
-    "Writes a video whose frames show when they were taken: number i is the one at i/RATE s, whatever the rate of the file."
+    """Writes a video whose frames show when they were taken: number i is the one at i/RATE s, whatever the rate of
+    the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     times = np.arange(first, first + n) / rate if times is None else np.asarray(times)
     with av.open(str(path), 'w') as container:
         audio = container.add_stream('aac', rate=44100) if sound else None
         stream = container.add_stream(codec, rate=rate, options=options or ({'crf': '8'} if codec == 'libx264' else {}))
-        quarters = (
-            (lying - turned) // 90
-        )  # stored turned anticlockwise by LYING degrees, of which the file says nothing, and by -TURNED, which it does say
+        # stored turned anticlockwise by LYING degrees, of which the file says nothing, and by -TURNED, which it says
+        quarters = (lying - turned) // 90
         upright = np.rot90(picture(0, 0, view, size), quarters)
         stream.height, stream.width = upright.shape[:2]
         stream.pix_fmt = pix_fmt

@@ -1,4 +1,5 @@
-"Notebooks that are run with other data than their own: the tutorial of one's own cameras, the experiment on real footage."
+"""Notebooks that are run with other data than their own: the tutorial of one's own cameras, the experiment on real
+footage."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Guards of the crops: slow loops and full conversions as oracles, files of every kind and every damage, people who cross, vanish and stand, the real videos."""
+"""Guards of the crops: slow loops and full conversions as oracles, files of every kind and every damage, people who
+cross, vanish and stand, the real videos."""
 
 import itertools
 import json
@@ -277,37 +278,35 @@ def test_a_single_mad_point_is_no_other_size(tmp_path):
     read_keypoints(openpose(tmp_path / 'json', {0: [mad]} | {i: [person(18, i)] for i in range(1, 20)}), 20, SIZE)
 
 
+DAMAGED = {  # what the first file holds
+    'not JSON': '{"people": [',
+    'no people': '{"version": 1.3}',
+    'a list': '[1, 2]',
+    'people of numbers': '{"people": [1]}',
+    'four numbers': '{"people": [{"pose_keypoints_2d": [1, 2, 3, 4]}]}',
+    'text': '{"people": [{"pose_keypoints_2d": ["a", 2, 3]}]}',
+    'not finite': '{"people": [{"pose_keypoints_2d": [NaN, 2, 3]}]}',
+}
+WRITTEN = {  # people by frame, written over or beside those of the folder, and perhaps other names of the files
+    'two body models': ({0: [person(25)]},),
+    'nobody': ({0: [], 1: []},),
+    'unsure': ({0: [person(18, confidence=0.01)], 1: []},),
+    'two videos': ({0: [person(18)]}, 'other_{:012d}_keypoints.json'),
+    'longer': ({200: [person(18)]},),
+}
+
+
 def damage(tmp_path, kind):
     good = openpose(tmp_path / 'json', {0: [person(18)], 1: [person(18, 1)]})
     first = next(good.iterdir())
-    if kind == 'empty folder':
+    if kind in DAMAGED:
+        first.write_text(DAMAGED[kind])
+    elif kind in WRITTEN:
+        openpose(good, *WRITTEN[kind])
+    elif kind == 'empty folder':
         [file.unlink() for file in good.iterdir()]
-    if kind == 'not JSON':
-        first.write_text('{"people": [')
-    if kind == 'no people':
-        first.write_text('{"version": 1.3}')
-    if kind == 'a list':
-        first.write_text('[1, 2]')
-    if kind == 'people of numbers':
-        first.write_text('{"people": [1]}')
-    if kind == 'four numbers':
-        first.write_text('{"people": [{"pose_keypoints_2d": [1, 2, 3, 4]}]}')
-    if kind == 'text':
-        first.write_text('{"people": [{"pose_keypoints_2d": ["a", 2, 3]}]}')
-    if kind == 'not finite':
-        first.write_text('{"people": [{"pose_keypoints_2d": [NaN, 2, 3]}]}')
-    if kind == 'two body models':
-        openpose(good, {0: [person(25)]})
-    if kind == 'nobody':
-        openpose(good, {0: [], 1: []})
-    if kind == 'unsure':
-        openpose(good, {0: [person(18, confidence=0.01)], 1: []})
-    if kind == 'no number':
+    else:
         first.rename(good / 'readme.json')
-    if kind == 'two videos':
-        openpose(good, {0: [person(18)]}, 'other_{:012d}_keypoints.json')
-    if kind == 'longer':
-        openpose(good, {200: [person(18)]})
     return good
 
 
@@ -858,7 +857,8 @@ def real_keypoints(view):
 @pytestmark_real
 @pytest.mark.parametrize('view', ['cam01', 'cam02', 'cam03', 'cam04'])
 def test_real_man_is_followed(view):
-    "As the association in the archive says; a bystander is in cam01 and cam02. In one frame of cam01 the man was found in two halves, either may be taken."
+    """As the association in the archive says; a bystander is in cam01 and cam02. In one frame of cam01 the man was
+    found in two halves, either may be taken."""
     with np.load(REAL / 'balancing_multiview.npz') as archive:
         expected = archive['kp2d'][int(view[-1]) - 1]
     _, keypoints = follow_person(real_keypoints(view), (1088, 1920))

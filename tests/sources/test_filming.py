@@ -1,4 +1,5 @@
-"""Guards of filming: people found by their motion, nothing half written, what was done is not done again, one message for a full disk."""
+"""Guards of filming: people found by their motion, nothing half written, what was done is not done again, one message
+for a full disk."""
 
 import shutil
 import subprocess
@@ -83,7 +84,10 @@ def test_several_processes_give_the_same_bytes(two, tmp_path):
 @pytest.mark.parametrize('reader', ['videos', 'human36m', 'mpi_inf_3dhp'])
 def test_what_every_decoding_worker_loads(reader):
     "Each process reads the module of its job anew: neither torch nor the renderer nor what draws is needed to decode."
-    code = f'import sys, mvssl.sources.{reader}\nprint(*sorted({{name.split(".")[0] for name in sys.modules}} | {{name for name in sys.modules if name.startswith("mvssl.")}}))'
+    code = (
+        f'import sys, mvssl.sources.{reader}\nprint(*sorted({{name.split(".")[0] for name in sys.modules}} | '
+        f'{{name for name in sys.modules if name.startswith("mvssl.")}}))'
+    )
     loaded = set(
         subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split()
     )
@@ -129,7 +133,8 @@ def test_killed_and_started_again(two, tmp_path):
     "SIGKILL while the second sequence is filmed."
     code = (
         'import os, signal, mvssl.sources.filming as f\nfrom mvssl.sources.videos import prepare\nfilm = f.film\n'
-        "def killed(shot, target, tick):\n    if shot.source.path.parent.name == 'walk' and target.view == 1: os.kill(os.getpid(), signal.SIGKILL)\n    return film(shot, target, tick)\n"
+        """def killed(shot, target, tick):\n    if shot.source.path.parent.name == 'walk' and target.view == 1:
+        os.kill(os.getpid(), signal.SIGKILL)\n    return film(shot, target, tick)\n"""
         f'f.film = killed\nprepare({str(two / "in")!r}, {str(tmp_path / "out")!r}, **{QUICK!r})'
     )
     assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == -9
@@ -208,9 +213,11 @@ def test_who_goes_on_needs_room_for_the_rest_alone(two, tmp_path, monkeypatch):
 def test_a_disk_that_becomes_full(two, tmp_path):
     "Files may grow to 100 kB only: the error is a message, the rest continues."
     code = (
-        'import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nfrom mvssl.sources.videos import prepare\nfrom mvssl.dataset import DatasetError\n'
+        'import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nfrom mvssl.sources.videos import '
+        'prepare\nfrom mvssl.dataset import DatasetError\n'
         'resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n'
-        f'try: prepare({str(two / "in")!r}, {str(tmp_path / "out")!r}, **{QUICK!r})\nexcept DatasetError as error: print(error)'
+        f'try: prepare({str(two / "in")!r}, {str(tmp_path / "out")!r}, **{QUICK!r})\nexcept DatasetError as error: '
+        f'print(error)'
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert 'disk' in done.stdout and 'Make room' in done.stdout and not done.stderr, done.stdout + done.stderr

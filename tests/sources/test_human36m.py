@@ -1,4 +1,5 @@
-"""Human3.6M: every layout to the same store, every known quirk, every damage to one message. All files are invented by human36m_fixture."""
+"""Human3.6M: every layout to the same store, every known quirk, every damage to one message. All files are invented by
+human36m_fixture."""
 
 import json
 import os
@@ -103,7 +104,7 @@ def check_store(ds, truth, stride=5, camera_of=None):
     return mm, float(np.nanmax(px)) * 128 / ds.side
 
 
-# ---- round trips --------------------------------------------------------------------------------------------------------
+# ---- round trips -----------------------------------------------------------------------------------------------------
 
 
 def test_as_downloaded(plain, truth):
@@ -298,7 +299,7 @@ def test_masks_of_both_versions(truth):
         assert np.isnan(read_masks(path, [99])).all()
 
 
-# ---- counts -----------------------------------------------------------------------------------------------------------
+# ---- counts ----------------------------------------------------------------------------------------------------------
 
 
 def cut_video(path, n):
@@ -324,7 +325,8 @@ def test_two_frames_less_are_nothing(truth, raw, tmp_path):
 
 
 def test_incomplete_copies(truth, raw, tmp_path):
-    "A short video, an absent camera, cut poses: all told at once; accepted, the rest becomes a store that says what it lacks."
+    """A short video, an absent camera, cut poses: all told at once; accepted, the rest becomes a store that says
+    what it lacks."""
     cut_video(raw / 'S1' / 'Videos' / f'TakingPhoto 1.{VIEWS[1]}.mp4', 23)
     (raw / 'S9' / 'Videos' / f'Greeting 1.{VIEWS[3]}.mp4').unlink()
     write_cdf(
@@ -388,7 +390,7 @@ def test_a_complete_copy_lacks_nothing():
     assert len(compare_with_complete(less)) == 1
 
 
-# ---- damage ------------------------------------------------------------------------------------------------------------
+# ---- damage ----------------------------------------------------------------------------------------------------------
 
 POSES, PIXELS, VIDEOS = ('S1/MyPoseFeatures/D3_Positions', 'S1/MyPoseFeatures/D2_Positions', 'S1/Videos')
 
@@ -656,7 +658,7 @@ def test_pickles_of_any_age(tmp_path, protocol):
     assert found[0]['b'] == 3 and found[0]['c'] == 'text'
 
 
-# ---- killed and called again ------------------------------------------------------------------------------------------------
+# ---- killed and called again -----------------------------------------------------------------------------------------
 
 
 def test_finished_videos_are_not_decoded_again(truth, plain, tmp_path, monkeypatch):
@@ -812,7 +814,7 @@ def test_a_folder_that_may_not_be_read(raw, tmp_path, monkeypatch):
         prepare(raw, tmp_path / 'store', **QUICK)
 
 
-# ---- full size --------------------------------------------------------------------------------------------------------------
+# ---- full size -------------------------------------------------------------------------------------------------------
 
 
 def test_room_for_the_whole_dataset():
@@ -822,7 +824,7 @@ def test_room_for_the_whole_dataset():
     assert pictures < needed_bytes([{('S', i): n} for i, n in enumerate(lengths)], 4, 128) < 1.02 * pictures + 1e8
 
 
-# ---- command line --------------------------------------------------------------------------------------------------------------
+# ---- command line ----------------------------------------------------------------------------------------------------
 
 
 def run(*words):

@@ -1,4 +1,5 @@
-"""Guards of labels: files of many programs give one pose, units and axes are found or asked for, every refusal names its line."""
+"""Guards of labels: files of many programs give one pose, units and axes are found or asked for, every refusal names
+its line."""
 
 import re
 

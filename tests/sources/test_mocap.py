@@ -1,4 +1,5 @@
-"""Guards of the BVH reader and of what is made of it: slow loops and an independent derivation as oracles, damaged files, other studios' names."""
+"""Guards of the BVH reader and of what is made of it: slow loops and an independent derivation as oracles, damaged
+files, other studios' names."""
 
 import dataclasses
 import os
@@ -60,11 +61,12 @@ def written(folder, text, name='A1_01.bvh'):
     return path
 
 
-# ---- reading ----------------------------------------------------------------------------------------------------------
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 def random_bvh(rng, n_joints=9, frames=5):
-    "A random tree with random channels, some of position, some joints with two ends; its text and its plain description."
+    """A random tree with random channels, some of position, some joints with two ends; its text and its plain
+    description."""
     parents = [-1] + [int(rng.integers(0, j)) for j in range(1, n_joints)]
     joints = []
     for j in range(n_joints):
@@ -183,7 +185,8 @@ def test_spellings_in_the_wild(tmp_path, text, spell):
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le-mark', 'utf-16-be-mark', 'utf-32'])
 @pytest.mark.parametrize('end', ['\r', '\r\n', '\n', 'mixed', '\r\r\n'])
 def test_every_line_end_and_every_mark(tmp_path, text, end, encoding):
-    "What old Macs, editors and copying between systems make of a file reads the same; damage is still named by its line."
+    """What old Macs, editors and copying between systems make of a file reads the same; damage is still named by its
+    line."""
 
     def spelt(t):
         ended = (
@@ -215,7 +218,8 @@ def test_every_line_end_and_every_mark(tmp_path, text, end, encoding):
 
 
 def test_decimal_commas(tmp_path, text):
-    "Numbers as half of Europe writes them; a file that has both spellings is refused, since nobody knows what its commas are."
+    """Numbers as half of Europe writes them; a file that has both spellings is refused, since nobody knows what its
+    commas are."""
     plain = read_bvh(written(tmp_path, text))
     other = read_bvh(written(tmp_path, re.sub(r'(\d)\.(\d)', r'\1,\2', text), 'B1_01.bvh'))
     np.testing.assert_array_equal(other.values, plain.values)
@@ -364,7 +368,7 @@ def test_damage_is_named(tmp_path, text, how):
     assert [path.name for path in tmp_path.iterdir()] == ['A1_01.bvh']
 
 
-# ---- skeletons --------------------------------------------------------------------------------------------------------
+# ---- skeletons -------------------------------------------------------------------------------------------------------
 
 OURS = (
     'Hips',
@@ -493,7 +497,8 @@ def turned_file(bvh, up):
 @pytest.mark.parametrize('up', AXES)
 @pytest.mark.parametrize('unit', UNITS_MM)
 def test_axes_and_units_are_found(tmp_path, up, unit):
-    "Units in everyday use are found, others asked for with the right one in the list; axes are found from the skeleton at rest."
+    """Units in everyday use are found, others asked for with the right one in the list; axes are found from the
+    skeleton at rest."""
     write_bvh(tmp_path / 'a.bvh', walk(20), unit_mm=UNITS_MM[unit])
     bvh = read_bvh(tmp_path / 'a.bvh')
     other = turned_file(bvh, up)
@@ -522,7 +527,7 @@ def test_axes_keep_hands():
         to_z_up(np.eye(3), 'w')
 
 
-# ---- units ------------------------------------------------------------------------------------------------------------
+# ---- units -----------------------------------------------------------------------------------------------------------
 
 CM, M, INCH = UNITS_MM['cm'], UNITS_MM['m'], UNITS_MM['inch']
 
@@ -611,7 +616,10 @@ def test_takes_of_one_skeleton_that_disagree_are_refused(tmp_path):
     sized(tmp_path, A1_walk=(1.75, CM), A2_walk=(1.75, M))
     with pytest.raises(
         DatasetError,
-        match=r'A2_walk.bvh, unit: legs measure 0.8\d*, those of A1_walk.bvh 8\d.*, which are cm: takes of one skeleton disagree. Say .* column unit_mm of an index',
+        match=(
+            r'A2_walk.bvh, unit: legs measure 0.8\d*, those of A1_walk.bvh 8\d.*, which are cm: takes of one '
+            r'skeleton disagree. Say .* column unit_mm of an index'
+        ),
     ):
         read_captures(tmp_path)
     (tmp_path / 'index.csv').write_text('file,subject,unit_mm\nA1_walk,A1,\nA2_walk,A2,1000\n')
@@ -633,13 +641,14 @@ def test_cmus_own_skeleton_has_cmus_unit(tmp_path):
     for side in 'LR':
         text = re.sub(
             rf'(JOINT {dict(L="Left", R="Right")[side]}HandMiddle1\n)',
-            rf'JOINT {side}Thumb\n{{\nOFFSET 0 0 0\nCHANNELS 0\nEnd Site\n{{\nOFFSET 0 0 0\n}}\n}}\nJOINT {side}HipJoint\n{{\nOFFSET 0 0 0\nCHANNELS 0\nEnd Site\n{{\nOFFSET 0 0 0\n}}\n}}\n\1',
+            rf'JOINT {side}Thumb\n{{\nOFFSET 0 0 0\nCHANNELS 0\nEnd Site\n{{\nOFFSET 0 0 0\n}}\n}}\nJOINT '
+            rf'{side}HipJoint\n{{\nOFFSET 0 0 0\nCHANNELS 0\nEnd Site\n{{\nOFFSET 0 0 0\n}}\n}}\n\1',
             text,
         )
     assert read_captures(written(tmp_path, text, '7_01.bvh').parent).settings['unit_mm'] == UNITS_MM['CMU']
 
 
-# ---- the vertical axis ------------------------------------------------------------------------------------------------
+# ---- the vertical axis -----------------------------------------------------------------------------------------------
 
 TURNS = dict(
     back=Rotation.from_euler('x', -90, degrees=True),
@@ -663,7 +672,8 @@ def in_place(n=60, seed=0, action='Walking'):
 
 
 def lying(how, n=60, height=150):
-    "Somebody who moves as a walker does, but lies on something, head where the floor has no axis, or is upside down; hips at a height."
+    """Somebody who moves as a walker does, but lies on something, head where the floor has no axis, or is upside
+    down; hips at a height."""
     points = in_place(n)
     points = TURNS[how].apply((points - points[:, :1]).reshape(-1, 3)).reshape(points.shape)
     return points + [700, 400, height if how != 'head_down' else 1000]
@@ -770,7 +780,10 @@ def test_steps_tell_the_floor_where_the_skeleton_says_nothing(tmp_path, up):
         else:
             with pytest.raises(
                 DatasetError,
-                match=f'A1_still.bvh, vertical axis: the skeleton does not say it, from feet to head it is {up}.*--up x: head',
+                match=(
+                    f'A1_still.bvh, vertical axis: the skeleton does not say it, from feet to head it is {up}.*--up '
+                    f'x: head'
+                ),
             ):
                 find_up(bvh, match_joints(bvh))
 
@@ -834,7 +847,8 @@ def on_all_fours(n=200):
 
 @pytest.mark.parametrize('move, pose, head', [(on_hands, '-y', (300, 500)), (on_all_fours, None, (380, 700))])
 def test_a_floor_that_is_stepped_on_backs_the_skeleton_against_the_pose(tmp_path, move, pose, head):
-    "On the hands, on all fours: feet are not lowest, and no take stands; up is found all the same, and the hands are on the floor."
+    """On the hands, on all fours: feet are not lowest, and no take stands; up is found all the same, and the hands
+    are on the floor."""
     write_bvh(tmp_path / 'A1_move.bvh', move())
     bvh = read_bvh(tmp_path / 'A1_move.bvh')
     witness = hear(bvh, match_joints(bvh))
@@ -844,25 +858,33 @@ def test_a_floor_that_is_stepped_on_backs_the_skeleton_against_the_pose(tmp_path
 
 
 def test_a_world_that_is_not_the_skeletons_is_asked_for(tmp_path):
-    "Rest along y, steps and poses along z, as conversions from other programs have it: two answers, both listed, each as it says."
+    """Rest along y, steps and poses along z, as conversions from other programs have it: two answers, both listed,
+    each as it says."""
     write_bvh(tmp_path / 'A1_walk.bvh', walk(150))
     bvh = read_bvh(tmp_path / 'A1_walk.bvh')
     other = dataclasses.replace(turned_file(bvh, 'z'), offsets=bvh.offsets)
     with pytest.raises(
         DatasetError,
-        match=r'the skeleton stands along y at rest, from feet to head it is z, it steps on a floor whose up is z. A1_walk.bvh with --up y: head .*, z: head 1.5\d m',
+        match=(
+            r'the skeleton stands along y at rest, from feet to head it is z, it steps on a floor whose up is z. '
+            r'A1_walk.bvh with --up y: head .*, z: head 1.5\d m'
+        ),
     ):
         find_up(other, match_joints(other), 10)
 
 
 @pytest.mark.parametrize('says', AS_WRITTEN)
 def test_steps_on_a_ceiling_are_asked_for(tmp_path, says):
-    "A walker turned upside down, whose file has its zero under the head: nobody is taken to walk under a floor, and up is no -y without a word."
+    """A walker turned upside down, whose file has its zero under the head: nobody is taken to walk under a floor,
+    and up is no -y without a word."""
     write_bvh(tmp_path / 'A1_walk.bvh', walk(150) * [1, -1, -1] + [0, 0, 1800])
     AS_WRITTEN[says](tmp_path / 'A1_walk.bvh')
     with pytest.raises(
         DatasetError,
-        match=r'A1_walk.bvh, vertical axis: .*from feet to head it is -y, it steps on a floor whose up is -y.* y: head 0.1\d m .*-y: head 1.5\d m',
+        match=(
+            r'A1_walk.bvh, vertical axis: .*from feet to head it is -y, it steps on a floor whose up is -y.* y: head '
+            r'0.1\d m .*-y: head 1.5\d m'
+        ),
     ):
         read_captures(tmp_path)
 
@@ -891,7 +913,10 @@ def test_files_that_disagree_are_named_and_told_apart_by_an_index(tmp_path):
     path.write_text(swapped)  # the same in a file with z up
     with pytest.raises(
         DatasetError,
-        match=r'A1_walk.bvh, vertical axis: the skeleton stands along y at rest, from feet to head it is y; B2_walk.bvh: the skeleton stands along z at rest, from feet to head it is z.* column up of an index',
+        match=(
+            r'A1_walk.bvh, vertical axis: the skeleton stands along y at rest, from feet to head it is y; '
+            r'B2_walk.bvh: the skeleton stands along z at rest, from feet to head it is z.* column up of an index'
+        ),
     ):
         read_captures(tmp_path)
     (tmp_path / 'index.csv').write_text('file;subject;up\nA1_walk;A1;\nB2_walk;B2;z\n')
@@ -939,7 +964,7 @@ def test_what_is_said_of_the_vertical_is_what_the_store_takes(tmp_path, how):
     )
 
 
-# ---- the floor --------------------------------------------------------------------------------------------------------
+# ---- the floor -------------------------------------------------------------------------------------------------------
 
 
 def hanging(height, n=60, sway=120):
@@ -1079,11 +1104,12 @@ def test_a_foot_is_not_bent_where_nobody_stands_on_it(tmp_path):
         assert np.median(angle) < 15, (others, np.median(angle))
 
 
-# ---- skeletons without a neck ------------------------------------------------------------------------------------------
+# ---- skeletons without a neck ----------------------------------------------------------------------------------------
 
 
 def without_neck(text, collars=False):
-    "The same take of a skeleton whose head and arms hang on the spine, perhaps over collar joints at the base of the neck."
+    """The same take of a skeleton whose head and arms hang on the spine, perhaps over collar joints at the base of
+    the neck."""
     lines, head = text.splitlines(), text.index('MOTION')
     bvh_lines = lines[: text[:head].count('\n')]
     names = re.findall(r'(?:ROOT|JOINT) (\w+)', text[:head])
@@ -1158,7 +1184,8 @@ def with_collars(text):
 
 @pytest.mark.parametrize('collars', [False, True], ids=['arms on the spine', 'collars'])
 def test_a_skeleton_without_a_neck(tmp_path, text, collars):
-    "The base of the neck is between the collar joints, or over the middle of the shoulders: as a skeleton with a neck has it."
+    """The base of the neck is between the collar joints, or over the middle of the shoulders: as a skeleton with a
+    neck has it."""
     bare = without_neck(text)
     path = written(tmp_path, with_collars(bare) if collars else bare)
     joints = match_joints(read_bvh(path))
@@ -1295,7 +1322,7 @@ def test_no_toes_no_hands_no_crown(tmp_path, text):
         assert np.median((a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)) > 0.9
 
 
-# ---- takes ------------------------------------------------------------------------------------------------------------
+# ---- takes -----------------------------------------------------------------------------------------------------------
 
 
 def test_resampling():
@@ -1478,7 +1505,7 @@ def test_feet_stand_on_the_floor_wherever_it_was(tmp_path, action):
     assert take.points[:, :, 2].min() > -80
 
 
-# ---- stores -----------------------------------------------------------------------------------------------------------
+# ---- stores ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
@@ -1596,17 +1623,19 @@ def test_only_what_all_cameras_see(tmp_path, rig):
     assert f'{take.instants - seen.instants} instants in which some camera of {rig}' in ' '.join(ds.extra['left_out'])
 
 
-# ---- the CMU subset ---------------------------------------------------------------------------------------------------
+# ---- the CMU subset --------------------------------------------------------------------------------------------------
 
 HEAD_AHEAD = {'mb2': 'Neck/Nose', 'max': 'Neck/Nose', 'daz': 'Head'}  # defined otherwise there, see below
 
 
 @needs_cmu
 def test_cmu_against_an_independent_derivation():
-    """All 56 files against joints17_60fps.npz (raw frames 3, 5, 7, ...; metres, y up): equal but for one point of each rig.
+    """All 56 files against joints17_60fps.npz (raw frames 3, 5, 7, ...; metres, y up): equal but for one point of each
+    rig.
 
-    Neck/Nose of mb2 and max: the reference is the head joint itself, ours lies ahead of it by .42 of the way to the head's top. Head of
-    daz, which has no end: the reference lies 170 mm on from neck to head joint, ours 170 mm up the head's own axis, so that it nods.
+    Neck/Nose of mb2 and max: the reference is the head joint itself, ours lies ahead of it by .42 of the way to the
+    head's top. Head of daz, which has no end: the reference lies 170 mm on from neck to head joint, ours 170 mm up the
+    head's own axis, so that it nods.
     """
     index = {
         row['sequence']: row['rig']
@@ -1639,7 +1668,8 @@ def test_cmu_against_an_independent_derivation():
 
 
 def laid_down(path, out, turn_by, place):
-    "A real capture whose root is turned and kept at a place, in the file's unit: the same movements of somebody who lies."
+    """A real capture whose root is turned and kept at a place, in the file's unit: the same movements of somebody
+    who lies."""
     bvh, text = read_bvh(path), path.read_text()
     head, values, channels = text[: text.index('\n', text.index('Frame Time')) + 1], bvh.values.copy(), bvh.channels[0]
     turns = [i for i, channel in enumerate(channels) if channel.endswith('rotation')]
@@ -1654,7 +1684,8 @@ def laid_down(path, out, turn_by, place):
 @needs_cmu
 @pytest.mark.parametrize('turn_by', [('x', -90), ('x', 90), ('z', 90), ('z', -90), ('x', 180)], ids=str)
 def test_cmus_people_laid_down(tmp_path, turn_by):
-    "A skeleton that turns: alone it is asked for, beside a take that walks, of whomever, it lies, and not deeper than the floor."
+    """A skeleton that turns: alone it is asked for, beside a take that walks, of whomever, it lies, and not deeper
+    than the floor."""
     walks = [path for path in (CMU / 'bvh').glob('*.bvh') if path.stem in ('02_01', '07_01')]
     laid_down(
         CMU / 'bvh' / '02_01.bvh',

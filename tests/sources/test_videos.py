@@ -1,4 +1,5 @@
-"""Guards of the store made from videos: the right frame at the right instant whatever the file, nothing half written, every refusal names its file."""
+"""Guards of the store made from videos: the right frame at the right instant whatever the file, nothing half written,
+every refusal names its file."""
 
 import json
 import os
@@ -659,7 +660,8 @@ def test_quarters(degrees, expected):
 
 @pytest.fixture(scope='module')
 def leaning(tmp_path_factory):
-    "Three cameras, upright; and the same with the second one stored lying and the third upside down, of which their files say nothing."
+    """Three cameras, upright; and the same with the second one stored lying and the third upside down, of which
+    their files say nothing."""
     home = tmp_path_factory.mktemp('leaning')
     for view, lying in enumerate((0, 90, 180)):
         shoot(home / 'upright' / f'cam{view}.mp4', view=view, n=36)
@@ -697,7 +699,8 @@ def test_turned_cameras_give_the_store_of_upright_ones(leaning, tmp_path, boxes)
 
 
 def test_a_table_says_how_each_file_stands(leaning, tmp_path):
-    "In a table a camera may be turned in one sequence and upright in another; what it says of a file counts before --turn."
+    """In a table a camera may be turned in one sequence and upright in another; what it says of a file counts before
+    --turn."""
     rows = [
         f'{kind}/cam{view}.mp4,S1,{kind},cam{view},{turn}'
         for kind, turns in (('upright', ('', 0, '')), ('lying', ('', 90, 180)))
@@ -1220,7 +1223,8 @@ def test_real_keypoints_say_how_cameras_hang():
 
 @needs_real
 def test_a_real_camera_on_its_side_is_asked_about(tmp_path):
-    "By what moves: a table says of the second camera that it hangs turned by 90 degrees, so the first picture of it lies."
+    """By what moves: a table says of the second camera that it hangs turned by 90 degrees, so the first picture of
+    it lies."""
     rows = [
         f'{SHARED}/videos/cam0{n}.mp4,S1,balance,cam0{n},{turn}' for n, turn in ((1, ''), (2, ''), (3, ''), (4, ''))
     ]
@@ -1230,7 +1234,10 @@ def test_a_real_camera_on_its_side_is_asked_about(tmp_path):
     takes[0].videos[1] = videos_module.turned(takes[0].videos[1], 90)
     with pytest.raises(
         DatasetError,
-        match='cam02.mp4, picture: whoever moves is 1.. times as wide as high, and higher than wide in cam01, cam03, cam04',
+        match=(
+            'cam02.mp4, picture: whoever moves is 1.. times as wide as high, and higher than wide in cam01, cam03, '
+            'cam04'
+        ),
     ) as caught:
         videos_module.ask_for_turns(takes)
     assert len(caught.value.problems) == 1
