@@ -1,4 +1,4 @@
-"""MPI-INF-3DHP from official files to a store: invented people there and back, every quirk of the format, and damage."""
+"""MPI-INF-3DHP from official files to a store: invented people there and back, each quirk of the format, damage."""
 
 import pickle
 import shutil
