@@ -728,7 +728,7 @@ MISTAKES = {
         (('data', 'check', 'store'), 'mvssl.cli.describe'),
         (MAKE, 'mvssl.sources.synthetic.make_dataset'),
         (REPRODUCE, 'mvssl.study.reproduce.make_stores'),
-        (STATUS, 'mvssl.study.reproduce.is_held'),
+        (STATUS, 'mvssl.study.plan.is_held'),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
