@@ -206,16 +206,18 @@ class Run(_Log):
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)   # what the system says where a disk has none
 
 def _lock_of(folder):
-    "The lock of a folder, not taken. Everybody may ask for it: whoever may read a run sees whether it is written."
-    return FileLock(Path(folder)/'.lock', timeout=0, mode=0o666, thread_local=False)
+    "The lock of a folder, not taken. Whoever may read the folder may ask for its lock, which takes writing."
+    readers = os.stat(folder).st_mode & 0o444
+    return FileLock(Path(folder)/'.lock', timeout=0, mode=0o600 | readers | readers >> 1, thread_local=False)
 
 def hold(
     path,                                               # a folder that is there
     what='a run that another process is writing',       # it is, if the lock is taken
 ):                                                      # closing it lets go, as does the end of a `with` block
     "Makes this process the only one that holds a folder, until it ends. Raises a Refusal where another one does."
-    lock, held = _lock_of(path), ExitStack()
-    with writing(lock.lock_file):
+    held = ExitStack()
+    with writing(Path(path)/'.lock'):
+        lock = _lock_of(path)
         try: lock.acquire()
         except Timeout: raise Refusal(f'path {path} is {what}: wait for it, or stop it') from None
         except OSError as error:
@@ -228,9 +230,10 @@ def is_held(
     path,       # of a folder, or of nothing
 ) -> bool:
     "Whether some process holds a folder."
-    lock = _lock_of(path)
-    if not os.path.exists(lock.lock_file): return False
-    try: lock.acquire()
+    if not os.path.exists(Path(path)/'.lock'): return False
+    try:
+        lock = _lock_of(path)
+        lock.acquire()
     except Timeout: return True
     except OSError: return False    # somebody else's that may not be looked at, or a disk without locks
     lock.release()

@@ -670,9 +670,9 @@ def test_a_damaged_checkpoint_is_named(here, monkeypatch):
     assert call(*TRAIN, '--resume').exit_code == 0, 'what the message says works'
 
 
-@pytest.mark.parametrize('mask', [0o022, 0o002, 0o077])
-def test_files_of_a_run_follow_the_umask(here, mask):
-    "Colleagues read a run: weights were their owner's alone."
+@pytest.mark.parametrize('mask, of_lock', [(0o022, 0o666), (0o002, 0o666), (0o077, 0o600)])
+def test_files_of_a_run_follow_the_umask(here, mask, of_lock):
+    "Colleagues read a run: weights were their owner's alone. Its lock is for whoever reads: asking takes writing."
     before = os.umask(mask)
     try:
         assert call(*TRAIN, '--set', 'keep_every=2').exit_code == 0
@@ -702,7 +702,7 @@ def test_files_of_a_run_follow_the_umask(here, mask):
         'config.json',
     } <= {path.name for path in made}
     assert {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in made} == {
-        path.name: oct(0o666 & ~mask) for path in made
+        path.name: oct(of_lock if path.name == '.lock' else 0o666 & ~mask) for path in made
     }
 
 

@@ -100,8 +100,12 @@ def test_a_kill_leaves_whole_files_and_lets_go(tmp_path):
 def test_whoever_may_look_at_a_run_sees_that_it_is_written(tmp_path):
     "Also where the lock is another's, and nothing is made by asking."
     assert not runs.is_held(tmp_path) and not list(tmp_path.iterdir())
+    for mode, of_lock in ((0o755, 0o666), (0o750, 0o660), (0o700, 0o600)):
+        tmp_path.chmod(mode)
+        with runs.hold(tmp_path):
+            assert (tmp_path / '.lock').stat().st_mode & 0o777 == of_lock, 'whoever reads the folder may ask'
+        (tmp_path / '.lock').unlink()
     with runs.hold(tmp_path):
-        assert (tmp_path / '.lock').stat().st_mode & 0o777 == 0o666
         code = 'import sys; from mvssl.runs import is_held; print(is_held(sys.argv[1]))'
         asked = subprocess.run([sys.executable, '-c', code, tmp_path], capture_output=True, text=True)
         assert asked.stdout == 'True\n', asked.stderr
