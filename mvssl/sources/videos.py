@@ -30,9 +30,11 @@ from .crops import follow_person, is_in_picture, median_background, moving_box
 from .crops import read_box_csv, read_keypoints
 from .decoding import Picture, Video, decode, key_pictures, probe, spread  # noqa: F401 (its old place)
 from .filming import BACKGROUND, FOUND, Moving, Shot, Take, check_enough, check_found, film_into
-from .filming import check_room, full_disk, in_parallel, needed_bytes  # noqa: F401 (their old place)
+from .filming import HELD_BYTES, LOOK_AHEAD_S, LOST_S, MOTION_HZ, REDUCED  # noqa: F401 (their old place)
+from .filming import check_room, film, full_disk, in_parallel, needed_bytes  # noqa: F401
 from .filming import has_key_pictures, reduction, squares_near_boxes
-from .labels import Labels, check_people, check_stands, map_joints, period_of, read_labels  # noqa: F401
+from .labels import EARS_TO_TOP, TO_MM, Labels, check_people, check_stands, map_joints  # noqa: F401
+from .labels import period_of, read_labels  # noqa: F401
 
 # %% ../../nbs/sources/29_videos.ipynb #bcbc1b78
 def quarter_turns(
