@@ -407,11 +407,9 @@ LONG_CELLS = {
 DEFINED_TWICE = {
     'ACTIONS': 'sources.human36m sources.motion',
     'ARMS': 'config sources.motion',
-    'AT': 'sources.bodies sources.mocap',
     'BONES': 'skeleton sources.bodies',
     'Estimate': 'evaluation study.estimate',
     'GROUPS': 'sources.motion study.profiles',
-    'LICENCE': 'sources.human36m sources.mpi_inf_3dhp sources.synthetic',
     'NOTHING': 'cli evaluation',
     'Part': 'study.estimate study.report',
     'Take': 'sources.filming sources.synthetic',

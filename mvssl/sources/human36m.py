@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ACTIONS', 'SUBJECTS', 'RATE_HZ', 'KEPT', 'SHIFTED', 'SHIFT_MM', 'BROKEN', 'CHOICES', 'Wishes', 'SLACK',
-           'MOVING_FRAMES', 'LICENCE', 'TOTALS', 'read_name', 'trials_of', 'Metadata', 'read_metadata', 'read_cdf',
-           'check_world', 'read_masks', 'joint_boxes', 'Folder', 'look_into', 'read_pickle', 'Sequence', 'read_layout',
-           'Options', 'Chosen', 'thinned', 'make_plan', 'Turned', 'prepare', 'compare_with_complete']
+           'MOVING_FRAMES', 'TOTALS', 'read_name', 'trials_of', 'Metadata', 'read_metadata', 'read_cdf', 'check_world',
+           'read_masks', 'joint_boxes', 'Folder', 'look_into', 'read_pickle', 'Sequence', 'read_layout', 'Options',
+           'Chosen', 'thinned', 'make_plan', 'Turned', 'prepare', 'compare_with_complete']
 
 # %% ../../nbs/sources/30_human36m.ipynb #922b41a7
 # Ours: not in the paper, but for what is said of single parameters.
@@ -1014,7 +1014,7 @@ def _to_take(
     return Take(subject, chosen.sequence.action, name, chosen.frames/RATE_HZ, shots, chosen.poses, cameras)
 
 # %% ../../nbs/sources/30_human36m.ipynb #fa1e4074
-LICENCE = ('Human3.6M: for academic research under its own licence (vision.imar.ro/human3.6m); '
+_LICENCE = ('Human3.6M: for academic research under its own licence (vision.imar.ro/human3.6m); '
            'pictures and poses may not be passed on.')
 
 def _facts(plan, metadata, views, layout, notes, options):
@@ -1029,7 +1029,7 @@ def _facts(plan, metadata, views, layout, notes, options):
     extra |= dict(distortion={view: lens.tolist() for view, lens in zip(metadata.views, lenses)},
                   sequences=[one.facts for one in plan], notes=notes)
     subjects = ', '.join(dict.fromkeys(one.sequence.subject for one in plan))
-    return dict(name='Human3.6M', source=f'Human3.6M, {layout}: {subjects}', licence=LICENCE, hz=RATE_HZ/options.stride,
+    return dict(name='Human3.6M', source=f'Human3.6M, {layout}: {subjects}', licence=_LICENCE, hz=RATE_HZ/options.stride,
                 stride=options.stride, side=options.side, views=views, extra=extra)
 
 # %% ../../nbs/sources/30_human36m.ipynb #0fef8efb

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHANNELS', 'LIMBS', 'TIPS', 'HEADS', 'CROWNS', 'NEEDED_POINTS', 'SPINE_AT', 'NECK', 'UNITS_MM', 'USUAL', 'CMU_JOINTS',
-           'PERSON_M', 'STATURES', 'AXES', 'UPS', 'AT', 'CROWN_MM', 'NOSE_AHEAD', 'FLESH_OF_POINTS_MM', 'OFF_MM',
+           'PERSON_M', 'STATURES', 'AXES', 'UPS', 'CROWN_MM', 'NOSE_AHEAD', 'FLESH_OF_POINTS_MM', 'OFF_MM',
            'HIGHEST_MM', 'INDEX', 'SHORTEST', 'JUMP_MM_S', 'OTHERS', 'Bvh', 'read_bvh', 'forward_kinematics',
            'match_joints', 'read_names', 'agree_on_unit', 'find_unit_mm', 'to_z_up', 'Witness', 'hear', 'agree_on_up',
            'find_up', 'body_points', 'measure', 'stature_mm', 'write_bvh', 'complete', 'lowest_mm', 'rests',
@@ -706,7 +706,7 @@ def find_up(
     return agree_on_up([hear(bvh, joints)], [unit_mm])[0]
 
 # %% ../../nbs/sources/24_mocap.ipynb #c89ec4bf
-AT = {name: i for i, name in enumerate(POINTS)}
+_AT = {name: i for i, name in enumerate(POINTS)}
 # head joint to head top where none is given; nose ahead of the joint, of that distance: Human3.6M's
 CROWN_MM, NOSE_AHEAD = 170., .42
 
@@ -747,7 +747,7 @@ def body_points(
     return np.stack([at.get(name, np.full_like(joint, np.nan)) for name in POINTS], axis=1)
 
 # %% ../../nbs/sources/24_mocap.ipynb #c592a1fb
-def _median_mm(points, a, b): return float(np.median(np.linalg.norm(points[:, AT[a]] - points[:, AT[b]], axis=-1)))
+def _median_mm(points, a, b): return float(np.median(np.linalg.norm(points[:, _AT[a]] - points[:, _AT[b]], axis=-1)))
 
 def measure(
     points:np.ndarray,      # POINTS of one person, z up, mm, (T, 21, 3)
@@ -757,8 +757,8 @@ def measure(
     def both(a, b): return (length('L' + a, 'L' + b) + length('R' + a, 'R' + b))/2
     thigh, shank = both('Hip', 'Knee'), both('Knee', 'Foot')
     scale = (thigh + shank)/(REFERENCE.thigh + REFERENCE.shank)
-    middle, thorax = (points[:, AT['LShoulder']] + points[:, AT['RShoulder']])/2, points[:, AT['Thorax']]
-    drop = ((thorax - middle)*_unit(thorax - points[:, AT['Spine']])).sum(axis=-1)
+    middle, thorax = (points[:, _AT['LShoulder']] + points[:, _AT['RShoulder']])/2, points[:, _AT['Thorax']]
+    drop = ((thorax - middle)*_unit(thorax - points[:, _AT['Spine']])).sum(axis=-1)
     return Proportions(
         hip_half_width=length('LHip', 'RHip')/2, thigh=thigh, shank=shank, ankle_height=REFERENCE.ankle_height*scale,
         foot=REFERENCE.foot*scale, spine=length('Hip', 'Spine'), chest=length('Spine', 'Thorax'),
@@ -812,7 +812,7 @@ def _written(point, rest, depth=0):
     "Lines of a joint and of those below it, and their points in that order."
     name, above = _TREE[point]
     pad, below, points = '  '*depth, [other for other in _TREE if _TREE[other][1] == point], [point]
-    at = rest[AT[point]] - (rest[AT[above]] if above else 0)
+    at = rest[_AT[point]] - (rest[_AT[above]] if above else 0)
     lines = [f'{pad}{"JOINT" if above else "ROOT"} {name}', pad + '{',
              f'{pad}  OFFSET {at[0]:.4f} {at[1]:.4f} {at[2]:.4f}',
              f'{pad}  CHANNELS {3 if above else 4} Xposition Yposition Zposition' + ' Yrotation'*(not above)]
@@ -833,12 +833,12 @@ def write_bvh(
     points = np.asarray(points, dtype=np.float64).copy()
     angle = np.nan_to_num(heading(points[:, :len(JOINTS)]))
     local = turn(points - points[:, :1]*[1, 1, 0], -angle)                             # facing -y, over the origin
-    nose, crown = AT['Neck/Nose'], AT['Head']
+    nose, crown = _AT['Neck/Nose'], _AT['Head']
     # the joint lies behind the nose
     local[:, nose] += [0, NOSE_AHEAD*np.linalg.norm(local[:, crown] - local[:, nose], axis=1).mean(), 0]
     local = turn(local, np.pi/2)[..., [1, 2, 0]]/unit_mm                                # facing the file's z
     lines, order = _written('Hip', turn(_at_rest(measure(points))[None], np.pi/2)[0][:, [1, 2, 0]]/unit_mm)
-    columns = [local[:, AT[point]] - (local[:, AT[_TREE[point][1]]] if _TREE[point][1] else 0) for point in order]
+    columns = [local[:, _AT[point]] - (local[:, _AT[_TREE[point][1]]] if _TREE[point][1] else 0) for point in order]
     columns[0] = np.column_stack([points[:, 0][:, [1, 2, 0]]/unit_mm, np.degrees(angle) - 90])
     rows = [' '.join(f'{value:.4f}' for value in row) for row in np.hstack(columns)]
     head = ['HIERARCHY', *lines, 'MOTION', f'Frames: {len(rows)}', f'Frame Time: {1/hz:.7f}']
@@ -864,7 +864,7 @@ def complete(
 ) -> np.ndarray:            # the same with toes and hands of the body's own lengths, (T, 21, 3)
     "Toes and hands, whether the file has them or not."
     points = points.copy()
-    at = {name: points[:, i] for name, i in AT.items()}        # views: written through
+    at = {name: points[:, i] for name, i in _AT.items()}        # views: written through
     ahead = _unit(np.cross(at['LHip'] - at['RHip'], at['Thorax'] - at['Hip']))
     for side in 'LR':
         ankle, toe, wrist, hand = (at[side + name] for name in ('Foot', 'Toe', 'Wrist', 'Hand'))
@@ -886,12 +886,12 @@ HIGHEST_MM = 3000.      # and farther over it, it is no floor
 
 def _shanks(points):
     "How far both shanks point up, -1 to 1: -1 under an upright knee, (T, 2)."
-    return _unit(points[:, [AT['LFoot'], AT['RFoot']]] - points[:, [AT['LKnee'], AT['RKnee']]])[..., 2]
+    return _unit(points[:, [_AT['LFoot'], _AT['RFoot']]] - points[:, [_AT['LKnee'], _AT['RKnee']]])[..., 2]
 
 def _soles(points, p):
     "Lowest points of soles, toes and all else, and whose points they are; mm (T, 2 + 2 + 15), (19,)."
     names = ('LFoot', 'RFoot'), ('LToe', 'RToe'), FLESH_OF_POINTS_MM
-    feet, toes, others = ([AT[name] for name in some] for some in names)
+    feet, toes, others = ([_AT[name] for name in some] for some in names)
     soles = points[:, feet, 2] - np.where(_shanks(points) < -.5, 1, .5)*p.ankle_height
     flesh = np.array([*FLESH_OF_POINTS_MM.values()])*p.leg/REFERENCE.leg
     heights = [soles, points[:, toes, 2] - TOE_HEIGHT*p.ankle_height, points[:, others, 2] - flesh]
@@ -920,8 +920,8 @@ def rests(
     low, scale = heights.argmin(axis=1), p.leg/REFERENCE.leg
     is_low, slow = heights.min(axis=1) < lowest_mm(points, p) + 40*scale, 300*scale
     still = is_low & (speed[np.arange(len(points)), owners[low]] < slow)
-    hands = [AT['LWrist'], AT['RWrist']]
-    hangs = (points[:, hands, 2].min(axis=1) > points[:, AT['Head'], 2]) & (speed[:, hands].max(axis=1) < 300*scale)
+    hands = [_AT['LWrist'], _AT['RWrist']]
+    hangs = (points[:, hands, 2].min(axis=1) > points[:, _AT['Head'], 2]) & (speed[:, hands].max(axis=1) < 300*scale)
     return bool(still.mean() > .3 and hangs.mean() < .5)
 
 # %% ../../nbs/sources/24_mocap.ipynb #b807a402
@@ -966,7 +966,9 @@ class Capture:
     proportions: Proportions
 
     @property
-    def instants(self): return len(self.points)
+    def instants(self):
+        "How many there are."
+        return len(self.points)
 
 # %% ../../nbs/sources/24_mocap.ipynb #2775822d
 @dataclass(frozen=True, eq=False)
@@ -984,7 +986,9 @@ class Captures:
     vertical: str = ''      # the axis, and what says so
 
     @property
-    def subjects(self): return tuple(dict.fromkeys(take.subject for take in self.takes))
+    def subjects(self):
+        "Names, in the order of the takes."
+        return tuple(dict.fromkeys(take.subject for take in self.takes))
 
     def told(self):
         "What was understood of units and axes, a sentence each."
@@ -1189,7 +1193,7 @@ def _read(path, who, said, options):
 
 def _check_sides(path, points):
     "Refuses people whose feet point backwards."
-    at = {name: points[:, i] for name, i in AT.items()}
+    at = {name: points[:, i] for name, i in _AT.items()}
     ahead = np.cross(at['LHip'] - at['RHip'], at['Thorax'] - at['Hip'])
     if all(np.median(((at[s + 'Toe'] - at[s + 'Foot'])*ahead).sum(axis=1)) < 0 for s in 'LR'):
         what = 'the feet point backwards: left and right are exchanged'

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['SEQUENCES', 'SHORT', 'TEST_SEQUENCES', 'ACTIVITIES', 'TEST_HZ', 'CAMERAS', 'JOINTS_28', 'FROM_28', 'FROM_17',
            'SKELETON', 'TO_Z_UP', 'LABELS', 'OFF_PICTURE', 'OFF_WORLD_MM', 'IN_PICTURE', 'TRAINING', 'TEST',
-           'TOLERATED', 'LICENCE', 'OFF_TEST_PICTURE', 'cameras_named', 'to_world', 'Calibration', 'read_calibration',
-           'read_mat', 'Annotations', 'read_annotations', 'find_pictures', 'is_flash', 'frames_shown',
-           'boxes_in_picture', 'turned_crop', 'homographies', 'turned_crops', 'PlannedSequence', 'find_folders',
-           'plan_sequence', 'joints_in_crops', 'draw_joints', 'prepare', 'read_test_camera', 'plan_test_sequence',
-           'prepare_test_set', 'survey', 'compare_with_complete']
+           'TOLERATED', 'OFF_TEST_PICTURE', 'cameras_named', 'to_world', 'Calibration', 'read_calibration', 'read_mat',
+           'Annotations', 'read_annotations', 'find_pictures', 'is_flash', 'frames_shown', 'boxes_in_picture',
+           'turned_crop', 'homographies', 'turned_crops', 'PlannedSequence', 'find_folders', 'plan_sequence',
+           'joints_in_crops', 'draw_joints', 'prepare', 'read_test_camera', 'plan_test_sequence', 'prepare_test_set',
+           'survey', 'compare_with_complete']
 
 # %% ../../nbs/sources/31_mpi_inf_3dhp.ipynb #ce7d6475
 # Ours: not in the paper, but for what is said of single parameters.
@@ -679,7 +679,7 @@ def draw_joints(
     save_sheet(joint_sheet(crops, joints_in_crops(ds, chosen), labels, ds.views), path)
 
 # %% ../../nbs/sources/31_mpi_inf_3dhp.ipynb #b5e996af
-LICENCE = 'MPI-INF-3DHP: for research, not to be redistributed; cite Mehta et al., 3DV 2017'
+_LICENCE = 'MPI-INF-3DHP: for research, not to be redistributed; cite Mehta et al., 3DV 2017'
 
 def _chosen(folders, subjects, of):
     "Folders of the subjects asked for."
@@ -732,7 +732,7 @@ def _training_facts(plans, subjects, asked):
     notes = [note for plan in plans for note in plan.notes] + _absent(absent)
     extra = _DESCRIPTION | dict(labels=asked['labels'], skeleton=SKELETON)
     extra |= asked | dict(evaluation_only=False, sequences=sequences, notes=notes)
-    return dict(name='MPI-INF-3DHP', licence=LICENCE, extra=extra)
+    return dict(name='MPI-INF-3DHP', licence=_LICENCE, extra=extra)
 
 # %% ../../nbs/sources/31_mpi_inf_3dhp.ipynb #23187ca3
 def prepare(
@@ -951,7 +951,7 @@ def prepare_test_set(
         padding=padding, evaluation_only=True, sequences=sequences,
         notes=[note for plan in plans for note in plan.notes] + _absent(absent))
     source = f'MPI-INF-3DHP, monocular test set, {len(there)} sequences, valid frames'
-    facts = dict(name='MPI-INF-3DHP test set', source=source, licence=LICENCE, hz=TEST_HZ, stride=1, side=side,
+    facts = dict(name='MPI-INF-3DHP test set', source=source, licence=_LICENCE, hz=TEST_HZ, stride=1, side=side,
                  views=['camera'], extra=extra)
     return _filmed(out, plans, facts, perspective, workers, sheet, overwrite, progress)
 
