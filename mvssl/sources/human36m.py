@@ -1029,8 +1029,8 @@ def _facts(plan, metadata, views, layout, notes, options):
     extra |= dict(distortion={view: lens.tolist() for view, lens in zip(metadata.views, lenses)},
                   sequences=[one.facts for one in plan], notes=notes)
     subjects = ', '.join(dict.fromkeys(one.sequence.subject for one in plan))
-    return dict(name='Human3.6M', source=f'Human3.6M, {layout}: {subjects}', licence=_LICENCE, hz=RATE_HZ/options.stride,
-                stride=options.stride, side=options.side, views=views, extra=extra)
+    return dict(name='Human3.6M', source=f'Human3.6M, {layout}: {subjects}', licence=_LICENCE,
+                hz=RATE_HZ/options.stride, stride=options.stride, side=options.side, views=views, extra=extra)
 
 # %% ../../nbs/sources/30_human36m.ipynb #0fef8efb
 def prepare(
