@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 import pandas as pd
 import pytest
-from test_videos import QUICK, STANDING, box_table, moving, numbers, shoot, write_trc
+from small_films import QUICK, STANDING, box_table, moving, numbers, shoot, write_trc
 
 from mvssl.dataset import DatasetError
 from mvssl.show.embedding_map import tsne_map
