@@ -398,7 +398,6 @@ LONG_CELLS = {
     'nbs/41_sampler.ipynb': 2,
     'nbs/42_batches.ipynb': 2,
     'nbs/80_cli.ipynb': 11,
-    'nbs/show/52_search.ipynb': 4,
     'nbs/study/70_estimate.ipynb': 3,
     'nbs/study/71_outlook.ipynb': 2,
 }

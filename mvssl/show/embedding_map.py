@@ -23,30 +23,44 @@ def _spread(z):
     reach = np.abs(z).max()
     return z/reach if reach > 8*eps else 0*z
 
+# %% ../../nbs/show/50_embedding_map.ipynb #59ea5d03
 def tsne_map(
     z,                      # embeddings, (N, D)
     perplexity:float=30,    # about how many neighbours of each image are kept near
     seed:int=0,
     library:str='',         # 'openTSNE' or 'scikit-learn'; '': the first of them that is installed
-) -> np.ndarray:            # places, centred, the longer side of the map is 1, (N, 2); all at 0 if the embeddings are equal
+) -> np.ndarray:            # places, centred, the longer side is 1, (N, 2); all at 0 if the embeddings are equal
     "A t-SNE map that comes out the same every time. Supplementary: Sec. 4; its settings are ours."
     z = _spread(as_array(z, 'z'))
-    if not perplexity >= 1: raise Refusal(f'perplexity must be at least 1, got {perplexity}')
-    if z.ndim == 2 and z.shape[1] < 2: raise Refusal(f'z must have at least 2 dimensions to be laid out in 2, got {z.shape}')
-    if z.ndim != 2 or not len(z) > 3*perplexity: raise Refusal(f"z must have shape (N, D) with N > 3 perplexity = {3*perplexity:g}, got {z.shape}")
-    if not np.isfinite(z).all(): raise Refusal(f"z must be finite, it is not in row {int(np.argmin(np.isfinite(z).all(1)))}")
-    if library not in ('', 'openTSNE', 'scikit-learn'): raise Refusal(f"library must be 'openTSNE' or 'scikit-learn', got {library!r}")
-    if not z.any(): return np.zeros((len(z), 2))    # collapsed: libraries would lay out rounding errors, or end the process
+    _check_embeddings(z, perplexity, library)
+    # collapsed: libraries would lay out rounding errors, or end the process
+    if not z.any(): return np.zeros((len(z), 2))
     library = library or ('openTSNE' if _has_open_tsne() else 'scikit-learn')
     if library == 'openTSNE':
         from openTSNE import TSNE
-        xy = np.asarray(TSNE(perplexity=perplexity, initialization='pca', neighbors='exact', n_jobs=1, random_state=seed).fit(z))
+        how = dict(initialization='pca', neighbors='exact', n_jobs=1, random_state=seed)
+        xy = np.asarray(TSNE(perplexity=perplexity, **how).fit(z))
     else:
         from sklearn.manifold import TSNE
         xy = TSNE(perplexity=perplexity, init='pca', n_jobs=1, random_state=seed).fit_transform(z)
-    if not np.isfinite(xy).all(): raise Refusal(f'{library} found no map of these {len(z)} embeddings: try another perplexity than {perplexity:g}')
+    if not np.isfinite(xy).all():
+        raise Refusal(f'{library} found no map of these {len(z)} embeddings: '
+                      f'try another perplexity than {perplexity:g}')
     low, high = xy.min(0), xy.max(0)
     return (xy - (low + high)/2) / (high - low).max()
+
+# %% ../../nbs/show/50_embedding_map.ipynb #fd3212e9
+def _check_embeddings(z, perplexity, library):
+    "Refuses what has no map."
+    if not perplexity >= 1: raise Refusal(f'perplexity must be at least 1, got {perplexity}')
+    if z.ndim == 2 and z.shape[1] < 2:
+        raise Refusal(f'z must have at least 2 dimensions to be laid out in 2, got {z.shape}')
+    if z.ndim != 2 or not len(z) > 3*perplexity:
+        raise Refusal(f'z must have shape (N, D) with N > 3 perplexity = {3*perplexity:g}, got {z.shape}')
+    is_finite = np.isfinite(z).all(1)
+    if not is_finite.all(): raise Refusal(f'z must be finite, it is not in row {int(np.argmin(is_finite))}')
+    if library not in ('', 'openTSNE', 'scikit-learn'):
+        raise Refusal(f"library must be 'openTSNE' or 'scikit-learn', got {library!r}")
 
 def _has_open_tsne():
     try: import openTSNE
@@ -65,7 +79,7 @@ def place_pictures(
     xy,             # places in the map, (N, 2)
     side:float,     # of a picture, in the map's unit
 ) -> np.ndarray:    # rows of the pictures that are shown, in the order they were chosen, (P,)
-    "Pictures that overlap nowhere, packed until no other fits. Ours: how the supplementary avoids clutter (Sec. 4) is not stated."
+    "Pictures that overlap nowhere, packed until no other fits. The supplementary (Sec. 4) does not state its rule."
     xy = _places(xy)
     if not side > 0: raise Refusal(f"side must be positive, got {side}")
     if not len(xy): return np.array([], dtype=int)
@@ -88,9 +102,10 @@ def pick_windows(
     n:int=3,            # windows
     side:float=.14,     # of a window, in the map's unit
 ) -> np.ndarray:        # centres, in the order they were chosen, (n, 2)
-    "Windows of a map that are dense, far apart and different. Ours: how the supplementary's (Sec. 4) were chosen is not stated."
+    "Windows of a map that are dense, far apart and different. The supplementary (Sec. 4) does not state its rule."
     xy, vectors = _places(xy), as_array(vectors, 'vectors', np.float64).reshape(len(vectors), -1)
-    if len(vectors) != len(xy) or not np.isfinite(vectors).all(): raise Refusal(f"vectors must be finite, a row for each of the {len(xy)} places, got shape {vectors.shape}")
+    if len(vectors) != len(xy) or not np.isfinite(vectors).all():
+        raise Refusal(f'vectors must be finite, a row for each of the {len(xy)} places, got shape {vectors.shape}')
     if n < 1 or not side > 0: raise Refusal(f"n and side must be positive, got {n} and {side}")
     around = (_chebyshev(xy, xy) <= side/2).astype(np.float64)
     centre = around @ xy / around.sum(1, keepdims=True)
@@ -100,18 +115,23 @@ def pick_windows(
     chosen = [int(count.argmax())]
     while len(chosen) < n:
         is_free = _chebyshev(centre, centre[chosen]).min(1) > side
-        if not is_free.any(): raise Refusal(f"n windows of side {side} must fit without touching, {len(chosen)} of {n} do")
+        if not is_free.any():
+            raise Refusal(f'n windows of side {side} must fit without touching, {len(chosen)} of {n} do')
         allowed = is_free & (count >= min(count.max()/2, count[is_free].max()))
-        apart = np.linalg.norm(centre[:, None] - centre[chosen], axis=2) * np.linalg.norm(mean[:, None] - mean[chosen], axis=2)
+        apart = _between(centre, centre[chosen]) * _between(mean, mean[chosen])
         chosen.append(int(np.where(allowed, apart.min(1), -np.inf).argmax()))
     return centre[chosen]
+
+def _between(a, b):
+    "Euclidean distances, (n, m)."
+    return np.linalg.norm(a[:, None] - b, axis=2)
 
 def in_window(
     xy,                 # places in the map, (N, 2)
     centre,             # of the window, (2,)
     side:float,         # of the window, in the map's unit
 ) -> np.ndarray:        # rows inside, ascending
-    "Images in a window. Ours: not in the paper."
+    "Images in a window."
     return np.flatnonzero(_chebyshev(_places(xy), as_array(centre, 'centre', np.float64)[None])[:, 0] <= side/2)
 
 # %% ../../nbs/show/50_embedding_map.ipynb #7452619f
@@ -119,9 +139,11 @@ def pose_spread(
     poses,          # canonical poses, mm, (N, 17, 3); NaN = no label, left out
     groups,         # a label of each, (N,), e.g. its instant or its subject: pairs of equal labels do not count
 ) -> float:         # mm; NaN where no pair counts
-    "Mean distance (MPJPE) between the poses of all pairs of different groups. Ours: not in the paper."
+    "Mean distance (MPJPE) between the poses of all pairs of different groups."
     poses, groups = as_tensor(poses, 'poses'), np.unique(np.asarray(groups), return_inverse=True)[1]
-    if poses.shape[1:] != (17, 3) or len(groups) != len(poses): raise Refusal(f"poses must have shape (N, 17, 3) and groups N labels, got {tuple(poses.shape)} and {len(groups)}")
+    if poses.shape[1:] != (17, 3) or len(groups) != len(poses):
+        got = f'{tuple(poses.shape)} and {len(groups)}'
+        raise Refusal(f'poses must have shape (N, 17, 3) and groups N labels, got {got}')
     known = poses.isfinite().all((1, 2))
     poses, groups = poses[known], torch.as_tensor(groups)[known]
     total = count = 0

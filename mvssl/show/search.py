@@ -41,7 +41,8 @@ def _white(grey, mode, kind, path):
     low, high = grey.min(), grey.max()
     if mode == 'F' and 0 <= low <= high <= 1: return 1
     if 0 <= low <= high <= 65535: return 255 if high <= 255 else 65535
-    raise Refusal(f'{path} cannot be scaled, its values reach from {low:g} to {high:g} and nothing says which of them is white: save it with 8 or 16 bits')
+    raise Refusal(f'{path} cannot be scaled, its values reach from {low:g} to {high:g} and nothing says which of them '
+                  'is white: save it with 8 or 16 bits')
 
 def _rgb(image, kind, path):
     "A picture as RGB of 8 bits: what is transparent lies on white, what has more bits is scaled down."
@@ -54,6 +55,7 @@ def _rgb(image, kind, path):
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
     return image.convert('RGB')
 
+# %% ../../nbs/show/52_search.ipynb #75272696
 def read_square(
     path,           # of a picture
     side:int,       # px
@@ -86,8 +88,8 @@ def embed_pictures(
     "Embeddings and poses of pictures that each show one person."
     found = []
     for first in watched(range(0, len(paths), n_images), 'embedding', show=progress):
-        images = torch.from_numpy(np.stack([read_square(path, side) for path in paths[first:first + n_images]])).permute(0, 3, 1, 2)
-        found.append(embed_images(network.eval(), images))
+        squares = np.stack([read_square(path, side) for path in paths[first:first + n_images]])
+        found.append(embed_images(network.eval(), torch.from_numpy(squares).permute(0, 3, 1, 2)))
     return tuple(torch.cat(results) for results in zip(*found))
 
 # %% ../../nbs/show/52_search.ipynb #c300da6f
@@ -95,7 +97,7 @@ def embed_pictures(
 class Gallery:
     "Embedded images, and what is known of each."
     z: np.ndarray           # (M, D)
-    labels: pd.DataFrame    # M rows: moment, view; of a store also subject, action, sequence, instant, time_s; of files picture
+    labels: pd.DataFrame    # M rows: moment, view; of a store also its table; of files picture
     picture: Callable       # row -> uint8 RGB (S, S, 3)
     synthetic: str = ''     # what must be said beside its pictures
 
@@ -109,8 +111,11 @@ def store_gallery(
 ) -> Gallery:
     "The gallery of images of a store."
     instant, view = np.asarray(instant), np.asarray(view)
-    labels = dataset.table.iloc[instant].reset_index(drop=True).assign(view=np.asarray(dataset.views)[view], instant=instant)
-    return Gallery(np.asarray(z), labels.assign(moment=[f'{dataset.checksum}:{at}' for at in instant]), lambda row: np.asarray(dataset.frames[int(instant[row])][view[row]]), synthetic_label(dataset))
+    labels = dataset.table.iloc[instant].reset_index(drop=True)
+    labels = labels.assign(view=np.asarray(dataset.views)[view], instant=instant)
+    labels = labels.assign(moment=[f'{dataset.checksum}:{at}' for at in instant])
+    def picture(row): return np.asarray(dataset.frames[int(instant[row])][view[row]])
+    return Gallery(np.asarray(z), labels, picture, synthetic_label(dataset))
 
 def file_gallery(
     paths,          # of pictures, [M]
@@ -119,7 +124,8 @@ def file_gallery(
     side:int=224,   # of what is shown, px
 ) -> Gallery:
     "The gallery of pictures in files."
-    labels = pd.DataFrame(dict(picture=[path.relative_to(folder).as_posix() if folder else path.name for path in paths], moment=[str(path.resolve()) for path in paths], view=''))
+    names = [path.relative_to(folder).as_posix() if folder else path.name for path in paths]
+    labels = pd.DataFrame(dict(picture=names, moment=[str(path.resolve()) for path in paths], view=''))
     return Gallery(np.asarray(z), labels, lambda row: read_square(paths[row], side))
 
 # %% ../../nbs/show/52_search.ipynb #7fc38b9c
@@ -133,21 +139,29 @@ def check_search(
     if not 1 <= k <= n: raise Refusal(f'k must lie in 1 ... {n}, the images of the database, got {k}')
     if not 0 <= apart_s < math.inf: raise Refusal(f'apart_s must not be negative, got {apart_s}')
     for name, asked in (('views', views), ('subjects', subjects)):
-        if asked not in ('any', 'same', 'other'): raise Refusal(f"{name} must be 'same', 'other' or 'any', got {asked!r}")
-    for what, option, is_asked in (('view', 'views', views != 'any'), ('subject', 'subjects', subjects != 'any'), ('sequence', 'apart_s', apart_s > 0)):
-        if is_asked and not (is_store and 'instant' in query and query['instant'].notna().all()): raise Refusal(f'{option} asks for the {what} of every image, which only those of a store have')
+        if asked not in ('any', 'same', 'other'):
+            raise Refusal(f"{name} must be 'same', 'other' or 'any', got {asked!r}")
+    is_known = is_store and 'instant' in query and query['instant'].notna().all()
+    asked = {'views': views != 'any', 'subjects': subjects != 'any', 'apart_s': apart_s > 0}
+    for option, what in dict(views='view', subjects='subject', apart_s='sequence').items():
+        if asked[option] and not is_known:
+            raise Refusal(f'{option} asks for the {what} of every image, which only those of a store have')
 
 def _may_match(query, database, views, subjects, same_instant, apart_s):
     "Who may be found by whom, from the labels of both: bool (Q, M)."
-    def table(labels): return dict(instant=labels['moment'].to_numpy(str), view=labels['view'].to_numpy(str)) | ({'subject': labels['subject'].to_numpy(str)} if 'subject' in labels else {})
+    def table(labels):
+        known = {'instant': 'moment', 'view': 'view', 'subject': 'subject'}
+        return {name: labels[column].to_numpy(str) for name, column in known.items() if column in labels}
     rule = match_rule(table(query), table(database), subjects, views, same_instant)
     may = rule(torch.arange(len(query))[:, None], torch.arange(len(database))[None]).numpy()
     if apart_s > 0:
         is_near = abs(query['time_s'].to_numpy()[:, None] - database['time_s'].to_numpy()) < apart_s
-        for name in ('subject', 'sequence', 'source'): is_near &= query[name].to_numpy(str)[:, None] == database[name].to_numpy(str)
+        for name in ('subject', 'sequence', 'source'):
+            is_near &= query[name].to_numpy(str)[:, None] == database[name].to_numpy(str)
         may = may & ~is_near
     return may
 
+# %% ../../nbs/show/52_search.ipynb #70fb3c20
 def search(
     query:Gallery,
     database:Gallery,
@@ -159,14 +173,22 @@ def search(
 ) -> pd.DataFrame:              # a row for each that is found: query, rank, distance, same_instant, row, and its labels
     "The nearest images of every query, exactly. Ours; the search of the supplementary's Figure 1 (Sec. 3)."
     check_search(query.labels, len(database), 'instant' in database.labels, k, views, subjects, apart_s)
-    labels = [gallery.labels.assign(source=gallery.labels['moment'].str.split(':').str[0]) for gallery in (query, database)]
-    may = _may_match(*labels, views, subjects, same_instant, apart_s)
-    if (lost := np.flatnonzero(~may.any(1))).size: raise Refusal(f'the search must leave something to find: nothing in the database may be found by query {lost[0] + 1} of {len(query)}')
+    may = _may_match(_with_source(query), _with_source(database), views, subjects, same_instant, apart_s)
+    if (lost := np.flatnonzero(~may.any(1))).size:
+        raise Refusal('the search must leave something to find: nothing in the database may be found by '
+                      f'query {lost[0] + 1} of {len(query)}')
     found = retrieve(query.z, database.z, k, may)
     at, rank = np.nonzero(found.index >= 0)
     row = found.index[at, rank]
-    return pd.DataFrame(dict(query=at, rank=rank + 1, distance=found.distance[at, rank].round(4), same_instant=query.labels['moment'].to_numpy()[at] == database.labels['moment'].to_numpy()[row], row=row)).join(
-        database.labels.drop(columns='moment').iloc[row].reset_index(drop=True))
+    moments = (gallery.labels['moment'].to_numpy() for gallery in (query, database))
+    same = np.equal(*(of[rows] for of, rows in zip(moments, (at, row))))
+    distance = found.distance[at, rank].round(4)
+    table = pd.DataFrame(dict(query=at, rank=rank + 1, distance=distance, same_instant=same, row=row))
+    return table.join(database.labels.drop(columns='moment').iloc[row].reset_index(drop=True))
+
+def _with_source(gallery):
+    "Labels, and where each image is from: the part of `moment` before its colon."
+    return gallery.labels.assign(source=gallery.labels['moment'].str.split(':').str[0])
 
 # %% ../../nbs/show/52_search.ipynb #fa7616b3
 class Address(NamedTuple):
@@ -182,7 +204,9 @@ def read_query(
     with reading(text): is_picture = Path(text).is_file()
     if is_picture: return Path(text)
     *store, instant, view = ['', '', *text.rsplit(':', 2)][-3:]
-    if not instant.isdecimal(): raise Refusal(f'query must be a picture, STORE:INSTANT:VIEW or INSTANT:VIEW, got {text!r}, and there is no such file')
+    if not instant.isdecimal():
+        raise Refusal(f'query must be a picture, STORE:INSTANT:VIEW or INSTANT:VIEW, got {text!r}, '
+                      'and there is no such file')
     return Address(''.join(store), int(instant), view)
 
 def find_image(
@@ -190,10 +214,14 @@ def find_image(
     dataset,        # the store
 ) -> tuple:         # row of the store, number of the view
     "Where an image is, if it is."
-    if address.view not in dataset.views: raise Refusal(f"query must name a view of {dataset.name}, {', '.join(dataset.views)}, got {address.view!r}")
-    if address.instant >= len(dataset): raise Refusal(f'query must name an instant of {dataset.name}, 0 ... {len(dataset) - 1}, got {address.instant}')
+    if address.view not in dataset.views:
+        raise Refusal(f"query must name a view of {dataset.name}, {', '.join(dataset.views)}, got {address.view!r}")
+    if address.instant >= len(dataset):
+        raise Refusal(f'query must name an instant of {dataset.name}, 0 ... {len(dataset) - 1}, got {address.instant}')
     view = dataset.views.index(address.view)
-    if not dataset.seen[address.instant, view]: raise Refusal(f'query must name an image that is there: {dataset.name} has no view {address.view} of instant {address.instant}')
+    if not dataset.seen[address.instant, view]:
+        raise Refusal(f'query must name an image that is there: {dataset.name} has no view {address.view} of '
+                      f'instant {address.instant}')
     return address.instant, view
 
 # %% ../../nbs/show/52_search.ipynb #7e7e0d63
@@ -205,8 +233,10 @@ def weights_of(
     with reading(path):
         file = path/'weights.safetensors' if path.is_dir() else path
         is_there = file.exists()
-    if not is_there: raise Refusal(f"run must be a finished run or a file of weights, {'there is no ' + file.name + ' in' if path.is_dir() else 'there is nothing at'} {path}"
-                                           + (': it is not finished, continue it with mvssl train ... --resume' if (path/'config.json').exists() else ''))
+    if not is_there:
+        missing = f'there is no {file.name} in' if path.is_dir() else 'there is nothing at'
+        begun = ': it is not finished, continue it with mvssl train ... --resume'*(path/'config.json').exists()
+        raise Refusal(f'run must be a finished run or a file of weights, {missing} {path}{begun}')
     return file
 
 def _checksum(paths, names=()):
@@ -222,8 +252,10 @@ def origin(
     "What embeddings are made from."
     if isinstance(data, MultiviewDataset): return dict(weights=_checksum([weights]), data=data.checksum)
     paths = pictures_in(data)
-    return dict(weights=_checksum([weights]), data=_checksum(paths, [path.relative_to(data).as_posix() for path in paths]))
+    names = [path.relative_to(data).as_posix() for path in paths]
+    return dict(weights=_checksum([weights]), data=_checksum(paths, names))
 
+# %% ../../nbs/show/52_search.ipynb #cb442ab8
 def write_embeddings(
     path,           # .npz or .safetensors
     arrays:dict,    # name -> numbers, M rows each
@@ -234,15 +266,19 @@ def write_embeddings(
     path, note = Path(path), json.dumps(made_from)
     if path.suffix == '.npz':
         data = io.BytesIO()
-        np.savez(data, **arrays, **{name: np.asarray(column, dtype=str) for name, column in columns.items()}, origin=np.array(note))
+        texts = {name: np.asarray(column, dtype=str) for name, column in columns.items()}
+        np.savez(data, **arrays, **texts, origin=np.array(note))
         write_whole(path, data.getvalue())
     elif path.suffix == '.safetensors':
         from safetensors.numpy import save
-        codes = {name: np.unique(np.asarray(column, dtype=str), return_inverse=True) for name, column in columns.items()}
+        texts = {name: np.asarray(column, dtype=str) for name, column in columns.items()}
+        codes = {name: np.unique(column, return_inverse=True) for name, column in texts.items()}
         names = json.dumps({name: values.tolist() for name, (values, _) in codes.items()})
-        write_whole(path, save({**arrays, **{name: code.astype('int64') for name, (_, code) in codes.items()}}, {'mvssl': names, 'origin': note}))
+        numbers = {name: code.astype('int64') for name, (_, code) in codes.items()}
+        write_whole(path, save(arrays | numbers, {'mvssl': names, 'origin': note}))
     else: raise Refusal(f'path must end in .npz or .safetensors, got {path}')
 
+# %% ../../nbs/show/52_search.ipynb #f30fedcd
 def read_embeddings(
     path,               # that `mvssl embed` wrote
     made_from:dict,     # what they must be made from, see `origin`
@@ -251,20 +287,28 @@ def read_embeddings(
     path = Path(path)
     with reading(path): is_there = path.is_file()
     if not is_there: raise Refusal(f'embeddings must be a file that mvssl embed wrote, there is none at {path}')
-    try:
-        if path.suffix == '.npz':
-            with np.load(path, allow_pickle=False) as file: found = {name: file[name] for name in file}
-            note = json.loads(str(found.pop('origin')))
-        else:
-            from safetensors import safe_open
-            with safe_open(path, framework='np') as file:
-                found, note, names = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()['origin']), json.loads(file.metadata()['mvssl'])
-            found |= {name: np.array(values)[found[name]] for name, values in names.items()}
+    try: found, note = (_from_npz if path.suffix == '.npz' else _from_safetensors)(path)
     except Exception as error:  # whatever the three readers make of a file that is none of theirs
-        raise Refusal(f'embeddings must be a file that this version of mvssl embed wrote, {path} cannot be read ({type(error).__name__}: {error})') from None
+        raise Refusal(f'embeddings must be a file that this version of mvssl embed wrote, {path} cannot be read '
+                      f'({type(error).__name__}: {error})') from None
     for name, what in (('weights', 'weights'), ('data', 'images')):
-        if note.get(name) != made_from[name]: raise Refusal(f'embeddings must be made from these {what}: {path} is from others. Make it again with mvssl embed, or leave it out')
+        if note.get(name) != made_from[name]:
+            raise Refusal(f'embeddings must be made from these {what}: {path} is from others. '
+                          'Make it again with mvssl embed, or leave it out')
     return found
+
+def _from_npz(path):
+    "Arrays, and what they were made from."
+    with np.load(path, allow_pickle=False) as file: found = {name: file[name] for name in file}
+    return found, json.loads(str(found.pop('origin')))
+
+def _from_safetensors(path):
+    "Arrays, texts put back in place of their numbers, and what they were made from."
+    from safetensors import safe_open
+    with safe_open(path, framework='np') as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}
+        note, names = (json.loads(file.metadata()[name]) for name in ('origin', 'mvssl'))
+    return found | {name: np.array(values)[found[name]] for name, values in names.items()}, note
 
 # %% ../../nbs/show/52_search.ipynb #225e4e07
 def database_gallery(
@@ -278,12 +322,19 @@ def database_gallery(
     "All images of a store or of a folder, embedded."
     known = read_embeddings(embeddings, origin(weights, data)) if embeddings else None
     if isinstance(data, MultiviewDataset):
-        if known is None: return store_gallery(data, *(lambda found: (found.z, found.instant, found.view))(embed(network, data, progress=progress)))
-        return store_gallery(data, known['z'], known['instant'], np.array([data.views.index(view) for view in known['view']]))
+        if known is None:
+            found = embed(network, data, progress=progress)
+            return store_gallery(data, found.z, found.instant, found.view)
+        view = np.array([data.views.index(view) for view in known['view']])
+        return store_gallery(data, known['z'], known['instant'], view)
     paths = pictures_in(data)
-    if not paths: raise Refusal(f"database must be a store or a folder of pictures, {data} has neither dataset.json nor any {', '.join(PICTURES)}")
-    return file_gallery(paths, embed_pictures(network, paths, side, progress=progress)[0] if known is None else known['z'], data)
+    if not paths:
+        raise Refusal(f'database must be a store or a folder of pictures, {data} has neither dataset.json '
+                      f"nor any {', '.join(PICTURES)}")
+    z = embed_pictures(network, paths, side, progress=progress)[0] if known is None else known['z']
+    return file_gallery(paths, z, data)
 
+# %% ../../nbs/show/52_search.ipynb #411e551c
 def query_gallery(
     network,            # a PoseNet
     queries,            # what `read_query` makes of each
@@ -291,16 +342,25 @@ def query_gallery(
     side:int,           # the network was trained at, px
 ) -> Gallery:
     "Queries, embedded."
-    parts = []
-    for query in queries:
-        if isinstance(query, Path): parts.append(file_gallery([query], embed_pictures(network, [query], side)[0]))
-        else:
-            ds = MultiviewDataset.open(query.store) if query.store else database
-            if ds is None: raise Refusal(f'query must be a picture or STORE:INSTANT:VIEW, got {query.instant}:{query.view}: the database is no store')
-            instant, view = find_image(query, ds)
-            z, _ = embed_images(network.eval(), torch.from_numpy(np.array(ds.frames[instant][view])).permute(2, 0, 1)[None])
-            parts.append(store_gallery(ds, z, [instant], [view]))
-    return Gallery(np.concatenate([part.z for part in parts]), pd.concat([part.labels for part in parts], ignore_index=True), lambda row: parts[row].picture(0), ', '.join(dict.fromkeys(part.synthetic for part in parts if part.synthetic)))
+    parts = [_one_query(network, query, database, side) for query in queries]
+    labels = pd.concat([part.labels for part in parts], ignore_index=True)
+    z = np.concatenate([part.z for part in parts])
+    return Gallery(z, labels, lambda row: parts[row].picture(0), _synthetic(*parts))
+
+def _one_query(network, query, database, side):
+    "The gallery of one image."
+    if isinstance(query, Path): return file_gallery([query], embed_pictures(network, [query], side)[0])
+    ds = MultiviewDataset.open(query.store) if query.store else database
+    if ds is None:
+        raise Refusal(f'query must be a picture or STORE:INSTANT:VIEW, got {query.instant}:{query.view}: '
+                      'the database is no store')
+    instant, view = find_image(query, ds)
+    image = torch.from_numpy(np.array(ds.frames[instant][view])).permute(2, 0, 1)
+    return store_gallery(ds, embed_images(network.eval(), image[None])[0], [instant], [view])
+
+def _synthetic(*galleries):
+    "What must be said beside the pictures of any of them."
+    return ', '.join(dict.fromkeys(gallery.synthetic for gallery in galleries if gallery.synthetic))
 
 # %% ../../nbs/show/52_search.ipynb #5603e041
 def _is_known(value): return value not in ('', None) and value == value
@@ -314,8 +374,6 @@ def _same(one):
     "What is said of an image of the query's own instant."
     return ['same instant'] if one['same_instant'] else []
 
-def _synthetic(*galleries): return ', '.join(dict.fromkeys(gallery.synthetic for gallery in galleries if gallery.synthetic))
-
 def _answers(query, database, found):
     "For each query its gallery, row, lines and kind; then those of what was found, with their distances."
     for q in range(len(query)):
@@ -325,6 +383,7 @@ def _answers(query, database, found):
             row.append((database, one['row'], lines, 'same' if one['same_instant'] else 'found'))
         yield row
 
+# %% ../../nbs/show/52_search.ipynb #7868402d
 def results_page(
     query:Gallery,
     database:Gallery,

@@ -18,15 +18,19 @@ from ..refusal import Refusal
 
 # %% ../../nbs/study/66_margins.ipynb #645257db
 def _checked(errors):
-    if not isinstance(errors, pd.DataFrame) or errors.shape[1] < 2 or not len(errors): raise Refusal(f'errors must be a DataFrame of at least one seed and two settings, got {getattr(errors, "shape", type(errors).__name__)}')
-    if errors.isna().any(axis=None): raise Refusal(f'errors must be known for every seed and setting, missing are {[(seed, name) for seed, name in errors.isna().stack().loc[lambda x: x].index]}')
+    if not isinstance(errors, pd.DataFrame) or errors.shape[1] < 2 or not len(errors):
+        got = getattr(errors, 'shape', type(errors).__name__)
+        raise Refusal(f'errors must be a DataFrame of at least one seed and two settings, got {got}')
+    if errors.isna().any(axis=None):
+        missing = list(errors.isna().stack().loc[lambda is_missing: is_missing].index)
+        raise Refusal(f'errors must be known for every seed and setting, missing are {missing}')
     return errors.astype(float)
 
 def compare_settings(
     errors,             # DataFrame, a row per seed, a column per setting, mm
     reference,          # the setting that the others are compared with
     level:float=.95,    # of the intervals
-) -> pd.DataFrame:      # a row per setting: mean, low, high; mean rank, 1 is best; difference to the reference with low and high; seeds
+) -> pd.DataFrame:      # a row per setting: mean, low, high; mean rank, 1 is best; difference with low and high; seeds
     "Means, ranks and paired differences of settings. Ours: Table 1 of the supplementary has one number per setting."
     errors = _checked(errors)
     if reference not in errors: raise Refusal(f'reference must be one of {list(errors)}, got {reference!r}')
@@ -34,7 +38,9 @@ def compare_settings(
     for name in errors:
         own, against = over_seeds(errors[name], level), over_seeds(errors[name] - errors[reference], level)
         low, high = (against.low, against.high) if name != reference else (math.nan, math.nan)
-        rows[name] = dict(mean=own.mean, low=own.low, high=own.high, rank=ranks[name], difference=against.mean, difference_low=low, difference_high=high, seeds=len(errors))
+        rows[name] = dict(
+            mean=own.mean, low=own.low, high=own.high, rank=ranks[name], difference=against.mean, difference_low=low,
+            difference_high=high, seeds=len(errors))
     return pd.DataFrame.from_dict(rows, orient='index')
 
 # %% ../../nbs/study/66_margins.ipynb #d5077c0d
@@ -43,7 +49,7 @@ def rank_test(
     n:int=9999,     # shuffles
     seed:int=0,     # of them
 ) -> float:         # p: 1 / (n + 1) at least
-    "How likely mean ranks as different as these are if settings do not matter: Friedman's test by permutation. Ours: not in the paper."
+    "How likely ranks as different as these are if settings do not matter: Friedman's test by permutation."
     ranks = _checked(errors).rank(axis=1).to_numpy()
     scatter = lambda r: r.mean(-2).var(-1)
     shuffled = np.random.default_rng(seed).permuted(np.broadcast_to(ranks, (n, *ranks.shape)), axis=-1)
@@ -51,7 +57,7 @@ def rank_test(
 
 # %% ../../nbs/study/66_margins.ipynb #ec49497c
 class Best(NamedTuple):
-    "Which setting is best, if any may be called so. Ours: not in the paper."
+    "Which setting is best, if any may be called so."
     lowest: str         # setting with the lowest mean
     is_best: bool       # better than every other one, at `level` for all pairs together
     tied: tuple         # the others that it isn't told from
@@ -61,11 +67,12 @@ def best_setting(
     errors,             # DataFrame, a row per seed, a column per setting, mm
     level:float=.95,    # that no pair at all is told apart wrongly
 ) -> Best:
-    "Whether one setting is better than all others beyond chance. Ours: not in the paper."
+    "Whether one setting is better than all others beyond chance."
     errors = _checked(errors)
     single = 1 - (1 - level)/math.comb(errors.shape[1], 2)
     lowest = errors.mean().idxmin()
-    tied = tuple(name for name in errors if name != lowest and not over_seeds(errors[name] - errors[lowest], single).low > 0)
+    above = {name: over_seeds(errors[name] - errors[lowest], single) for name in errors if name != lowest}
+    tied = tuple(name for name, difference in above.items() if not difference.low > 0)
     return Best(lowest, not tied, tied, single)
 
 # %% ../../nbs/study/66_margins.ipynb #384763c1
@@ -73,7 +80,7 @@ def unsteadiness(
     values,             # along a training, at equal distances, (K,)
     share:float=.5,     # of them, the last ones, is looked at, but at least 3
 ) -> float:             # standard deviation about a straight line, in the unit of the values; NaN for fewer than 3
-    "How much something wavers along a training. Ours: the supplementary says that large margins destabilise, not how that was seen."
+    "Scatter about the trend along a training. The supplementary does not say how it saw that margins destabilise."
     values = as_array(values, 'values', np.float64)
     if not 0 < share <= 1: raise Refusal(f'share must lie in (0, 1], got {share}')
     if values.ndim != 1: raise Refusal(f'values must have shape (K,), got {values.shape}')

@@ -153,9 +153,9 @@ def _interval_of(name, head):
     return next((ends for ends in candidates if set(ends) <= set(head) and name not in ends), None)
 
 def _rounded(cells):
-    "Numbers of one cell with as many digits as the first needs; '' where there is none."
-    digits = '.1f' if cells[0] and abs(float(cells[0])) >= 10 and len(cells) > 1 else '.4g'
-    return [f'{float(cell):{digits}}' if cell else '' for cell in cells]
+    "Numbers of one cell, with one decimal where their interval is wide; '' where there is none."
+    digits = '.1f' if len(cells) > 1 and abs(float(cells[-1]) - float(cells[-2])) >= 1 else '.4g'
+    return [f'{float(cell):{digits}}' for cell in cells]
 
 def _interval(mean, low='', high=''):
     mean, *ends = _rounded([mean, low, high]) if low else _rounded([mean])

@@ -28,7 +28,8 @@ def score_poses(
 ) -> pd.DataFrame:      # (M,) rows: errors in mm, pck and auc in percent; NaN where there is no pose
     "The five scores of each pose. Ours: not in the paper; PCK and AUC as MPI-INF-3DHP defines them."
     pred, true = as_tensor(pred, 'pred').double(), as_tensor(true, 'true').double()
-    return pd.DataFrame({name: as_array(score(pred, true))*(100 if name in PERCENT else 1) for name, score in SCORES.items()})
+    scores = {name: as_array(score(pred, true)) for name, score in SCORES.items()}
+    return pd.DataFrame({name: found*(100 if name in PERCENT else 1) for name, found in scores.items()})
 
 # %% ../../nbs/study/67_scores.ipynb #9b57fee7
 def score_store(
@@ -36,8 +37,8 @@ def score_store(
     dataset:MultiviewDataset,   # a store, or a part of it, with poses
     n_images:int=512,           # at a time
     progress:bool=False,
-) -> pd.DataFrame:              # a row per seen picture that has a canonical pose: instant, view, subject, action, sequence and the scores
-    "Scores of every picture of a store. Ours: not in the paper."
+) -> pd.DataFrame:  # a row per seen picture with a canonical pose: instant, view, subject, action, sequence, scores
+    "Scores of every picture of a store."
     true = canonicalise(np.asarray(dataset.poses, float))
     has_pose = np.isfinite(true).all((1, 2)) & dataset.seen.any(1)
     if not has_pose.any(): raise Refusal(f'dataset must have poses to score against, {dataset.name} has none')
@@ -45,19 +46,22 @@ def score_store(
     rows, view = found.instant.numpy(), found.view.numpy()
     table = dataset.table.iloc[rows][['subject', 'action', 'sequence']].reset_index(drop=True)
     scores = score_poses(found.pose, true[rows])
-    return pd.concat([pd.DataFrame(dict(instant=rows, view=np.asarray(dataset.views)[view])), table, scores], axis=1)
+    images = pd.DataFrame(dict(instant=rows, view=np.asarray(dataset.views)[view]))
+    return pd.concat([images, table, scores], axis=1)
 
 # %% ../../nbs/study/67_scores.ipynb #e87a6a1e
 def mean_scores(
     scores:pd.DataFrame,        # see `score_store`
     by:str='action',            # subject, action, sequence or view
     level:float=.95,            # of the interval
-) -> pd.DataFrame:              # rows: each value of `by`, then 'all'; columns: images, the scores, low and high of mpjpe_mm
-    "Mean scores by part and over all pictures. Ours: not in the paper."
-    if by not in ('subject', 'action', 'sequence', 'view'): raise Refusal(f'by must be subject, action, sequence or view, got {by!r}')
+) -> pd.DataFrame:      # rows: each value of `by`, then 'all'; columns: images, the scores, low and high of mpjpe_mm
+    "Mean scores by part and over all pictures."
+    if by not in ('subject', 'action', 'sequence', 'view'):
+        raise Refusal(f'by must be subject, action, sequence or view, got {by!r}')
     parts = {str(name): part for name, part in scores.groupby(by, sort=False)} | {'all': scores}
     rows = {}
     for name, part in parts.items():
         low, high = bootstrap_ci(part['mpjpe_mm'], part['subject'] + ' ' + part['sequence'], level=level)
-        rows[name] = dict(images=len(part)) | {score: float(part[score].mean()) for score in SCORES} | {'mpjpe_mm low': low, 'mpjpe_mm high': high}
+        means = {score: float(part[score].mean()) for score in SCORES}
+        rows[name] = dict(images=len(part)) | means | {'mpjpe_mm low': low, 'mpjpe_mm high': high}
     return pd.DataFrame.from_dict(rows, orient='index')
