@@ -30,12 +30,12 @@ from .skeleton import canonicalise, mirror
 # %% ../nbs/42_batches.ipynb #faab6d7a
 @dataclass(frozen=True)
 class Augmentation:
-    "How pictures are changed, each independently of all others; 0 turns a change off. Ours: not in the paper."
+    "How pictures are changed, each independently of all others; 0 turns a change off."
     shift: float = .05          # crop jitter: at most so far sideways and up or down, share of the side
     zoom: float = .1            # crop jitter: larger or smaller by at most this share
     stretch: float = .05        # affine: wider and less high, or the other way round, by at most this share
     rotation_deg: float = 10.   # affine: about the centre, at most
-    flip: float = 0.            # chance of a mirror image; the pose is mirrored with it, and both sides of a pair together
+    flip: float = 0.            # chance of a mirror image; mirrored with it: the pose, and the pair's other side
     brightness: float = .3      # factor between 1 - this and 1 + this
     contrast: float = .3        # likewise, about mid-grey
     saturation: float = .3      # likewise, about the pixel's own grey
@@ -49,8 +49,10 @@ class Augmentation:
 
     def __post_init__(self):
         for name in _NUMBERS:
-            if not 0 <= getattr(self, name) <= _LIMITS.get(name, 1): raise Refusal(f'{name} must lie in [0, {_LIMITS.get(name, 1):g}], got {getattr(self, name)}')
-        if self.interpolation not in ('bilinear', 'nearest'): raise Refusal(f"interpolation must be 'bilinear' or 'nearest', got {self.interpolation!r}")
+            value, most = getattr(self, name), _LIMITS.get(name, 1)
+            if not 0 <= value <= most: raise Refusal(f'{name} must lie in [0, {most:g}], got {value}')
+        if self.interpolation not in ('bilinear', 'nearest'):
+            raise Refusal(f"interpolation must be 'bilinear' or 'nearest', got {self.interpolation!r}")
 
     @classmethod
     def none(cls):
@@ -66,18 +68,20 @@ class Augmentation:
     @property
     def changes(self): return any((self.moves, self.recolours, self.blur, self.cutout))
 
+# %% ../nbs/42_batches.ipynb #n2limits
 _NUMBERS = [field.name for field in fields(Augmentation) if field.type is float]
 _LIMITS = dict(rotation_deg=180, hue_deg=180, zoom=.9, stretch=.9)
 
 # %% ../nbs/42_batches.ipynb #2e08d32f
+# uniform numbers per image, whatever is turned on: settings do not shift the others' draws
 _DRAWS = ('left', 'up', 'zoom', 'stretch', 'rotation', 'flip', 'brightness', 'contrast', 'saturation', 'hue', 'grey',
-          'blur', 'sigma', 'cutout', 'x', 'y', 'width', 'height')  # uniform numbers per image, whatever is turned on: settings do not shift the others' draws
+          'blur', 'sigma', 'cutout', 'x', 'y', 'width', 'height')
 
 def draw(
     n:int,                      # images, N
     generator:torch.Generator,  # on the CPU, so that all devices see the same
 ) -> dict:                      # numbers in [0, 1) by name, arrays (N,)
-    "The randomness of N augmented images. Ours: not in the paper."
+    "The randomness of N augmented images."
     return dict(zip(_DRAWS, torch.rand(len(_DRAWS), n, generator=generator).numpy()))
 
 def _within(u, size): return size*(2*u - 1)
@@ -87,7 +91,7 @@ def placement(
     u:dict,            # see draw
     how:Augmentation,
 ) -> np.ndarray:       # where a place of the new picture is in the old one, both from -1 to 1, float32 (N, 2, 3)
-    "Crop jitter, affine and flip as one matrix. Ours: not in the paper."
+    "Crop jitter, affine and flip as one matrix."
     angle = _within(u['rotation'], math.radians(how.rotation_deg))
     scale, stretch = 1 + _within(u['zoom'], how.zoom), 1 + _within(u['stretch'], how.stretch)
     x, y = np.where(u['flip'] < how.flip, -1, 1)/(scale*stretch), stretch/scale
@@ -101,7 +105,7 @@ def move(
     matrix:Tensor,                # see placement, (N, 2, 3)
     interpolation:str='nearest',  # or 'bilinear'
 ) -> Tensor:                      # (N, 3, S, S); what lay outside continues the edge
-    "Pictures resampled where the matrices say. Ours: not in the paper."
+    "Pictures resampled where the matrices say."
     S = images.shape[-1]
     at = (2*torch.arange(S, device=images.device) + 1)/S - 1
     across, down, to = matrix.mT[..., None].unbind(1)
@@ -111,7 +115,8 @@ def move(
 # %% ../nbs/42_batches.ipynb #c1841bd5
 GREY = (.299, .587, .114)  # what red, green and blue add to brightness, ITU-R BT.601
 
-_TURN = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**.5  # Rodrigues: a turn about (1, 1, 1) is 1 + sin TURN + (1 - cos) TURN^2
+# Rodrigues: a turn about (1, 1, 1) is 1 + sin TURN + (1 - cos) TURN^2
+_TURN = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**.5
 _TURNS = np.stack((np.eye(3), _TURN, _TURN @ _TURN))
 _MIXES = np.concatenate((_TURNS, np.full((3, 3), GREY) @ _TURNS)).reshape(6, 9)  # in colour, in grey
 
@@ -119,12 +124,14 @@ def colouring(
     u:dict,            # see draw
     how:Augmentation,
 ) -> np.ndarray:       # new red, green and blue from old ones and 1, float32 (N, 3, 4)
-    "Hue, saturation, greyness, contrast about mid-grey and brightness as one matrix. Ours: not in the paper."
-    angle, contrast, brightness = _within(u['hue'], math.radians(how.hue_deg)), 1 + _within(u['contrast'], how.contrast), 1 + _within(u['brightness'], how.brightness)
+    "Hue, saturation, greyness, contrast about mid-grey and brightness as one matrix."
+    angle = _within(u['hue'], math.radians(how.hue_deg))
+    contrast, brightness = (1 + _within(u[name], getattr(how, name)) for name in ('contrast', 'brightness'))
     colour = (1 + _within(u['saturation'], how.saturation)) * (u['grey'] >= how.grey)
     turn = np.stack((np.ones_like(angle), np.sin(angle), 1 - np.cos(angle)))
     matrix = np.empty((len(angle), 3, 4), 'float32')
-    matrix[:, :, :3] = (contrast*brightness*np.concatenate((colour*turn, (1 - colour)*turn))).T.dot(_MIXES).reshape(-1, 3, 3)
+    shares = contrast*brightness*np.concatenate((colour*turn, (1 - colour)*turn))
+    matrix[:, :, :3] = shares.T.dot(_MIXES).reshape(-1, 3, 3)
     matrix[:, :, 3] = (.5*(1 - contrast)*brightness)[:, None]
     return matrix
 
@@ -135,7 +142,7 @@ def recolour(
     white:float=1.,       # 255 for bytes as floating numbers
     out:Tensor|None=None, # where the result goes, contiguous
 ) -> Tensor:              # in [0, 1], (N, 3, S, S)
-    "Pictures whose colours went through the matrices. Ours: not in the paper."
+    "Pictures whose colours went through the matrices."
     mix, shift = matrix[:, :, :3]/white, matrix[:, :, 3:]
     mixed = torch.bmm(mix, images.flatten(2), out=None if out is None else out.flatten(2))
     return mixed.add_(shift).clamp_(0, 1).view_as(images)
@@ -146,7 +153,7 @@ def blur(
     sigma:Tensor,   # standard deviation, px, (N,)
     radius:int=3,   # the kernel ends here, px
 ) -> Tensor:        # (N, 3, S, S)
-    "Gaussian blur, each picture by its own width. Ours: not in the paper."
+    "Gaussian blur, each picture by its own width."
     N, C, S, _ = images.shape
     offset = torch.arange(-radius, radius + 1, device=images.device)
     kernel = torch.exp(-offset**2 / (2*sigma[:, None]**2 + 1e-6))
@@ -160,9 +167,10 @@ def cut_out(
     which,           # pictures that get a rectangle, int (M,)
     box,             # left, top, right, bottom, shares of the side, may reach beyond the picture, (M, 4)
 ) -> Tensor:         # the same images
-    "A mid-grey rectangle laid over some pictures. Ours: not in the paper."
+    "A mid-grey rectangle laid over some pictures."
     S = images.shape[-1]
-    for i, (left, top, right, bottom) in zip(which, np.clip(np.round(S*box), 0, S).astype(int)): images[i, :, top:bottom, left:right] = .5
+    pixels = np.clip(np.round(S*box), 0, S).astype(int)
+    for i, (left, top, right, bottom) in zip(which, pixels): images[i, :, top:bottom, left:right] = .5
     return images
 
 # %% ../nbs/42_batches.ipynb #cd5c3f08
@@ -171,9 +179,13 @@ def _send(array, device):
     tensor = torch.as_tensor(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else tensor.to(device)
 
+def _at_a_time(images):
+    "How many pictures: on a CPU as many as its cache holds."
+    return len(images) if images.is_cuda else max(1, cache_bytes() // (4*images[0].numel()))
+
 def _resampled(images, places, colours, interpolation):
-    "Bytes to numbers in [0, 1], moved and recoloured where there are matrices; on a CPU as many pictures at a time as its cache holds."
-    out, size = torch.empty(images.shape, device=images.device), len(images) if images.is_cuda else max(1, cache_bytes() // (4*images[0].numel()))
+    "Bytes to numbers in [0, 1], moved and recoloured where there are matrices."
+    out, size = torch.empty(images.shape, device=images.device), _at_a_time(images)
     for start in range(0, len(images), size):
         some = slice(start, start + size)
         x = images[some].contiguous().float()
@@ -181,70 +193,77 @@ def _resampled(images, places, colours, interpolation):
         torch.div(x, 255, out=out[some]) if colours is None else recolour(x, colours[some], 255, out[some])
     return out
 
+# %% ../nbs/42_batches.ipynb #n2augmen
+def _rectangles(u, some, how):
+    "Left, top, right and bottom of what is cut out, shares of the side, (M, 4)."
+    x, y = u['x'][some], u['y'][some]
+    width, height = u['width'][some]*how.cutout_size, u['height'][some]*how.cutout_size
+    return np.stack((x - width/2, y - height/2, x + width/2, y + height/2), 1)
+
 def augment(
     images:Tensor,      # uint8, (N, 3, S, S), on any device
     u:dict,             # see draw
     how:Augmentation,
 ) -> Tensor:            # float32 in [0, 1], (N, 3, S, S); as it came if nothing is turned on
-    "Pictures moved, recoloured, blurred and cut out, in this order. Ours: not in the paper."
+    "Pictures moved, recoloured, blurred and cut out, in this order."
     if not how.changes: return images
     S, device = images.shape[-1], images.device
-    places, colours = (_send(matrix(u, how), device) if is_on else None for matrix, is_on in ((placement, how.moves), (colouring, how.recolours)))
+    places = _send(placement(u, how), device) if how.moves else None
+    colours = _send(colouring(u, how), device) if how.recolours else None
     images = _resampled(images, places, colours, how.interpolation)
     if len(some := np.flatnonzero(u['blur'] < how.blur)):
         at, sigma = _send(some, device), _send(u['sigma'][some]*how.blur_size*S, device)
         images[at] = blur(images[at], sigma, math.ceil(3*how.blur_size*S))
-    if len(some := np.flatnonzero(u['cutout'] < how.cutout)):
-        x, y, width, height = (u[name][some]*size for name, size in (('x', 1), ('y', 1), ('width', how.cutout_size), ('height', how.cutout_size)))
-        cut_out(images, some, np.stack((x - width/2, y - height/2, x + width/2, y + height/2), 1))
+    if len(some := np.flatnonzero(u['cutout'] < how.cutout)): cut_out(images, some, _rectangles(u, some, how))
     return images
 
 # %% ../nbs/42_batches.ipynb #6c5a33d6
 def free_bytes(
     device,  # torch.device or its name
 ) -> int:    # 0 where it cannot be told
-    "Memory of a device that nobody uses now. Ours: not in the paper."
+    "Memory of a device that nobody uses now."
     device = torch.device(device)
     if device.type == 'cuda': return torch.cuda.mem_get_info(device)[0]
     if device.type != 'cpu': return 0
     try: return 1024*int(Path('/proc/meminfo').read_text().split('MemAvailable:')[1].split()[0])
-    except OSError: return os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')//2 if hasattr(os, 'sysconf') else 0  # not Linux: half of all there is
+    except OSError:     # not Linux: half of all there is
+        return os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')//2 if hasattr(os, 'sysconf') else 0
 
 # %% ../nbs/42_batches.ipynb #402f65f2
+def _upload(array, rows, device, progress):
+    "Rows of all pictures on the device, read in blocks of about 256 MB."
+    T, block = len(rows), max(1, 2**28 // math.prod(array.shape[1:]))
+    there = torch.empty((T, *array.shape[1:]), dtype=torch.uint8, device=device)
+    for start in watched(range(0, T, block), 'frames to the device', show=progress):
+        there[start:start + block] = torch.from_numpy(np.array(array[rows[start:start + block]]))
+    return there
+
+# %% ../nbs/42_batches.ipynb #n2frames
 class Frames:
-    "The pictures of a dataset by instant and view, where they are fastest, and the canonical pose of each instant. Ours: not in the paper."
+    "The pictures of a dataset by instant and view, where they are fastest, and the canonical pose of each instant."
+
     def __init__(
         self,
         dataset,                   # MultiviewDataset, or part of one
         device='cpu',              # that trains
-        share:float=.5,            # pictures are kept in the device's memory if they take at most this share of what is free
+        share:float=.5,            # pictures lie in the device's memory if they take at most this share of what is free
         resident:bool|None=None,   # True, False: decided by you; None: by that rule
         progress:bool=False,       # show a bar while they are copied there
     ):
         self.device, frames = torch.device(device), dataset.frames
         self.shape, self.bytes = frames.shape, math.prod(frames.shape)
         self.is_resident = self.bytes <= share*free_bytes(self.device) if resident is None else resident
-        self.array, self.rows = (frames.array, frames.rows) if isinstance(frames, Rows) else (frames, np.arange(len(frames)))
+        is_part = isinstance(frames, Rows)
+        self.array, self.rows = (frames.array, frames.rows) if is_part else (frames, np.arange(len(frames)))
         self.pose = torch.from_numpy(canonicalise(dataset.poses).astype('float32')).to(self.device)
         self.subject = torch.from_numpy(dataset.table['subject'].factorize()[0].astype('int64')).to(self.device)
-        self._there = self._upload(progress) if self.is_resident and self.device.type != 'cpu' else None
+        uploads = self.is_resident and self.device.type != 'cpu'
+        self._there = _upload(self.array, self.rows, self.device, progress) if uploads else None
 
     def __len__(self): return len(self.rows)
 
-    def _upload(self, progress):
-        "All pictures on the device, read in blocks of about 256 MB."
-        T, block = len(self), max(1, 2**28 // (self.bytes // len(self)))
-        there = torch.empty((T, *self.array.shape[1:]), dtype=torch.uint8, device=self.device)
-        for start in watched(range(0, T, block), 'frames to the device', show=progress):
-            there[start:start + block] = torch.from_numpy(np.array(self.array[self.rows[start:start + block]]))
-        return there
-
-    def read(
-        self,
-        instant:Tensor,  # rows of the dataset, (N,)
-        view:Tensor,     # (N,)
-    ) -> Tensor:         # uint8 (N, S, S, 3), page-locked if the device is a GPU
-        "Crops from disk or page cache."
+    def read(self, instant:Tensor, view:Tensor) -> Tensor:
+        "Crops from disk or page cache, uint8 (N, S, S, 3), page-locked if the device is a GPU. Numbers as in `images`."
         crops = torch.from_numpy(np.asarray(self.array[self.rows[instant.cpu().numpy()], view.cpu().numpy()]))
         return crops.pin_memory() if self.device.type == 'cuda' else crops
 
@@ -255,68 +274,85 @@ class Frames:
         crops:Tensor|None=None,   # the same, read before
     ) -> Tensor:                  # uint8 RGB, (N, 3, S, S), on the device
         "Pictures as they are, for evaluation and for augmentation."
-        if self._there is None: crops = (self.read(instant, view) if crops is None else crops).to(self.device, non_blocking=True)
-        else: crops = self._there[instant.to(self.device), view.to(self.device)]
+        if self._there is not None: crops = self._there[instant.to(self.device), view.to(self.device)]
+        else: crops = (self.read(instant, view) if crops is None else crops).to(self.device, non_blocking=True)
         return crops.permute(0, 3, 1, 2)
 
 # %% ../nbs/42_batches.ipynb #e62e4b4e
 class Batch(NamedTuple):
-    "What a training step takes. Of pairs, the first half are the anchors, the second half their positives in the same order. Ours: not in the paper."
+    "What a training step takes. Of pairs, the first half are the anchors, the second half their positives, in order."
     images:Tensor   # RGB, float32 in [0, 1] or, without augmentation, uint8, (N, 3, S, S)
     pose:Tensor     # canonical, mirrored where the image is, mm, NaN where there is no label, (N, 17, 3)
     subject:Tensor  # number of the subject, int64 (N,)
     instant:Tensor  # row of the dataset, int64 (N,)
     view:Tensor     # int64 (N,)
 
-# %% ../nbs/42_batches.ipynb #4af5c737
-class Batches:
-    "Batches without end, epoch after epoch; their state can be saved and restored. Ours: not in the paper."
-    def __init__(
-        self,
-        frames:Frames,
-        sampler,                                # ChunkPairSampler or ImageSampler of the same dataset
-        augmentation:Augmentation=Augmentation(),
-        generator:torch.Generator|None=None,    # owns the randomness of augmentation, on the CPU; None: a new one with seed 0
-        ahead:int=2,                            # batches read in advance by a thread, where frames are not resident
-    ):
-        if sampler.seen.shape != frames.shape[:2]:
-            raise Refusal(f'sampler must draw from the same dataset as frames, {frames.shape[:2]} instants and views, got one of {sampler.seen.shape}')
-        if ahead < 1: raise Refusal(f'ahead must be at least 1, got {ahead}')
-        self.frames, self.sampler, self.augmentation, self.ahead = frames, sampler, augmentation, ahead
-        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
-        self._thread = None if frames.is_resident else ThreadPoolExecutor(1, 'frames')
-        self._coming, self._sampler_state = deque(), None
+# %% ../nbs/42_batches.ipynb #n2ahead0
+class _Ahead:
+    "Numbers of the coming batches, and their crops, read by a thread where frames are not resident."
 
-    def __iter__(self): return self
+    def __init__(self, frames, sampler, ahead):
+        if sampler.seen.shape != frames.shape[:2]:
+            raise Refusal(f'sampler must draw from the same dataset as frames, {frames.shape[:2]} instants and views, '
+                          f'got one of {sampler.seen.shape}')
+        if ahead < 1: raise Refusal(f'ahead must be at least 1, got {ahead}')
+        self.frames, self.sampler, self.ahead, self.coming = frames, sampler, ahead, deque()
+        self.thread = None if frames.is_resident else ThreadPoolExecutor(1, 'frames')
 
     def _fetch(self):
         "Numbers of the next batch, its crops where a thread reads them, and where the sampler stands after it."
         numbers = next(self.sampler)
         instant, view = torch.cat((numbers[0],)*(len(numbers) - 1)), torch.cat(numbers[1:])
-        return instant, view, None if self._thread is None else self.frames.read(instant, view), self.sampler.state_dict()
-
-    def _next_fetched(self):
-        if self._thread is None: return self._fetch()
-        while len(self._coming) < self.ahead: self._coming.append(self._thread.submit(self._fetch))
-        fetched = self._coming.popleft().result()
-        self._coming.append(self._thread.submit(self._fetch))
-        return fetched
-
-    def _draw(self, n, is_pairs):
-        "Randomness of this process's share of the batch: the same as if one process had it all."
-        sides, world, rank = 1 + is_pairs, self.sampler.world_size, self.sampler.rank
-        u = draw(n//sides * world * sides, self.generator)
-        if world > 1: u = {name: values.reshape(sides, world, -1)[:, rank].reshape(-1) for name, values in u.items()}
-        if is_pairs: u['flip'] = np.tile(u['flip'][:n//2], 2)
-        return u
+        crops = None if self.thread is None else self.frames.read(instant, view)
+        return instant, view, crops, self.sampler.state_dict()
 
     def __next__(self):
-        instant, view, crops, self._sampler_state = self._next_fetched()
-        n, device = len(instant), self.frames.device
-        u = self._draw(n, isinstance(self.sampler, ChunkPairSampler))
+        if self.thread is None: return self._fetch()
+        while len(self.coming) < self.ahead: self.coming.append(self.thread.submit(self._fetch))
+        fetched = self.coming.popleft().result()
+        self.coming.append(self.thread.submit(self._fetch))
+        return fetched
+
+    def forget(self):
+        "Drops what was read ahead; waits for what is being read."
+        while self.coming:
+            if not (late := self.coming.pop()).cancel(): late.exception()
+
+# %% ../nbs/42_batches.ipynb #n2shared
+def _draw_shared(n, sampler, generator):
+    "Randomness of this process's share of n images: the same as if one process had the whole batch."
+    is_pairs = isinstance(sampler, ChunkPairSampler)
+    sides, world, rank = 1 + is_pairs, sampler.world_size, sampler.rank
+    u = draw(n//sides * world * sides, generator)
+    if world > 1: u = {name: values.reshape(sides, world, -1)[:, rank].reshape(-1) for name, values in u.items()}
+    if is_pairs: u['flip'] = np.tile(u['flip'][:n//2], 2)
+    return u
+
+# %% ../nbs/42_batches.ipynb #4af5c737
+class Batches:
+    "Batches without end, epoch after epoch; their state can be saved and restored."
+
+    def __init__(
+        self,
+        frames:Frames,
+        sampler,                                # ChunkPairSampler or ImageSampler of the same dataset
+        augmentation:Augmentation=Augmentation(),
+        generator:torch.Generator|None=None,    # owns augmentation's randomness, on the CPU; None: one with seed 0
+        ahead:int=2,                            # batches read in advance by a thread, where frames are not resident
+    ):
+        "Raises `Refusal` for a sampler of another dataset."
+        self._numbers, self._sampler_state = _Ahead(frames, sampler, ahead), None
+        self.frames, self.sampler, self.augmentation = frames, sampler, augmentation
+        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
+
+    def __iter__(self): return self
+
+    def __next__(self):
+        instant, view, crops, self._sampler_state = next(self._numbers)
+        u, device = _draw_shared(len(instant), self.sampler, self.generator), self.frames.device
         at = _send(torch.stack((instant, view)), device)
-        pose = self.frames.pose[at[0]]
-        if self.augmentation.flip: pose = torch.where(_send(u['flip'] < self.augmentation.flip, device)[:, None, None], mirror(pose), pose)
+        pose, flip = self.frames.pose[at[0]], self.augmentation.flip
+        if flip: pose = torch.where(_send(u['flip'] < flip, device)[:, None, None], mirror(pose), pose)
         images = augment(self.frames.images(*at, crops), u, self.augmentation)
         return Batch(images, pose, self.frames.subject[at[0]], *at)
 
@@ -326,8 +362,7 @@ class Batches:
 
     def load_state_dict(self, state):
         "Continues where `state` was taken, batch for batch."
-        while self._coming:
-            if not (late := self._coming.pop()).cancel(): late.exception()  # waits: it is being read
+        self._numbers.forget()
         self.sampler.load_state_dict(state['sampler'])
         self._sampler_state = state['sampler']
         self.generator.set_state(state['augmentation'])

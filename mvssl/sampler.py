@@ -23,8 +23,9 @@ def find_chunks(
     usable,        # instants that may be drawn, bool (T,)
     chunk:int=4,   # instants in a chunk
     stride:int=1,  # of each sequence only every so many-th instant counts
-) -> tuple:        # rows of the table, chunk by chunk, int (N,); where in them each of C chunks begins, and the end, int (C + 1,)
-    "Runs of consecutive instants of one sequence, cut at fixed times, so that instants left out shorten a chunk. Supplementary: Sec. 1."
+) -> tuple:        # rows of the table, chunk by chunk, int (N,); where each chunk begins, and the end, int (C + 1,)
+    """Runs of consecutive instants of one sequence, cut at fixed times, so that instants left out shorten a chunk.
+    Supplementary: Sec. 1."""
     index = table['index'].to_numpy()
     rows = np.flatnonzero(usable & (index % stride == 0))
     places = table[['subject', 'sequence']].iloc[rows].assign(at=index[rows] // (stride*chunk))
@@ -43,43 +44,77 @@ def draw_views(
 # %% ../nbs/41_sampler.ipynb #621650cc
 def _cut(items, size): return [items[start:start + size] for start in range(0, len(items), size)]
 
+def _rounds(left, width):
+    "How many groups of `width` different kinds can be made at once, where so many of each kind are left."
+    rounds = left.sum() // width
+    while (fewer := np.minimum(left, rounds).sum() // width) < rounds: rounds = fewer
+    return rounds
+
 def deal(
     kind,        # of each item, int >= 0, (N,)
-    size:int,    # items in a full hand
+    size:int,    # items in a full group
     rng,         # numpy.random.Generator
-) -> list:       # of hands: positions of the items, int (size,); full ones first
-    "Shuffled items in hands that hold no kind twice: as many full hands as there can be, then smaller ones. Ours: not in the paper."
+) -> list:       # of groups: positions of the items, int (size,); full ones first
+    "Shuffled items in groups that hold no kind twice: as many full groups as there can be, then smaller ones."
     queue = rng.permutation(len(kind))
     queue = queue[np.argsort(kind[queue], kind='stable')]
     left = np.bincount(kind)
-    head, hands = np.cumsum(left) - left, []
+    head, groups = np.cumsum(left) - left, []
     while left.any():
         width = min(size, np.count_nonzero(left))
-        rounds = left.sum() // width
-        while (fewer := np.minimum(left, rounds).sum() // width) < rounds: rounds = fewer
+        rounds = _rounds(left, width)
         quota = np.minimum(left, rounds)
         quota = quota - rng.multivariate_hypergeometric(quota, quota.sum() - rounds*width)
         left = left - quota
-        for ahead in range(rounds, 0, -1):  # systematic sampling: chances in proportion to what is left, and who must come now does
+        # systematic sampling: chances are in proportion to what is left, and who must come now does
+        for ahead in range(rounds, 0, -1):
             order = rng.permutation(len(quota))
-            chosen = order[np.searchsorted(quota[order].cumsum(), rng.integers(ahead) + ahead*np.arange(width), 'right')]
-            hands.append(queue[head[chosen]])
+            places = rng.integers(ahead) + ahead*np.arange(width)
+            chosen = order[np.searchsorted(quota[order].cumsum(), places, 'right')]
+            groups.append(queue[head[chosen]])
             head[chosen] += 1
             quota[chosen] -= 1
-    return hands
+    return groups
 
 # %% ../nbs/41_sampler.ipynb #9e5c1283
-class EpochSampler:
-    "Batches of numbers, epoch after epoch, from one generator; can be saved and restored at any batch. Ours: not in the paper."
+def _named(value):
+    "A value that names what a sampler is made of: of an array, its checksum."
+    if not isinstance(value, np.ndarray): return value
+    return hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()
+
+class _Position:
+    "Where a sampler stands: can be saved, and restored in one made alike."
+
     def __init__(self, size, drop_last, generator, rank, world_size, **made_of):
-        if size < 1 or size % world_size: raise Refusal(f'a batch must hold a positive multiple of world_size={world_size}, got {size}')
+        if size < 1 or size % world_size:
+            raise Refusal(f'a batch must hold a positive multiple of world_size={world_size}, got {size}')
         if not 0 <= rank < world_size: raise Refusal(f'rank must lie in [0, {world_size}), got {rank}')
-        if world_size > 1 and not drop_last: raise Refusal(f'drop_last must be True for world_size={world_size}: a smaller last batch cannot be shared out evenly')
+        if world_size > 1 and not drop_last:
+            raise Refusal(f'drop_last must be True for world_size={world_size}: a smaller last batch cannot be shared '
+                          'out evenly')
         self.size, self.drop_last, self.rank, self.world_size = size, drop_last, rank, world_size
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
         self.epoch, self.position, self._seed, self._drawn = 0, 0, None, None
-        self._made_of = {name: hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest() if isinstance(value, np.ndarray) else value
-                         for name, value in dict(size=size, drop_last=drop_last, **made_of).items()}
+        made_of = dict(size=size, drop_last=drop_last, **made_of)
+        self._made_of = {name: _named(value) for name, value in made_of.items()}
+
+    def state_dict(self) -> dict:
+        "Where the sampler stands, for `load_state_dict` of one made alike."
+        return dict(epoch=self.epoch, position=self.position, seed=self._seed, generator=self.generator.get_state(),
+                    made_of=dict(self._made_of))
+
+    def load_state_dict(self, state):
+        "Continues where `state` was taken, batch for batch. Raises `Refusal` for the state of another sampler."
+        theirs = state['made_of']
+        wrong = [f'{name} {theirs.get(name)!r}, here {value!r}' for name, value in self._made_of.items()
+                 if theirs.get(name) != value]
+        if wrong: raise Refusal(f"state must come from a sampler made alike, got one with {'; '.join(wrong)}")
+        self.generator.set_state(state['generator'])
+        self.epoch, self.position, self._seed, self._drawn = state['epoch'], state['position'], state['seed'], None
+
+# %% ../nbs/41_sampler.ipynb #n1epochs
+class EpochSampler(_Position):
+    "Batches of numbers, epoch after epoch, from one generator; can be saved and restored at any batch."
 
     def _draw(self, rng):
         "One epoch: a NamedTuple of arrays (N,), and where its batches end."
@@ -110,19 +145,9 @@ class EpochSampler:
         share = (end - start) // self.world_size
         start += self.rank*share
         self.position += 1
-        if self.position == len(self): self.epoch, self.position, self._seed, self._drawn = self.epoch + 1, 0, None, None
+        if self.position == len(self):
+            self.epoch, self.position, self._seed, self._drawn = self.epoch + 1, 0, None, None
         return type(fields)(*(values[start:start + share] for values in fields))
-
-    def state_dict(self):
-        "Where the sampler stands, for `load_state_dict` of one made alike."
-        return dict(epoch=self.epoch, position=self.position, seed=self._seed, generator=self.generator.get_state(), made_of=dict(self._made_of))
-
-    def load_state_dict(self, state):
-        "Continues where `state` was taken, batch for batch."
-        if wrong := [f'{name} {state["made_of"].get(name)!r}, here {value!r}' for name, value in self._made_of.items() if state['made_of'].get(name) != value]:
-            raise Refusal(f"state must come from a sampler made alike, got one with {'; '.join(wrong)}")
-        self.generator.set_state(state['generator'])
-        self.epoch, self.position, self._seed, self._drawn = state['epoch'], state['position'], state['seed'], None
 
 # %% ../nbs/41_sampler.ipynb #3670b9cb
 class PairBatch(NamedTuple):
@@ -132,7 +157,7 @@ class PairBatch(NamedTuple):
     positive_view:Tensor  # another one, int64 (B,)
 
 class ImageBatch(NamedTuple):
-    "Single images, for the supervised loss. Ours: not in the paper."
+    "Single images, for the supervised loss."
     instant:Tensor        # row of the table, int64 (B,)
     view:Tensor           # int64 (B,)
 
@@ -145,18 +170,99 @@ def _checked_seen(seen, n=None):
 
 def _check_table(table):
     "Refuses rows that say not who, in what, or when: they would be left out without a word."
-    if missing := [column for column in ('subject', 'sequence', 'index') if column not in table]:
+    columns = 'subject', 'sequence', 'index'
+    if missing := [column for column in columns if column not in table]:
         raise Refusal(f'table must have the columns subject, sequence, index, {missing[0]!r} is not there')
-    for column in ('subject', 'sequence', 'index'):
-        if (empty := np.flatnonzero(pd.isna(table[column]))).size: raise Refusal(f'table must say the {column} of every row, it is missing in {len(empty)}, first in row {empty[0]}')
+    for column in columns:
+        empty = np.flatnonzero(pd.isna(table[column]))
+        if len(empty):
+            raise Refusal(f'table must say the {column} of every row, it is missing in {len(empty)}, first in row '
+                          f'{empty[0]}')
     index = table['index'].to_numpy()
-    if index.dtype.kind not in 'iuf' or (index % 1 != 0).any(): raise Refusal(f"table's index must be whole numbers, got {index.dtype}, such as {index[0] if index.dtype.kind not in 'iuf' else index[index % 1 != 0][0]!r}")
+    wrong = index if index.dtype.kind not in 'iuf' else index[index % 1 != 0]
+    if len(wrong): raise Refusal(f"table's index must be whole numbers, got {index.dtype}, such as {wrong[0]!r}")
+
+def _check_counts(**counts):
+    "Refuses counts of things that are no whole numbers, or none."
+    for name, value in counts.items():
+        if not isinstance(value, Integral): raise Refusal(f'{name} must be a whole number, got {value!r}')
+        if value < 1: raise Refusal(f'{name} must be at least 1, got {value}')
 
 def _index_type(*arrays): return [np.ascontiguousarray(array, dtype=np.int64) for array in arrays]
 
 # %% ../nbs/41_sampler.ipynb #1bd5e133
-class ChunkPairSampler(EpochSampler):
-    "Pairs from different random chunks, one random instant of each; an epoch visits every chunk once. Supplementary: Sec. 1."
+class _Chunks(EpochSampler):
+    "The chunks of a dataset that pairs come from, and whether batches can be filled from them."
+
+    @property
+    def n_chunks(self):
+        "Chunks with at least one instant that two views see."
+        return len(self.starts) - 1
+
+    def _find(self, table, usable, chunk, stride):
+        "Chunks, and the subject and sequence of each."
+        self.rows, self.starts = find_chunks(table, usable, chunk, stride)
+        first = table[['subject', 'sequence']].iloc[self.rows[self.starts[:-1]]]
+        self.subject, self.names = pd.factorize(first['subject'])
+        self.sequence = first.groupby(list(first), sort=False).ngroup().to_numpy()
+
+    def _there(self):
+        "Things of which a batch may hold one each (chunks, or sequences), by subject where subjects count."
+        kinds = self.sequence if self.one_per_sequence else np.arange(self.n_chunks)
+        if not self.subjects: return {'all': len(np.unique(kinds))}
+        return {name: len(np.unique(kinds[self.subject == code])) for code, name in enumerate(self.names)}
+
+    def _check_enough(self):
+        "Refuses batches that can't be filled, or that would leave a subject out for ever."
+        subjects, n_pairs = self.subjects, self.n_pairs
+        if subjects and n_pairs % subjects:
+            raise Refusal(f'n_pairs must be a multiple of subjects={subjects}, got {n_pairs}')
+        if subjects and subjects > len(self.names):
+            raise Refusal(f'subjects must be at most {len(self.names)}, the number there is, got {subjects}')
+        if n_pairs > self.n_chunks:
+            raise Refusal(f'n_pairs must be at most {self.n_chunks}, the number of chunks, got {n_pairs} '
+                          f'({self.n_left_out} instants have fewer than 2 views)')
+        need = n_pairs // (subjects or 1)
+        short = {name: count for name, count in self._there().items() if count < need}
+        if not short: return
+        what = 'sequences' if self.one_per_sequence else 'chunks'
+        asked, of_each = (f', subjects={subjects}', ' of each subject') if subjects else ('', '')
+        raise Refusal(f'n_pairs={n_pairs}{asked} needs {need} {what}{of_each}, there are {short}')
+
+# %% ../nbs/41_sampler.ipynb #n1groups
+class _ChunkBatches(_Chunks):
+    "Which chunks share a batch."
+
+    def _groups(self, chunks, size, rng):
+        "Groups of chunks that may stand in one batch."
+        if self.one_per_sequence: return [chunks[group] for group in deal(self.sequence[chunks], size, rng)]
+        return _cut(rng.permutation(chunks), size)
+
+    def _batches(self, rng):
+        "Chunks of each batch of an epoch; smaller batches last."
+        if self.subjects is None: return self._groups(np.arange(self.n_chunks), self.n_pairs, rng)
+        size = self.n_pairs // self.subjects
+        groups = [(code, group) for code in range(len(self.names))
+                  for group in self._groups(np.flatnonzero(self.subject == code), size, rng)]
+        batches = []
+        for full in (True, False):
+            some = [(code, group) for code, group in groups if (len(group) == size) == full]
+            dealt = deal(np.array([code for code, _ in some], dtype=int), self.subjects, rng)
+            batches += [np.concatenate([some[i][1] for i in batch]) for batch in dealt]
+        return batches
+
+    def _draw(self, rng):
+        batches = [batch for batch in self._batches(rng) if len(batch) == self.n_pairs or not self.drop_last]
+        chunks = np.concatenate(batches)
+        instant = self.rows[rng.integers(self.starts[chunks], self.starts[chunks + 1])]
+        views = draw_views(self.seen[instant], rng)
+        return PairBatch(*_index_type(instant, *views)), np.cumsum([len(batch) for batch in batches]).tolist()
+
+# %% ../nbs/41_sampler.ipynb #n1pairss
+class ChunkPairSampler(_ChunkBatches):
+    """Pairs from different random chunks, one random instant of each; an epoch visits every chunk once.
+    Supplementary: Sec. 1."""
+
     def __init__(
         self,
         table,                       # of a dataset: subject, sequence, index; T rows
@@ -167,74 +273,31 @@ class ChunkPairSampler(EpochSampler):
         *,
         subjects:int|None=None,      # so many subjects in each batch, with equally many pairs each; None: as they come
         one_per_sequence:bool=False, # no two pairs of a batch from one sequence
-        stride:int=1,                # only every so many-th instant, for stores that were not downsampled to about 10 Hz
+        stride:int=1,                # only every so many-th instant, for stores that were not downsampled to 10 Hz
         drop_last:bool=False,        # leave out batches smaller than n_pairs
         rank:int=0,                  # which share of each batch this process gets; all need equal generators
         world_size:int=1,            # processes that share a batch
     ):
+        "Raises `Refusal` for batches that the table cannot fill."
         _check_table(table)
         seen = _checked_seen(seen, len(table))
-        for name, value in dict(n_pairs=n_pairs, chunk=chunk, stride=stride, subjects=1 if subjects is None else subjects).items():
-            if not isinstance(value, Integral): raise Refusal(f'{name} must be a whole number, got {value!r}')
-            if value < 1: raise Refusal(f'{name} must be at least 1, got {value}')
+        _check_counts(n_pairs=n_pairs, chunk=chunk, stride=stride, subjects=1 if subjects is None else subjects)
         counted, usable = table['index'].to_numpy() % stride == 0, seen.sum(1) >= 2
         self.n_left_out = int((counted & ~usable).sum())
-        self.rows, self.starts = find_chunks(table, usable, chunk, stride)
-        first = table[['subject', 'sequence']].iloc[self.rows[self.starts[:-1]]]
-        self.subject, self.names = pd.factorize(first['subject'])
-        self.sequence = first.groupby(list(first), sort=False).ngroup().to_numpy()
+        self._find(table, usable, chunk, stride)
         self.seen, self.n_pairs, self.subjects, self.one_per_sequence = seen, n_pairs, subjects, one_per_sequence
         self._check_enough()
-        super().__init__(n_pairs, drop_last, generator, rank, world_size, chunk=chunk, subjects=subjects, one_per_sequence=one_per_sequence,
-                         stride=stride, rows=self.rows, starts=self.starts, sequence=self.sequence, seen=seen)
-
-    @property
-    def n_chunks(self):
-        "Chunks with at least one instant that two views see."
-        return len(self.starts) - 1
-
-    def _check_enough(self):
-        "Refuses batches that can't be filled, or that would leave a subject out for ever."
-        subjects, n_pairs = self.subjects, self.n_pairs
-        if subjects and n_pairs % subjects: raise Refusal(f'n_pairs must be a multiple of subjects={subjects}, got {n_pairs}')
-        if subjects and subjects > len(self.names): raise Refusal(f'subjects must be at most {len(self.names)}, the number there is, got {subjects}')
-        if n_pairs > self.n_chunks:
-            raise Refusal(f'n_pairs must be at most {self.n_chunks}, the number of chunks, got {n_pairs} ({self.n_left_out} instants have fewer than 2 views)')
-        what, kinds = ('sequences', self.sequence) if self.one_per_sequence else ('chunks', np.arange(self.n_chunks))
-        there = {name: len(np.unique(kinds[self.subject == code])) for code, name in enumerate(self.names)} if subjects else {'all': len(np.unique(kinds))}
-        need = n_pairs // (subjects or 1)
-        if short := {name: count for name, count in there.items() if count < need}:
-            raise Refusal(f"n_pairs={n_pairs}{f', subjects={subjects}' if subjects else ''} needs {need} {what}{' of each subject' if subjects else ''}, there are {short}")
-
-    def _hands(self, chunks, size, rng):
-        "Groups of chunks that may stand in one batch."
-        if self.one_per_sequence: return [chunks[hand] for hand in deal(self.sequence[chunks], size, rng)]
-        return _cut(rng.permutation(chunks), size)
-
-    def _batches(self, rng):
-        "Chunks of each batch of an epoch; smaller batches last."
-        if self.subjects is None: return self._hands(np.arange(self.n_chunks), self.n_pairs, rng)
-        size = self.n_pairs // self.subjects
-        hands = [(code, hand) for code in range(len(self.names)) for hand in self._hands(np.flatnonzero(self.subject == code), size, rng)]
-        batches = []
-        for full in (True, False):
-            some = [(code, hand) for code, hand in hands if (len(hand) == size) == full]
-            dealt = deal(np.array([code for code, _ in some], dtype=int), self.subjects, rng)
-            batches += [np.concatenate([some[i][1] for i in batch]) for batch in dealt]
-        return batches
-
-    def _draw(self, rng):
-        batches = [batch for batch in self._batches(rng) if len(batch) == self.n_pairs or not self.drop_last]
-        chunks = np.concatenate(batches)
-        instant = self.rows[rng.integers(self.starts[chunks], self.starts[chunks + 1])]
-        return PairBatch(*_index_type(instant, *draw_views(self.seen[instant], rng))), np.cumsum([len(batch) for batch in batches]).tolist()
+        asked = dict(chunk=chunk, subjects=subjects, one_per_sequence=one_per_sequence, stride=stride)
+        made_of = dict(rows=self.rows, starts=self.starts, sequence=self.sequence, seen=seen)
+        super().__init__(n_pairs, drop_last, generator, rank, world_size, **asked, **made_of)
 
 # %% ../nbs/41_sampler.ipynb #50e45105
 class ImageSampler(EpochSampler):
-    "Single images, each once an epoch. Ours: not in the paper."
+    "Single images, each once an epoch; of labelled instants, `seen & is_labelled[:, None]`."
+
     def __init__(
         self,
-        seen,                        # that view exists and may be drawn, bool (T, V); for the labelled ones `seen & is_labelled[:, None]`
+        seen,                        # that view exists and may be drawn, bool (T, V); see below for the labelled ones
         n_images:int,                # images in a batch, of all processes together
         generator:torch.Generator|None=None,  # owns all randomness; None: a new one with seed 0
         *,
@@ -244,10 +307,12 @@ class ImageSampler(EpochSampler):
     ):
         self.seen = seen = _checked_seen(seen)
         self.instant, self.view = _index_type(*np.nonzero(seen))
-        if n_images > len(self.instant): raise Refusal(f'n_images must be at most {len(self.instant)}, the number of images, got {n_images}')
+        if n_images > len(self.instant):
+            raise Refusal(f'n_images must be at most {len(self.instant)}, the number of images, got {n_images}')
         super().__init__(n_images, drop_last, generator, rank, world_size, seen=seen)
 
     def _draw(self, rng):
         order = rng.permutation(len(self.instant))
-        ends = [min(end, len(order)) for end in range(self.size, len(order) + (0 if self.drop_last else self.size - 1) + 1, self.size)]
+        last = len(order) + (0 if self.drop_last else self.size - 1)
+        ends = [min(end, len(order)) for end in range(self.size, last + 1, self.size)]
         return ImageBatch(self.instant[order], self.view[order]), ends

@@ -395,8 +395,6 @@ def test_clean_keeps_the_parameters_tag(tmp_path, allowed, kept):
 # What is still over a limit. Whoever brings it under takes its line away: a line that is no longer needed fails.
 # notebook -> how many exported cells are longer than 40 lines
 LONG_CELLS = {
-    'nbs/41_sampler.ipynb': 2,
-    'nbs/42_batches.ipynb': 2,
     'nbs/80_cli.ipynb': 11,
     'nbs/study/70_estimate.ipynb': 3,
     'nbs/study/71_outlook.ipynb': 2,
