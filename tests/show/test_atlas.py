@@ -1,4 +1,4 @@
-"""Guards of mvssl.show.atlas: which images, neighbours against loops, what is refused; and the page in a browser, with a real mouse."""
+"""Guards of mvssl.show.atlas: which images, neighbours against loops, refusals; the page in a browser, with a mouse."""
 
 import io
 import json
@@ -253,7 +253,8 @@ def test_a_page_says_what_it_shows(plain, tmp_path):
         and ds.checksum in page
     )
     assert re.search(
-        rf'Shown are {ds.seen[rows].sum()} images: {len(rows)} instants of 3 subjects in 3 views, evenly from {ds.seen.sum()} images',
+        rf'Shown are {ds.seen[rows].sum()} images: {len(rows)} instants of 3 subjects in 3 views, '
+        rf'evenly from {ds.seen.sum()} images',
         page,
     )
     assert 'class="label"' not in page, 'nothing of it is synthetic'
@@ -285,7 +286,9 @@ def test_what_is_synthetic_is_labelled(extra, label):
 # ---- the page in a browser -------------------------------------------------------------------------------------------
 
 WHERE = """(i => {
-    const doc = Bokeh.documents[0], plot = doc.get_model_by_name('plot'), {x, y} = doc.get_model_by_name('points').data_source.data, box = document.getElementById('map').getBoundingClientRect()
+    const doc = Bokeh.documents[0], plot = doc.get_model_by_name('plot')
+    const {x, y} = doc.get_model_by_name('points').data_source.data
+    const box = document.getElementById('map').getBoundingClientRect()
     const share = (value, range) => (value - range.start)/(range.end - range.start)
     return [box.x + share(x[i], plot.x_range)*box.width, box.y + (1 - share(y[i], plot.y_range))*box.height]
 })(%d)"""
@@ -364,7 +367,9 @@ def test_hover_shows_the_image(page, plain):
     assert page.value("document.getElementById('tip').hidden")
     page.point_at(*at)
     shown = page.wait_for(
-        "(() => { const img = document.querySelector('#tip img'); return img && img.complete && {px: img.naturalWidth, box: img.getBoundingClientRect().toJSON(), src: img.src, text: img.parentNode.textContent} })()"
+        """(() => { const img = document.querySelector('#tip img'); return img && img.complete && {
+        px: img.naturalWidth, box: img.getBoundingClientRect().toJSON(), src: img.src, text: img.parentNode.textContent
+        } })()"""
     )
     assert (
         shown['px'] == 32
@@ -390,7 +395,9 @@ def test_click_shows_the_neighbours(page, plain):
     page.click(*at)
     page.wait_for(f"document.getElementById('chosen').dataset.row === '{i}'")
     lists = page.value(
-        "[...document.querySelectorAll('.near')].map(list => [...list.querySelectorAll('button')].map(b => ({row: +b.dataset.row, same: b.className === 'same', text: b.innerText, px: b.querySelector('img').naturalWidth})))"
+        """[...document.querySelectorAll('.near')].map(list => [...list.querySelectorAll('button')].map(b => ({
+        row: +b.dataset.row, same: b.className === 'same', text: b.innerText, px: b.querySelector('img').naturalWidth
+        })))"""
     )
     for cards, one in zip(lists, neighbours_of(found.z, table), strict=True):
         assert [card['row'] for card in cards] == one.index[i].tolist()
@@ -451,7 +458,8 @@ def test_one_subject_alone(page, plain):
     other = next(name for name in 'ABC' if name != table['subject'][i])
     for subject, is_shown in ((other, False), (table['subject'][i], True)):
         page.value(
-            f"(s => {{ s.value = '{subject}'; s.dispatchEvent(new Event('change')) }})(document.getElementById('subject'))"
+            f"""(s => {{ s.value = '{subject}'; s.dispatchEvent(new Event('change'))
+            }})(document.getElementById('subject'))"""
         )
         assert (
             page.value("document.getElementById('count').textContent")
@@ -489,7 +497,8 @@ def test_the_legend_singles_out_and_reset_undoes_it(page, plain):
 def test_wheel_zooms_drag_pans_reset_shows_all(page, plain):
     def ranges():
         return page.value(
-            "(p => [p.x_range.start, p.x_range.end, p.y_range.start, p.y_range.end])(Bokeh.documents[0].get_model_by_name('plot'))"
+            """(p => [p.x_range.start, p.x_range.end, p.y_range.start, p.y_range.end])(
+            Bokeh.documents[0].get_model_by_name('plot'))"""
         )
 
     def scales(r):
@@ -525,7 +534,12 @@ def test_pictures_lie_on_the_map(page, plain):
     page.settle()
     i = shown()[0]
     x, y = page.value(WHERE % i)
-    colour = page.value(f"""new Promise(done => {{ const img = new Image(); img.onload = () => {{ const c = new OffscreenCanvas(32, 32).getContext('2d'); c.drawImage(img, 0, 0); done([...c.getImageData(4, 4, 1, 1).data].slice(0, 3)) }}
+    colour = page.value(f"""new Promise(done => {{ const img = new Image()
+        img.onload = () => {{
+            const c = new OffscreenCanvas(32, 32).getContext('2d')
+            c.drawImage(img, 0, 0)
+            done([...c.getImageData(4, 4, 1, 1).data].slice(0, 3))
+        }}
         img.src = Bokeh.documents[0].get_model_by_name('points').data_source.data.image[{i}] }})""")
     side = page.value(
         "(p => .05*p.inner_width/(p.x_range.end - p.x_range.start))(Bokeh.documents[0].get_model_by_name('plot'))"

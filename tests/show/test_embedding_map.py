@@ -1,4 +1,4 @@
-"""Guards of mvssl.show.embedding_map: the rules for pictures and windows against slow loops; maps that come out the same; spread by loops."""
+"""Guards of mvssl.show.embedding_map: rules for pictures and windows, and spread, against loops; maps that repeat."""
 
 import itertools
 import json
@@ -132,7 +132,8 @@ import hashlib
 import numpy as np
 from mvssl.show.embedding_map import tsne_map
 z = np.random.default_rng(0).normal(size=(130, 16))
-maps = [hashlib.sha256(tsne_map(z, 20, library=library).tobytes()).hexdigest() for library in ('openTSNE', 'scikit-learn')]
+made = [tsne_map(z, 20, library=library) for library in ('openTSNE', 'scikit-learn')]
+maps = [hashlib.sha256(xy.tobytes()).hexdigest() for xy in made]
 """
 
 
@@ -204,9 +205,14 @@ rng = np.random.default_rng(0)
 z = rng.normal(size=(40, 8))
 one = np.repeat(z[:1], 40, 0)
 noise = rng.normal(size=one.shape)
-cases = {'equal': one, 'zeros': 0*one, 'equal, single': one.astype('float32'), 'rounded': (one + 1e-8*noise).astype('float32'), 'rounding': one + 1e-17*noise, 'noise of 1e-10': one + 1e-10*noise, 'noise of 1e-4': one + 1e-4*noise,
-         'noise in single': (one + 1e-5*noise).astype('float32'), 'one other': np.vstack([one[1:], z[1:2]]), 'two places': np.repeat(z[:2], 20, 0), 'half equal': np.vstack([one[:20], z[:20]]), 'on a line': np.outer(np.arange(40), z[0]),
-         'in a plane': z[:, :2] @ rng.normal(size=(2, 8)), 'huge': z*1e200, 'tiny': z*1e-200, 'subnormal': z*1e-310, 'far away': z + 1e6, 'whole numbers': np.round(3*z).astype(int)}
+cases = {'equal': one, 'zeros': 0*one, 'equal, single': one.astype('float32'),
+         'rounded': (one + 1e-8*noise).astype('float32'), 'rounding': one + 1e-17*noise,
+         'noise of 1e-10': one + 1e-10*noise, 'noise of 1e-4': one + 1e-4*noise,
+         'noise in single': (one + 1e-5*noise).astype('float32'), 'one other': np.vstack([one[1:], z[1:2]]),
+         'two places': np.repeat(z[:2], 20, 0), 'half equal': np.vstack([one[:20], z[:20]]),
+         'on a line': np.outer(np.arange(40), z[0]),
+         'in a plane': z[:, :2] @ rng.normal(size=(2, 8)), 'huge': z*1e200, 'tiny': z*1e-200,
+         'subnormal': z*1e-310, 'far away': z + 1e6, 'whole numbers': np.round(3*z).astype(int)}
 print(json.dumps({name: tsne_map(case, 5, library=sys.argv[1]).tolist() for name, case in cases.items()}))
 """
 

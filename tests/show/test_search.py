@@ -1,4 +1,4 @@
-"""Guards of mvssl.show.search: every option against a loop, pictures of all kinds, embeddings that are kept; the command end to end; its page in a browser."""
+"""Guards of mvssl.show.search: options against loops, pictures of all kinds, kept embeddings; command and page."""
 
 import io
 import itertools

@@ -50,7 +50,7 @@ def network():
 
 
 def slow_hardest(d, beta, may):
-    "Distance, pair and side of every pair's hardest negative, by looking at all of them in the order of `find_hardest`."
+    "Distance, pair and side of every pair's hardest negative, by looking at all in the order of `find_hardest`."
     found = []
     for i in range(len(d)):
         best = (math.inf, -1, None)
@@ -92,7 +92,7 @@ def test_ties_go_to_the_row_and_to_the_first():
 
 
 def slow_mined(store, network, config, n_batches, beta, who):
-    "Mined negatives batch by batch, image by image, with a sampler of its own; the embedding standardised over the batch by hand."
+    "Mined negatives image by image, with a sampler of its own; the embedding standardised over the batch by hand."
     generator = torch.Generator().manual_seed(4 * config.seed)
     sampler = ChunkPairSampler(
         store.table,
