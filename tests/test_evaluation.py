@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from mvssl.evaluation import (
     AIMS,
     ERRORS_MM,
-    NOTHING,
+    NO_ESTIMATE,
     Estimate,
     arms_table,
     auc,
@@ -503,7 +503,7 @@ def test_arms_table_is_made_of_its_parts():
                     relative_gain(of(labels, 'supervised'), of(labels, arm))
                 ]
                 expected += [
-                    relative_gain(of(labels, 'control'), of(labels, arm)) if arm != 'control' else NOTHING,
+                    relative_gain(of(labels, 'control'), of(labels, arm)) if arm != 'control' else NO_ESTIMATE,
                     gap_closed(of(labels, 'supervised'), of(labels, arm), used),
                 ]
                 for name, value in zip((*ERRORS_MM, 'gain', 'over control', 'closed'), expected):
@@ -524,17 +524,17 @@ def test_arms_table_is_made_of_its_parts():
 @pytest.mark.parametrize(
     'gain, over_control, closed, verdict',
     [
-        ((25, 5, 45, 3), (15, 1, 29, 3), NOTHING, 'replicated'),
-        ((24.9, 5, 45, 3), (15, 1, 29, 3), NOTHING, 'partly'),
+        ((25, 5, 45, 3), (15, 1, 29, 3), NO_ESTIMATE, 'replicated'),
+        ((24.9, 5, 45, 3), (15, 1, 29, 3), NO_ESTIMATE, 'partly'),
         ((25, 5, 45, 3), (14.9, 1, 29, 3), (49, 40, 60, 3), 'partly'),
         ((12, 5, 20, 3), (3, 1, 5, 3), (50, 1, 90, 3), 'replicated'),
         ((12, 5, 20, 3), (3, 1, 5, 3), (50, math.nan, math.nan, 3), 'partly'),
         ((25, 0, 50, 3), (15, 1, 29, 3), (80, 70, 90, 3), 'not'),
         ((40, 30, 50, 3), (2, -1, 5, 3), (80, 70, 90, 3), 'not'),
-        ((-5, -9, -1, 3), (2, 1, 5, 3), NOTHING, 'not'),
+        ((-5, -9, -1, 3), (2, 1, 5, 3), NO_ESTIMATE, 'not'),
         ((40, 30, 50, 2), (20, 10, 30, 2), (80, 70, 90, 2), 'not tested'),
-        ((40, math.nan, math.nan, 1), (20, math.nan, math.nan, 1), NOTHING, 'not tested'),
-        ((40, 30, 50, 3), NOTHING, (80, 70, 90, 3), 'not tested'),
+        ((40, math.nan, math.nan, 1), (20, math.nan, math.nan, 1), NO_ESTIMATE, 'not tested'),
+        ((40, 30, 50, 3), NO_ESTIMATE, (80, 70, 90, 3), 'not tested'),
     ],
 )
 def test_verdicts(gain, over_control, closed, verdict):

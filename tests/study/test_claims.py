@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mvssl.evaluation import NOTHING, Estimate
+from mvssl.evaluation import NO_ESTIMATE, Estimate
 from mvssl.runs import CLAIM, VERDICTS, open_run, save_table
 from mvssl.study.claims import (
     Claim,
@@ -23,7 +23,7 @@ from mvssl.study.claims import (
 from mvssl.study.margins import best_setting, compare_settings
 
 ABOVE, AROUND, BELOW = (Estimate(mean, mean - 1, mean + 1, 3) for mean in (5.0, 0.5, -5.0))
-ANY = (ABOVE, AROUND, BELOW, NOTHING)
+ANY = (ABOVE, AROUND, BELOW, NO_ESTIMATE)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ ANY = (ABOVE, AROUND, BELOW, NOTHING)
         ((-0.01, -0.02, 0.02), {}, '0.0 (0.0 to 0.0)'),
         ((3.0, -1.0, 7.0), dict(sign='+', digits=0), '+3 (-1 to +7)'),
         ((math.nan, math.nan, math.nan), {}, ''),
-        (NOTHING, dict(unknown='unknown'), 'unknown'),
+        (NO_ESTIMATE, dict(unknown='unknown'), 'unknown'),
         (pd.Series([1.0, 0.5, 1.5], ['mean', 'low', 'high']), {}, '1.0 (0.5 to 1.5)'),
     ],
 )
@@ -75,7 +75,7 @@ def test_negatives(chunks, beta):
 )
 def test_video_is_judged_by_the_less_favourable_way(last, best):
     def gains(means):
-        return tuple(Estimate(mean, mean - 5, mean + 5, 3) for mean in means) + (NOTHING,)
+        return tuple(Estimate(mean, mean - 5, mean + 5, 3) for mean in means) + (NO_ESTIMATE,)
 
     alone = [verdict_on_video({'last': gains(means)})[1].verdict for means in (last, best)]
     worst, (verdict, why) = verdict_on_video(dict(last=gains(last), best=gains(best)))
