@@ -406,7 +406,6 @@ DEFINED_TWICE = {
     'BONES': 'skeleton sources.bodies',
     'Estimate': 'evaluation study.estimate',
     'GROUPS': 'sources.motion study.profiles',
-    'NOTHING': 'cli evaluation',
     'Take': 'sources.filming sources.synthetic',
     'compare_with_complete': 'sources.human36m sources.mpi_inf_3dhp',
     'forward_kinematics': 'sources.mocap sources.motion',
