@@ -109,6 +109,14 @@ def _claims(sidecars):
 
 def _in_full(verdict): return f'{verdict} replicated' if verdict in ('partly', 'not') else str(verdict)
 
+def _headline(text):
+    "The first clause: up to a semicolon or a full stop outside of brackets."
+    depth = 0
+    for at, letter in enumerate(str(text)):
+        depth += (letter in '([') - (letter in ')]')
+        if not depth and str(text)[at:at + 2] in ('; ', '. '): return str(text)[:at]
+    return str(text)
+
 def _line(cells):
     "A row of a Markdown table."
     return '| ' + ' | '.join(re.sub(r'\s*\n\s*', ' ', str(cell)).replace('|', '\\|') for cell in cells) + ' |\n'
@@ -116,11 +124,12 @@ def _line(cells):
 def results_table(
     folder,     # of artefacts and sidecars
 ) -> str:       # Markdown; '' if there is no claim
-    "What the paper claims, what we found, and the verdict."
+    "What the paper claims, what we found, and the verdict: the first clause of each; the report has them in full."
     sidecars = read_results(folder).sidecars
     rows = [[claim.get(key, '') for key in ('title', 'paper', 'ours', 'verdict', 'why')] for claim in _claims(sidecars)]
     if not rows: return ''
-    rows = [[title, paper, ours, f'**{_in_full(verdict)}**: {why}'] for title, paper, ours, verdict, why in rows]
+    rows = [[title, _headline(paper), _headline(ours), f'**{_in_full(verdict)}**: {_headline(why)}']
+            for title, paper, ours, verdict, why in rows]
     heads = [escape(head) for head in _heads(_people(folder, sidecars))]
     return ''.join(map(_line, [heads, ['---']*4, *rows]))
 
