@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from human36m_fixture import SEQUENCES, write_human36m
+from invented_3dhp import write_sequence
 from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner
@@ -19,6 +21,7 @@ from typer.testing import CliRunner
 from mvssl.ground import progress
 from mvssl.batches import Augmentation
 from mvssl.cli import _config, app, data, describe
+from mvssl.terminal import extra_of
 from mvssl.dataset import DatasetWriter, MultiviewDataset
 from mvssl.sources.synthetic import make_dataset
 from mvssl.training import OPTIMIZERS, TrainConfig
@@ -145,6 +148,115 @@ def test_the_installed_script(store):
         assert (
             ran.returncode == status and 'Traceback' not in ran.stderr and 'checksums:' not in ran.stderr
         )  # no bar without a terminal
+
+
+GROUPS = ([], ['data'])
+COMMANDS = [
+    *(['data', name] for name in ('check', 'make', 'mocap', 'human36m', 'mpi-inf-3dhp', 'videos')),
+    *([name] for name in ('train', 'embed', 'score', 'search', 'atlas', 'reproduce', 'status')),
+]
+
+
+def help_of(*words):
+    return CliRunner().invoke(
+        app, [*words, '--help'], prog_name='mvssl', env=dict(COLUMNS='80', TERMINAL_WIDTH='80', NO_COLOR='1')
+    )
+
+
+@pytest.mark.parametrize('words', [*GROUPS, *COMMANDS], ids=' '.join)
+def test_help_fits_eighty_columns_and_names_things_as_its_text_does(words):
+    "Arguments are RAW and not {raw}, lists are not <list[str]>."
+    result = help_of(*words)
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 0 and [line for line in lines if len(line) > 80] == []
+    assert '{' not in lines[0] and 'list[' not in result.stdout
+    for name in re.findall(r'[A-Z]{2,}', lines[0].partition('[OPTIONS]')[2].partition('COMMAND')[0]):
+        assert f'\n  {name} <path>' in result.stdout
+
+
+def test_every_command_is_listed_with_its_whole_sentence():
+    named = {tuple(words) for words in COMMANDS}
+    for group in GROUPS:
+        listed = ' '.join(help_of(*group).stdout.partition('Commands:')[2].split())
+        for words in named:
+            if list(words[:-1]) == group:
+                whole = ' '.join(help_of(*words).stdout.split('\n\n')[1].split())
+                assert f'{words[-1]} {whole}' in listed and whole.endswith('.')
+
+
+def test_the_version_is_told():
+    from mvssl import __version__
+
+    assert run('--version').stdout == f'mvssl {__version__}\n'
+
+
+def test_a_shell_completes_commands_and_options():
+    def completed(*words):
+        env = os.environ | {
+            '_MVSSL_COMPLETE': 'complete_bash',
+            'COMP_WORDS': ' '.join(['mvssl', *words]),
+            'COMP_CWORD': str(len(words)),
+        }
+        done = subprocess.run([SCRIPT], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert completed('tr') == ['train'] and completed('data', 'm') == ['make', 'mocap', 'mpi-inf-3dhp']
+    assert '--checksums' in completed('data', 'check', '--ch')
+
+
+ABSENT = """
+import sys
+
+class Absent:
+    "Makes packages look as if nobody had installed them."
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in absent:
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+absent = set(sys.argv.pop(1).split(','))
+sys.meta_path.insert(0, Absent())
+from mvssl.cli import main
+main()
+"""
+WITHOUT = 'sklearn,openTSNE,bokeh,av,cdflib,h5py,papermill,joblib,jupyter_client,distributed,dask'
+
+
+@pytest.mark.parametrize(
+    'words, extra',
+    [
+        (('atlas', 'RUN', '--data', 'STORE', '--out', 'OUT/atlas.html'), 'viz'),
+        (('data', 'videos', 'FILMS', '--out', 'OUT/store'), 'data'),
+        (('data', 'human36m', 'H36M', '--out', 'OUT/store'), 'data'),
+        (('data', 'mpi-inf-3dhp', '3DHP', '--cameras', '0,2', '--incomplete', '--out', 'OUT/store'), 'data'),
+        (('reproduce', '--profile', 'smoke', '--out', 'OUT/study'), 'notebooks'),
+        (('reproduce', '--profile', 'smoke', '--out', 'OUT/study', '--plan'), 'notebooks'),
+    ],
+    ids=lambda value: value if isinstance(value, str) else ' '.join(value[:2]),
+)
+def test_without_an_extra_it_is_named_before_anything_is_made(studio, trained, tmp_path, words, extra):
+    "In a process of its own where the extras look as if they were not installed."
+    for name in ('films', 'h36m', '3dhp', 'out'):
+        (tmp_path / name).mkdir()
+    for name in ('films/cam01.mp4', 'films/cam02.mp4'):
+        (tmp_path / name).write_bytes(b'film')
+    if 'H36M' in words:
+        write_human36m(tmp_path / 'h36m', SEQUENCES[:1], n=10)
+    if '3DHP' in words:
+        write_sequence(tmp_path / '3dhp' / 'S1' / 'Seq1', 10)
+    places = dict(RUN=trained, STORE=studio, FILMS='films', H36M='h36m')
+    words = [str(places.get(word, word)).replace('OUT/', 'out/').replace('3DHP', '3dhp') for word in words]
+    done = subprocess.run([sys.executable, '-c', ABSENT, WITHOUT, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
+    assert f"pip install 'mvssl[{extra}]'" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert list((tmp_path / 'out').iterdir()) == []
+
+
+def test_extras_are_those_of_the_distribution():
+    found = {name: extra_of(name) for name in ('sklearn', 'av', 'papermill', 'distributed', 'faiss', 'torch', 'nosuch')}
+    assert found == dict(
+        sklearn='viz', av='data', papermill='notebooks', distributed='cluster', faiss='search', torch='', nosuch=''
+    )
 
 
 def test_others_can_add_commands(store):
@@ -348,7 +460,8 @@ def test_a_job_that_leaves_nothing_says_so_when_it_is_stopped(studio, trained, t
 
 
 def test_a_log_gets_lines(studio, tmp_path, monkeypatch):
-    "Of a job so short only where no second is to pass before the first one."
+    "Every half minute; of a job so short only where no second is to pass before the first one."
+    assert max(progress._InFile.first_s, progress._InFile.every_s) <= 60
     for name in ('first_s', 'every_s'):
         monkeypatch.setattr(progress._InFile, name, 0)
     result = run('train', '--data', studio, '--run', tmp_path / 'run', *FAST)
@@ -423,7 +536,8 @@ def test_help_of_train_tells_the_true_defaults():
         )
         after = text[text.index(f'--{option} <') :]
         assert after[after.index('[default: ') :].startswith(f'[default: {shown}]'), option
-    assert '[default: ' + ', '.join(f'{rate:g} for {name}' for name, rate in OPTIMIZERS.items()) + ']' in text
+    rates = re.search(r'--lr <float> .*?\[default: (.*?)\]', text)[1]
+    assert {name: float(rate) for rate, name in re.findall(r'([\d.e-]+) for (\w+)', rates)} == OPTIMIZERS
 
 
 def test_warnings_are_lines(studio, tmp_path, monkeypatch):
