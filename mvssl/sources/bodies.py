@@ -28,7 +28,7 @@ AT = {name: i for i, name in enumerate(POINTS)}
 def rest_points(
     proportions:Proportions=REFERENCE,
 ) -> np.ndarray:        # POINTS of the rest pose, x forward, y left, z up, mm, (21, 3)
-    "Where the points of a person are in the pose in which the body is modelled. Ours: not in the paper."
+    "Where the points of a person are in the pose in which the body is modelled."
     angles = np.zeros((1, len(DOFS)))
     for i, name in enumerate(DOFS): angles[0, i] = REST_ANGLES.get(name.split('_', 1)[1], 0.)
     points = forward_kinematics(angles, np.zeros((1, 3)), np.zeros(1), proportions)[0].astype(np.float64)
@@ -39,8 +39,9 @@ BONES = {'pelvis': ('Hip', 'Spine'), 'abdomen': ('Spine', 'Thorax'), 'chest': ('
          'neck': ('Thorax', 'Neck/Nose'), 'head': ('Neck/Nose', 'Head')}
 PARENT = {}                     # of every limb bone
 for _s in 'LR':
-    BONES |= {_s + 'Thigh': (_s + 'Hip', _s + 'Knee'), _s + 'Shank': (_s + 'Knee', _s + 'Foot'), _s + 'Sole': (_s + 'Foot', _s + 'Toe'),
-              _s + 'UpperArm': (_s + 'Shoulder', _s + 'Elbow'), _s + 'Forearm': (_s + 'Elbow', _s + 'Wrist'), _s + 'Palm': (_s + 'Wrist', _s + 'Hand')}
+    BONES |= {_s + name: (_s + start, _s + end) for name, start, end in (
+        ('Thigh', 'Hip', 'Knee'), ('Shank', 'Knee', 'Foot'), ('Sole', 'Foot', 'Toe'),
+        ('UpperArm', 'Shoulder', 'Elbow'), ('Forearm', 'Elbow', 'Wrist'), ('Palm', 'Wrist', 'Hand'))}
     PARENT |= {_s + 'Thigh': 'pelvis', _s + 'Shank': _s + 'Thigh', _s + 'Sole': _s + 'Shank',
                _s + 'UpperArm': 'chest', _s + 'Forearm': _s + 'UpperArm', _s + 'Palm': _s + 'Forearm'}
 BONE = {name: i for i, name in enumerate(BONES)}
@@ -63,28 +64,31 @@ def _swing(a, b):
     return torch.eye(3, dtype=a.dtype, device=a.device) + K + K @ K / (1 + cosine).clamp_min(1e-4)
 
 # %% ../../nbs/sources/21_bodies.ipynb #7c2e8b83
-FACE_MM = 25.       # a nose this far in front of the line from thorax to head top tells the face's direction for certain
+FACE_MM = 25.       # a nose this far in front of the line from thorax to head top tells where the face looks
 
 def trunk_frames(
     points:Tensor,      # POINTS, mm, (..., 21, 3)
 ) -> dict:              # bone name -> rotation (..., 3, 3), columns forward, left, up
-    "Frames of pelvis, abdomen, chest, neck and head, read off the points. Ours: not in the paper."
+    "Frames of pelvis, abdomen, chest, neck and head, read off the points."
     def line(a, b): return points[..., AT[b], :] - points[..., AT[a], :]
-    hips, shoulders, low, high = line('RHip', 'LHip'), line('RShoulder', 'LShoulder'), line('Hip', 'Spine'), line('Spine', 'Thorax')
+    hips, shoulders = line('RHip', 'LHip'), line('RShoulder', 'LShoulder')
+    low, high = line('Hip', 'Spine'), line('Spine', 'Thorax')
     chest = _frame(shoulders, high)
     axis, nose = line('Thorax', 'Head'), line('Thorax', 'Neck/Nose')
     across = torch.linalg.cross(axis, nose, dim=-1)                     # normal of the face's plane of symmetry
     certain = (across.norm(dim=-1, keepdim=True) / (axis.norm(dim=-1, keepdim=True)*FACE_MM)).clamp(max=1)
     head = _frame(_unit(across)*certain + chest[..., 1]*(1 - certain), line('Neck/Nose', 'Head'))
-    return dict(pelvis=_frame(hips, low), abdomen=_frame(_unit(hips) + _unit(shoulders), _unit(low) + _unit(high)), chest=chest,
+    abdomen = _frame(_unit(hips) + _unit(shoulders), _unit(low) + _unit(high))
+    return dict(pelvis=_frame(hips, low), abdomen=abdomen, chest=chest,
                 neck=_frame(chest[..., 1] + head[..., 1], axis), head=head)
 
 def bone_maps(
     points:Tensor,      # POINTS of N instants, mm, (N, 21, 3)
     rest:Tensor,        # POINTS of the rest pose, mm, (21, 3)
 ):                      # maps (N, 17, 4, 3): [p, 1] @ map = where rest point p goes; turns (N, 17, 3, 3)
-    "Affine map of every bone from the rest pose to each instant: a turn, a shift, and the little stretch that keeps joints joined. Ours: not in the paper."
-    if points.ndim != 3 or points.shape[1:] != (len(POINTS), 3): raise Refusal(f'points must have shape (N, {len(POINTS)}, 3), got {tuple(points.shape)}')
+    "Map of every bone from the rest pose to each instant: a turn, a shift, and the stretch that keeps joints joined."
+    if points.ndim != 3 or points.shape[1:] != (len(POINTS), 3):
+        raise Refusal(f'points must have shape (N, {len(POINTS)}, 3), got {tuple(points.shape)}')
     rest = rest.to(points)
     now, before = trunk_frames(points), trunk_frames(rest)
     turns = {name: now[name] @ before[name].mT for name in now}
@@ -101,7 +105,7 @@ def bone_maps(
 # %% ../../nbs/sources/21_bodies.ipynb #c300da6f
 @dataclass(frozen=True, eq=False)
 class Blob:
-    "A piece of flesh on a bone: a capsule from `start` (radius) to `end` (end_radius), or an ellipsoid when there is no end. Ours: not in the paper."
+    "Flesh on a bone: a capsule from `start` (radius) to `end` (end_radius), or an ellipsoid when there is no end."
     bone: str
     start: np.ndarray               # mm, (3,); the centre of an ellipsoid
     radius: object                  # mm; of an ellipsoid its three half axes
@@ -127,7 +131,7 @@ def blended(
     blobs:list,         # of `Blob`
     width:float,        # of the blend, mm
 ) -> np.ndarray:        # signed distance to the smooth union, mm, (P,)
-    "Distance to all blobs as one body without creases. Ours: not in the paper."
+    "Distance to all blobs as one body without creases."
     d = np.full(len(p), 1e4)
     for blob in blobs:
         other = blob.distance(p)
@@ -146,13 +150,15 @@ def surface(
     low, high,          # corners of a box that holds the body, mm, (3,)
     step_mm:float,      # edge of a grid cell
 ):                      # vertices (V, 3), mm, and faces (F, 3), anticlockwise seen from outside
-    "Closed triangle surface where a distance function is zero, by naive surface nets. Ours: not in the paper."
+    "Closed triangle surface where a distance function is zero, by naive surface nets."
     axes = [np.arange(a - step_mm, b + 2*step_mm, step_mm) for a, b in zip(low, high)]
     grid = np.stack(np.meshgrid(*axes, indexing='ij'), -1)
     d = distance(grid.reshape(-1, 3)).reshape(grid.shape[:3])
     number, vertices = _cell_vertices(grid, d)
     faces = np.concatenate([_quads(number, d < 0, axis) for axis in range(3)])
-    for _ in range(3): vertices = vertices - np.clip(distance(vertices), -step_mm/2, step_mm/2)[:, None]*outward(vertices, distance)
+    for _ in range(3):
+        towards = outward(vertices, distance)
+        vertices = vertices - np.clip(distance(vertices), -step_mm/2, step_mm/2)[:, None]*towards
     return vertices, np.concatenate([faces[:, [0, 1, 2]], faces[:, [0, 2, 3]]])
 
 def _cell_vertices(grid, d):
@@ -161,7 +167,8 @@ def _cell_vertices(grid, d):
     total, count = np.zeros((*cells, 3)), np.zeros(cells)
     for corner in np.ndindex(2, 2, 2):
         for axis in np.flatnonzero(np.array(corner) == 0):
-            a, b = (tuple(slice(o, o + n) for o, n in zip(np.array(corner) + (0, np.eye(3, dtype=int)[axis])[i], cells)) for i in (0, 1))
+            def shifted(by): return tuple(slice(o, o + n) for o, n in zip(np.array(corner) + by, cells))
+            a, b = shifted(0), shifted(np.eye(3, dtype=int)[axis])
             crossed = (d[a] < 0) != (d[b] < 0)
             t = np.divide(d[a], d[a] - d[b], out=np.zeros(cells), where=crossed)
             total += (crossed[..., None])*(grid[a] + t[..., None]*(grid[b] - grid[a]))
@@ -182,7 +189,7 @@ def _quads(number, inside, axis):
 # %% ../../nbs/sources/21_bodies.ipynb #faab6d7a
 @dataclass(frozen=True)
 class Build:
-    "How much flesh is where, as factors of the reference adult. Ours: not in the paper."
+    "How much flesh is where, as factors of the reference adult."
     girth: float = 1.       # everywhere
     chest: float = 1.
     belly: float = 1.
@@ -202,15 +209,17 @@ def trunk_flesh(q, p, b):
     "Blobs of pelvis, belly, chest and neck around named rest points `q`."
     g, hip, spine, thorax = b.girth, q['Hip'], q['Spine'], q['Thorax']
     wide_hip, wide_shoulder = p.hip_half_width, p.shoulder_half_width
+    wide_chest = min(150*g*b.chest, wide_shoulder*1.08)
     def egg(bone, centre, deep, wide, high): return Blob(bone, centre, (deep, wide, high))
     blobs = [egg('pelvis', hip + _offset(8, 0, 25), 105*g*b.hips, wide_hip*1.18*b.hips*g**.5, 125),
              egg('abdomen', spine + _offset(6 + 20*(b.belly - 1), 0, -50), 97*g*b.belly, 134*g*b.belly**.6, 175),
-             egg('chest', spine + _offset(8, 0, .46*p.chest), 106*g*b.chest, min(150*g*b.chest, wide_shoulder*1.08), 190),
+             egg('chest', spine + _offset(8, 0, .46*p.chest), 106*g*b.chest, wide_chest, 190),
              egg('chest', thorax + _offset(-6, 0, -52), 78*g, wide_shoulder*1.02, 88),
              Blob('neck', thorax + _offset(-6, 0, -20), 58*g**.5, thorax + _offset(8, 0, .95*p.neck), 53*g**.5)]
     for s in (1, -1):
         blobs.append(egg('pelvis', hip + _offset(-62, s*.5*wide_hip, -35), 72*b.hips*g, 82*b.hips*g, 88*g))
-        blobs.append(Blob('chest', thorax + _offset(0, 28*s, -2), 48*g, thorax + _offset(0, s*(wide_shoulder - 18), -p.shoulder_drop + 10), 43*g))
+        shoulder = thorax + _offset(0, s*(wide_shoulder - 18), -p.shoulder_drop + 10)
+        blobs.append(Blob('chest', thorax + _offset(0, 28*s, -2), 48*g, shoulder, 43*g))
         if b.bust: blobs.append(egg('chest', spine + _offset(76*g, s*66, .6*p.chest), 54*b.bust, 60*b.bust, 60*b.bust))
     return blobs
 
@@ -236,37 +245,41 @@ def arm_flesh(q, p, b, s):
     along = (q[side + 'Hand'] - wrist)/p.hand
     flat = np.stack([FORWARD, np.cross(along, FORWARD), along], axis=1)     # the hand is wide towards the front
     length = 1.5*p.hand
+    thumb = wrist + .52*length*along + _offset(50)
     return [Blob(side + 'UpperArm', shoulder + .02*(elbow - shoulder), (60*g, 57*g, 66*g)),
             Blob(side + 'UpperArm', shoulder, 52*g, elbow, 41*g),
             Blob(side + 'Forearm', elbow, 42*g, wrist, 28*g**.5),
             Blob(side + 'Forearm', elbow + .25*(wrist - elbow), (43*g, 43*g, 66*g)),
             Blob(side + 'Palm', wrist + .30*length*along, (43., 25, .38*length), axes=flat),
             Blob(side + 'Palm', wrist + .70*length*along, (40., 22, .36*length), axes=flat),
-            Blob(side + 'Palm', wrist + .12*length*along + _offset(20), 18., wrist + .52*length*along + _offset(50), 14.)]
+            Blob(side + 'Palm', wrist + .12*length*along + _offset(20), 18., thumb, 14.)]
 
 # %% ../../nbs/sources/21_bodies.ipynb #5c210002
 def head_flesh(q, b):
     "Blobs of skull, jaw, chin, nose and ears."
     top, h = crown(q), HEAD_MM
-    blobs = [Blob('head', top + _offset(-6, 0, -.40*h), (97., 76*b.head, .40*h)), Blob('head', top + _offset(18, 0, -.62*h), (74., 62*b.head, .36*h)),
-             Blob('head', top + _offset(52, 0, -.90*h), (32., 30*b.head, 26)), Blob('head', top + _offset(92, 0, -.63*h), (22., 13, 24))]
-    return blobs + [Blob('head', top + _offset(-4, s*76*b.head, -.53*h), (20., 9, 32)) for s in (1, -1)]
+    def egg(forward, up, *radii, left=0): return Blob('head', top + _offset(forward, left, up*h), radii)
+    blobs = [egg(-6, -.40, 97., 76*b.head, .40*h), egg(18, -.62, 74., 62*b.head, .36*h),
+             egg(52, -.90, 32., 30*b.head, 26), egg(92, -.63, 22., 13, 24)]
+    return blobs + [egg(-4, -.53, 20., 9, 32, left=s*76*b.head) for s in (1, -1)]
 
 HAIR_STYLES = ('short', 'bald', 'bob', 'long', 'bun', 'cap', 'mane', 'ponytail', 'curls')
 
 def hair_flesh(q, style):
     "Blobs of hair, or of a cap."
     top, h, blobs = crown(q), HEAD_MM, []
-    if style != 'bald': blobs.append(Blob('head', top + _offset(-12, 0, -.38*h), (102., 83, .41*h)))
-    if style in ('bob', 'long', 'mane'): blobs.append(Blob('head', top + _offset(-34, 0, -.58*h), (76., 90, .46*h)))
-    if style == 'long': blobs.append(Blob('head', top + _offset(-72, 0, -.55*h), 62., top + _offset(-92, 0, -1.2*h), 40.))
-    if style == 'mane':
-        blobs += [Blob('head', top + _offset(-62, s*34, -.55*h), 66., top + _offset(-96, s*30, -1.75*h), 42.) for s in (1, -1)]
-    if style == 'ponytail':
-        blobs.append(Blob('head', top + _offset(-92, 0, -.26*h), 38., top + _offset(-152, 0, -1.25*h), 26.))
-    if style == 'curls': blobs.append(Blob('head', top + _offset(-26, 0, -.36*h), (128., 132, .58*h)))
-    if style == 'bun': blobs.append(Blob('head', top + _offset(-90, 0, -.16*h), (40., 42, 40)))
-    if style == 'cap': blobs += [Blob('head', top + _offset(-8, 0, -.36*h), (106., 88, .42*h)), Blob('head', top + _offset(110, 0, -.34*h), (62., 70, 10))]
+    def egg(forward, up, *radii): return Blob('head', top + _offset(forward, 0, up*h), radii)
+    def strand(start, radius, end, end_radius):
+        (x, y, z), (u, v, w) = start, end
+        return Blob('head', top + _offset(x, y, z*h), radius, top + _offset(u, v, w*h), end_radius)
+    if style != 'bald': blobs.append(egg(-12, -.38, 102., 83, .41*h))
+    if style in ('bob', 'long', 'mane'): blobs.append(egg(-34, -.58, 76., 90, .46*h))
+    if style == 'long': blobs.append(strand((-72, 0, -.55), 62., (-92, 0, -1.2), 40.))
+    if style == 'mane': blobs += [strand((-62, s*34, -.55), 66., (-96, s*30, -1.75), 42.) for s in (1, -1)]
+    if style == 'ponytail': blobs.append(strand((-92, 0, -.26), 38., (-152, 0, -1.25), 26.))
+    if style == 'curls': blobs.append(egg(-26, -.36, 128., 132, .58*h))
+    if style == 'bun': blobs.append(egg(-90, -.16, 40., 42, 40))
+    if style == 'cap': blobs += [egg(-8, -.36, 106., 88, .42*h), egg(110, -.34, 62., 70, 10)]
     return blobs
 
 # %% ../../nbs/sources/21_bodies.ipynb #64e1b911
@@ -276,7 +289,7 @@ def skin_weights(
     vertices:np.ndarray,    # rest pose, mm, (V, 3)
     blobs:list,             # of `Blob`
 ) -> np.ndarray:            # share of every bone, rows sum to 1, (V, 17)
-    "How much each vertex follows each bone. Ours: not in the paper."
+    "How much each vertex follows each bone."
     cloth = [blob for blob in blobs if hasattr(blob, 'shares')]      # follows several bones at once
     d = np.full((len(vertices), len(BONES) + len(cloth)), 1e6)
     for blob in blobs:
@@ -294,7 +307,7 @@ NECKLINES = ('round', 'v', 'zip')
 
 @dataclass(frozen=True)
 class Look:
-    "Colours (rgb in 0..1) and cut of hair and clothes. Ours: not in the paper."
+    "Colours (rgb in 0..1) and cut of hair and clothes."
     skin: tuple = (.80, .60, .48)
     hair: tuple = (.20, .13, .08)
     hair_style: str = 'short'       # one of HAIR_STYLES
@@ -316,7 +329,8 @@ class Look:
 
     def __post_init__(self):
         for name, known in (('hair_style', HAIR_STYLES), ('pattern', PATTERNS), ('neckline', NECKLINES)):
-            if getattr(self, name) not in known: raise Refusal(f'{name} must be one of {known}, got {getattr(self, name)!r}')
+            value = getattr(self, name)
+            if value not in known: raise Refusal(f'{name} must be one of {known}, got {value!r}')
 
 # %% ../../nbs/sources/21_bodies.ipynb #804ff2e6
 class _Canvas:
@@ -325,7 +339,7 @@ class _Canvas:
         self.points = points
         self.forward, self.left, self.up = points.T
         self.bone, self.q = bone, q
-        self.along = np.zeros(len(points))                                  # 0 at the start of a limb's bone, 1 at its end
+        self.along = np.zeros(len(points))              # 0 at the start of a limb's bone, 1 at its end
         for name in PARENT:
             start, end = (q[n] for n in BONES[name])
             m = self.on(name)
@@ -337,7 +351,8 @@ class _Canvas:
     def both(self, *names): return self.on(*(s + n for s in 'LR' for n in names))
     def _limb(self, *parts):
         "Running length of a limb: 0 to 1 on its first part, 1 to 2 on the second, ...; -1 off the limb."
-        return sum(np.where(self.both(part), i + 1 + np.clip(self.along, -.5 if i == 0 else 0, 1), 0) for i, part in enumerate(parts)) - 1
+        def run(i): return i + 1 + np.clip(self.along, -.5 if i == 0 else 0, 1)
+        return sum(np.where(self.both(part), run(i), 0) for i, part in enumerate(parts)) - 1
     def paint(self, where, colour): self.rgb[where] = np.asarray(colour)
     def dim(self, where, factor): self.rgb[where] *= factor
 
@@ -365,7 +380,8 @@ def paint_body(canvas, look):
     on_arm, belt = _on_arm(c), _belt(c, look)
     _paint_top(c, look, top, on_arm)
     c.paint(legs, look.trousers)
-    if look.side_stripe: c.paint(legs & (np.abs(c.forward) < 22) & (np.abs(c.left) > np.interp(c.up, [q['LFoot'][2], q['LHip'][2]], [q['LFoot'][1], q['LHip'][1]])), look.top_second)
+    middle = np.interp(c.up, [q['LFoot'][2], q['LHip'][2]], [q['LFoot'][1], q['LHip'][1]])      # of a leg
+    if look.side_stripe: c.paint(legs & (np.abs(c.forward) < 22) & (np.abs(c.left) > middle), look.top_second)
     if look.tucked: c.paint(legs & (c.up > belt - 34), np.asarray(look.trousers)*.35)
     c.paint(c.both('Shank') & (c.leg >= look.trouser_length) & (c.along > .80), look.socks)
     foot = c.both('Sole') | (c.both('Shank') & (c.along > .97))
@@ -379,11 +395,14 @@ def _paint_top(c, look, top, on_arm):
     run = np.where(on_arm, c.arm*280, c.up)                 # mm along the sleeve or up the trunk
     across = np.where(on_arm, c.forward, c.left)
     second = dict(plain=np.zeros_like(top), stripes=run % 92 < 40, checks=(run % 110 < 55) ^ (across % 110 < 55),
-                  pinstripes=(across + 18) % 74 < 26, yoke=~on_arm & (c.up > c.q['Spine'][2] + 95), raglan=on_arm & (c.arm > .12))[look.pattern]
+                  pinstripes=(across + 18) % 74 < 26, yoke=~on_arm & (c.up > c.q['Spine'][2] + 95),
+                  raglan=on_arm & (c.arm > .12))[look.pattern]
     c.paint(top, look.top)
     c.paint(top & second, look.top_second)
     chest = top & (c.forward > 30) & ~on_arm
-    if look.print_ and look.neckline != 'zip': c.paint(chest & (np.hypot(c.left, c.up - c.q['Spine'][2] - 125) < 62), np.asarray(look.top_second)*.8 if look.pattern == 'plain' else np.asarray(look.top)*.45)
+    disc = chest & (np.hypot(c.left, c.up - c.q['Spine'][2] - 125) < 62)
+    of_disc = np.asarray(look.top_second)*.8 if look.pattern == 'plain' else np.asarray(look.top)*.45
+    if look.print_ and look.neckline != 'zip': c.paint(disc, of_disc)
     if look.neckline == 'zip': c.paint(chest & (np.abs(c.left) < 9), (.93, .93, .9))
     c.dim(top & on_arm & (c.arm > look.sleeve - .06), .8)
 
@@ -398,18 +417,19 @@ def paint_head(canvas, look, hair_mm):
     c.paint(face & (((off - 31)/15)**2 + ((up + .485)*h/9)**2 < 1), (.96, .96, .96))
     c.paint(face & (((off - 31)/7)**2 + ((up + .485)*h/8)**2 < 1), (.08, .06, .05))
     c.paint(face & (np.abs(off - 31) < 18) & (np.abs(up + .415) < .022), hair*.8)                          # brows
-    c.paint(face & (off < 15) & (np.abs(up + .715) < .026), skin*.75)                                      # under the nose
+    c.paint(face & (off < 15) & (np.abs(up + .715) < .026), skin*.75)               # under the nose
     if look.beard: c.paint((c.forward > -5) & (up < -.73), hair*1.1)
     c.paint(face & mouth, skin*[.78, .48, .48])
     hairline = np.interp(c.forward - 10, [-90, -30, 10, 45, 80], [-.86, -.80, -.52, -.24, -.20])
-    grown = (up > hairline) | ((look.hair_style in ('bob', 'long', 'mane', 'curls')) & ((c.forward < 10) | ((c.forward < 38) & (off > 58))))
+    beside = (c.forward < 10) | ((c.forward < 38) & (off > 58))
+    grown = (up > hairline) | (beside & (look.hair_style in ('bob', 'long', 'mane', 'curls')))
     if look.hair_style != 'bald': c.paint((hair_mm < 2.5) & grown, look.hair)
     if look.hair_style == 'cap': c.paint((hair_mm < 2.5) & (up > -.40), look.top_second)
 
 # %% ../../nbs/sources/21_bodies.ipynb #faab6d7a-1
 @dataclass(frozen=True)
 class Body:
-    "A person: segment lengths, build and look. Ours: not in the paper."
+    "A person: segment lengths, build and look."
     proportions: Proportions = REFERENCE
     build: Build = Build()
     look: Look = Look()
@@ -417,7 +437,7 @@ class Body:
 
 @dataclass(frozen=True, eq=False)
 class Skin:
-    "Triangles of a body in its rest pose, float32. Ours: not in the paper."
+    "Triangles of a body in its rest pose, float32."
     rest: Tensor            # POINTS, mm, (21, 3)
     vertices: Tensor        # mm, (V, 3)
     normals: Tensor         # unit, (V, 3)
@@ -446,8 +466,8 @@ class Skin:
 # %% ../../nbs/sources/21_bodies.ipynb #5c210005
 def texel_centres(
     n:int,              # texels along an edge
-) -> np.ndarray:        # barycentric coordinates (b0, b1, b2), (n*n, 3); row i*n + j holds b1 = (i + 1/2)/n, b2 = (j + 1/2)/n
-    "Where a triangle's texels lie; those beyond its long edge are drawn back onto it. Ours: not in the paper."
+) -> np.ndarray:        # barycentric (b0, b1, b2), (n*n, 3); row i*n + j holds b1 = (i + 1/2)/n, b2 = (j + 1/2)/n
+    "Where a triangle's texels lie; those beyond its long edge are drawn back onto it."
     b1, b2 = (a.ravel() for a in np.meshgrid(*[(np.arange(n) + .5)/n]*2, indexing='ij'))
     total = np.maximum(b1 + b2, 1)
     return np.stack([1 - (b1 + b2)/total, b1/total, b2/total], axis=1)
@@ -457,18 +477,22 @@ def make_skin(
     step_mm:float=26.,      # grid of the surface; the head's is finer
     texels:int=5,           # colours along a triangle's edge
 ) -> Skin:
-    "The painted surface of a person. Ours: not in the paper."
+    "The painted surface of a person."
     if not 5 <= step_mm <= 60: raise Refusal(f'step_mm must lie in [5, 60], got {step_mm}')
     p, b = body.proportions, body.build
     rest = rest_points(p)
     q = dict(zip(POINTS, rest))
-    trunk = trunk_flesh(q, p, b) + [blob for s in (1, -1) for part in (leg_flesh, arm_flesh) for blob in part(q, p, b, s)]
+    limbs = [blob for s in (1, -1) for part in (leg_flesh, arm_flesh) for blob in part(q, p, b, s)]
+    trunk = trunk_flesh(q, p, b) + limbs
     head, hair = head_flesh(q, b), hair_flesh(q, body.look.hair_style)
     if body.clothes: trunk, head = body.clothes.over_trunk(trunk, q, p), head + body.clothes.over_head(q)
-    parts = [_part(body, q, trunk, trunk + head, None, 45., step_mm, texels), _part(body, q, head + hair, trunk + head, hair, 14., .7*step_mm, texels)]
-    first = len(parts[0]['vertices'])
-    parts[1]['faces'] = parts[1]['faces'] + first
-    return Skin(torch.tensor(rest, dtype=torch.float32), **{k: torch.as_tensor(np.concatenate([part[k] for part in parts]), dtype=torch.int64 if k == 'faces' else torch.float32) for k in parts[0]})
+    parts = [_part(body, q, trunk, trunk + head, None, 45., step_mm, texels),
+             _part(body, q, head + hair, trunk + head, hair, 14., .7*step_mm, texels)]
+    parts[1]['faces'] = parts[1]['faces'] + len(parts[0]['vertices'])
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    dtypes = dict.fromkeys(arrays, torch.float32) | dict(faces=torch.int64)
+    tensors = {name: torch.as_tensor(array, dtype=dtypes[name]) for name, array in arrays.items()}
+    return Skin(torch.tensor(rest, dtype=torch.float32), **tensors)
 
 # %% ../../nbs/sources/21_bodies.ipynb #5c210006
 def _reach(blob):
@@ -492,15 +516,17 @@ def _part(body, q, blobs, shaders, hair, width, step_mm, texels):
     if body.clothes: body.clothes.paint(canvas, body.look, blobs)
     normals = outward(vertices, distance)
     occlusion = .65 + .35*np.clip(blended(vertices + 60*normals, shaders, 20.)/60, 0, 1)
-    return dict(vertices=vertices, normals=normals, weights=weights, occlusion=occlusion, faces=faces, texture=canvas.rgb.reshape(len(faces), -1, 3))
+    texture = canvas.rgb.reshape(len(faces), -1, 3)
+    return dict(vertices=vertices, normals=normals, weights=weights, occlusion=occlusion, faces=faces, texture=texture)
 
 # %% ../../nbs/sources/21_bodies.ipynb #6ae6a760
 SKINS = ((.93, .76, .66), (.86, .66, .54), (.80, .60, .48), (.66, .47, .35), (.48, .32, .23), (.35, .23, .17))
-HAIRS = ((.10, .08, .07), (.20, .13, .08), (.36, .22, .12), (.55, .36, .18), (.78, .63, .36), (.62, .60, .58), (.50, .20, .10))
+HAIRS = ((.10, .08, .07), (.20, .13, .08), (.36, .22, .12), (.55, .36, .18),
+         (.78, .63, .36), (.62, .60, .58), (.50, .20, .10))
 
 @dataclass(frozen=True)
 class Wardrobe:
-    "What the people of one rig may wear. Ours: not in the paper."
+    "What the people of one rig may wear."
     tops: tuple
     trousers: tuple
     shoes: tuple
@@ -509,38 +535,47 @@ class Wardrobe:
     lengths: tuple
 
 CASUAL = Wardrobe(
-    tops=((.76, .16, .16), (.16, .36, .66), (.20, .50, .30), (.92, .90, .86), (.24, .24, .28), (.90, .72, .24), (.46, .24, .54), (.85, .48, .20), (.55, .72, .82), (.62, .62, .60)),
+    tops=((.76, .16, .16), (.16, .36, .66), (.20, .50, .30), (.92, .90, .86), (.24, .24, .28),
+          (.90, .72, .24), (.46, .24, .54), (.85, .48, .20), (.55, .72, .82), (.62, .62, .60)),
     trousers=((.18, .22, .36), (.17, .17, .20), (.56, .50, .40), (.38, .39, .42), (.30, .40, .58), (.32, .26, .20)),
     shoes=((.92, .92, .92), (.10, .10, .11), (.46, .30, .18), (.62, .14, .14)),
-    patterns=('plain', 'plain', 'plain', 'stripes', 'checks', 'yoke', 'raglan'), sleeves=(.45, .55, .6, 1., 1.9), lengths=(1.9, 1.9, 1.95, .8, 1.4))
+    patterns=('plain', 'plain', 'plain', 'stripes', 'checks', 'yoke', 'raglan'),
+    sleeves=(.45, .55, .6, 1., 1.9), lengths=(1.9, 1.9, 1.95, .8, 1.4))
 SPORT = Wardrobe(
-    tops=((.10, .62, .60), (.95, .36, .42), (.98, .86, .30), (.30, .20, .70), (.96, .96, .98), (.36, .70, .24), (.16, .22, .50), (.95, .56, .12), (.70, .20, .50), (.34, .30, .28)),
+    tops=((.10, .62, .60), (.95, .36, .42), (.98, .86, .30), (.30, .20, .70), (.96, .96, .98),
+          (.36, .70, .24), (.16, .22, .50), (.95, .56, .12), (.70, .20, .50), (.34, .30, .28)),
     trousers=((.14, .15, .20), (.34, .10, .14), (.82, .82, .84), (.10, .28, .30), (.24, .20, .36), (.44, .46, .34)),
     shoes=((.98, .50, .14), (.20, .72, .82), (.94, .94, .40), (.15, .15, .17)),
-    patterns=('plain', 'plain', 'raglan', 'raglan', 'pinstripes', 'yoke', 'stripes', 'checks'), sleeves=(.25, .5, .55, 1.95, 1.95), lengths=(.55, .75, 1.95, 1.95, 1.95))
+    patterns=('plain', 'plain', 'raglan', 'raglan', 'pinstripes', 'yoke', 'stripes', 'checks'),
+    sleeves=(.25, .5, .55, 1.95, 1.95), lengths=(.55, .75, 1.95, 1.95, 1.95))
 
 # %% ../../nbs/sources/21_bodies.ipynb #5c210007
 def _choice(rng, options): return options[rng.integers(len(options))]
 
 def make_look(rng, wardrobe=CASUAL, long_hair=.5, beard=.3):
-    "Random hair and clothes; `long_hair` and `beard` are probabilities. Ours: not in the paper."
+    "Random hair and clothes; `long_hair` and `beard` are probabilities."
     top, second = (wardrobe.tops[i] for i in rng.permutation(len(wardrobe.tops))[:2])
-    style = _choice(rng, ('bob', 'long', 'bun') if rng.random() < long_hair else ('short', 'short', 'short', 'bald', 'cap'))
-    return Look(skin=_choice(rng, SKINS), hair=_choice(rng, HAIRS), hair_style=style, beard=bool(rng.random() < beard), top=top, top_second=second,
-                pattern=_choice(rng, wardrobe.patterns), neckline=_choice(rng, NECKLINES), sleeve=_choice(rng, wardrobe.sleeves), tucked=bool(rng.random() < .4),
-                print_=bool(rng.random() < .75), trousers=_choice(rng, wardrobe.trousers), trouser_length=_choice(rng, wardrobe.lengths),
-                side_stripe=bool(rng.random() < .3), shoes=_choice(rng, wardrobe.shoes), watch=bool(rng.random() < .7))
+    styles = ('bob', 'long', 'bun') if rng.random() < long_hair else ('short', 'short', 'short', 'bald', 'cap')
+    style = _choice(rng, styles)
+    return Look(        # in the order in which the random numbers come
+        skin=_choice(rng, SKINS), hair=_choice(rng, HAIRS), hair_style=style, beard=bool(rng.random() < beard),
+        top=top, top_second=second, pattern=_choice(rng, wardrobe.patterns), neckline=_choice(rng, NECKLINES),
+        sleeve=_choice(rng, wardrobe.sleeves), tucked=bool(rng.random() < .4), print_=bool(rng.random() < .75),
+        trousers=_choice(rng, wardrobe.trousers), trouser_length=_choice(rng, wardrobe.lengths),
+        side_stripe=bool(rng.random() < .3), shoes=_choice(rng, wardrobe.shoes), watch=bool(rng.random() < .7))
 
 def make_body(
     rng:np.random.Generator,
     wardrobe:Wardrobe=CASUAL,
 ) -> Body:
-    "A random adult. Ours: not in the paper."
+    "A random adult."
     woman = rng.random() < .5
     def around(mean, sd): return mean*(1 + sd*np.clip(rng.standard_normal(), -2, 2))
-    proportions = REFERENCE.scaled(stature=around(.955 if woman else 1.02, .04), legs=around(1, .02), trunk=around(1, .02), arms=around(1, .02),
-                                   hips=around(1, .03), shoulders=around(.95 if woman else 1.03, .03), head=around(1, .02))
+    proportions = REFERENCE.scaled(
+        stature=around(.955 if woman else 1.02, .04), legs=around(1, .02), trunk=around(1, .02), arms=around(1, .02),
+        hips=around(1, .03), shoulders=around(.95 if woman else 1.03, .03), head=around(1, .02))
     girth = around(.94 if woman else 1.02, .09)
-    build = Build(girth=girth, chest=around(.96 if woman else 1.03, .03), belly=max(.92, around(1 + .5*(girth - .95), .06)), hips=around(1.05 if woman else .98, .03),
+    build = Build(girth=girth, chest=around(.96 if woman else 1.03, .03),
+                  belly=max(.92, around(1 + .5*(girth - .95), .06)), hips=around(1.05 if woman else .98, .03),
                   bust=around(.95, .1) if woman else 0., head=around(1, .03))
     return Body(proportions, build, make_look(rng, wardrobe, long_hair=.8 if woman else .1, beard=0. if woman else .35))

@@ -29,7 +29,7 @@ def on_screen(
     vertices:Tensor,        # world, mm, (N, V, 3)
     cameras:Camera,         # without distortion, (N, C)
 ):                          # x px, y px, depth mm, each (N*C, V)
-    "Where vertices are in every picture. Ours: not in the paper."
+    "Where vertices are in every picture."
     P = cameras.K @ torch.cat([cameras.R, cameras.t[..., None]], dim=-1)                    # (N, C, 3, 4)
     x, y, z = (P[..., :3] @ vertices.mT[:, None] + P[..., 3:]).flatten(0, 1).unbind(1)
     return x/z, y/z, z
@@ -40,8 +40,8 @@ def rasterise(
     faces:Tensor,           # vertex numbers, anticlockwise seen from outside, (F, 3)
     side:int,               # of the square pictures, px
     samples:int=2,          # per pixel edge
-):                          # of each covered sample, ascending (P,): its number (picture, pixel, place in the pixel), its picture * F + face, b1, b2
-    "The nearest outward triangle under every sample of B pictures. Ours: not in the paper."
+):                          # of each covered sample, ascending (P,): its number, its picture * F + face, b1, b2
+    "The nearest outward triangle under every sample of B pictures, numbered by picture, pixel, place in the pixel."
     n = side*samples
     triangle, left, top, dx, dy, b1, b2 = _hits(x*samples + (samples - 1)/2, y*samples + (samples - 1)/2, faces, n)
     picture = torch.div(triangle['number'], len(faces), rounding_mode='floor')
@@ -51,7 +51,7 @@ def rasterise(
     z = at(z0).addcmul_(b1, at(z1 - z0)).addcmul_(b2, at(z2 - z0))
     sx, sy = dx.add_(at(left)), dy.add_(at(top))
     column, row = ((s + .5).mul_(1/samples).floor_() for s in (sx, sy))
-    place = (sy - row*samples)*samples + (sx - column*samples)                              # samples of one pixel stay side by side
+    place = (sy - row*samples)*samples + (sx - column*samples)      # samples of one pixel stay side by side
     where = ((row*side + column)*samples**2 + place).long() + at(picture*n**2)
     order = torch.arange(len(z), device=z.device)
     nearest = torch.full((len(x)*n**2,), _EMPTY, device=z.device)
@@ -72,8 +72,9 @@ def _hits(x, y, faces, n):
     left, wide = _extent(x0, x1, x2, n)
     top, high = _extent(y0, y1, y2, n)
     number = ((area < -1e-4) & (wide > 0) & (high > 0)).view(-1).nonzero()[:, 0]
-    left, top, wide, high, x0, y0, dx1, dy1, dx2, dy2, area = (a.reshape(-1).index_select(0, number) for a in (left, top, wide, high, x0, y0, dx1, dy1, dx2, dy2, area))
-    b1x, b1y, b2x, b2y = dy2/area, -dx2/area, -dy1/area, dx1/area   # slopes of b1, b2; their values at the box's corner:
+    found = (a.reshape(-1).index_select(0, number) for a in (left, top, wide, high, x0, y0, dx1, dy1, dx2, dy2, area))
+    left, top, wide, high, x0, y0, dx1, dy1, dx2, dy2, area = found
+    b1x, b1y, b2x, b2y = dy2/area, -dx2/area, -dy1/area, dx1/area   # slopes of b1, b2; then values at the corner
     b1, b2 = (left - x0)*b1x + (top - y0)*b1y, (left - x0)*b2x + (top - y0)*b2y
     count = (wide*high).long()
     pair = torch.repeat_interleave(torch.arange(len(number), device=x.device), count)
@@ -83,7 +84,8 @@ def _hits(x, y, faces, n):
     dx = local.sub_(dy*at(wide))
     b1 = at(b1).addcmul_(dx, at(b1x)).addcmul_(dy, at(b1y))
     b2 = at(b2).addcmul_(dx, at(b2x)).addcmul_(dy, at(b2y))
-    hit = (torch.minimum(torch.minimum(b1, b2), 1 - b1 - b2) >= -1e-5).nonzero()[:, 0]     # neighbours share their edge: no gaps
+    least = torch.minimum(torch.minimum(b1, b2), 1 - b1 - b2)
+    hit = (least >= -1e-5).nonzero()[:, 0]                          # neighbours share their edge: no gaps
     at = _gather(hit)
     return dict(number=number, of_hit=at(pair)), left, top, at(dx), at(dy), at(b1), at(b2)
 
@@ -95,7 +97,7 @@ def _extent(a0, a1, a2, n):
 # %% ../../nbs/sources/22_rendering.ipynb #faab6d7a
 @dataclass(frozen=True)
 class Light:
-    "The lights of a room: directions to the two lamps, and strengths. Ours: not in the paper."
+    "The lights of a room: directions to the two lamps, and strengths."
     key: tuple = (.45, -.45, .77)
     fill: tuple = (-.7, .5, .35)
     ambient: float = .44
@@ -109,7 +111,8 @@ class Light:
         "Brightness of surfaces with unit normals (..., 3): (...), or (..., 3) where the light has a colour."
         key, fill = (F.normalize(normals.new_tensor(d), dim=0) for d in (self.key, self.fill))
         if self.key_colour: return self._coloured(normals, key, fill)
-        return self.ambient + self.sky*normals[..., 2] + self.key_strength*(normals @ key).clamp(min=0) + self.fill_strength*(normals @ fill).clamp(min=0)
+        from_key, from_fill = (normals @ key).clamp(min=0), (normals @ fill).clamp(min=0)
+        return self.ambient + self.sky*normals[..., 2] + self.key_strength*from_key + self.fill_strength*from_fill
 
     def _coloured(self, normals, key, fill):
         rest = self.ambient + self.sky*normals[..., 2] + self.fill_strength*(normals @ fill).clamp(min=0)
@@ -118,7 +121,7 @@ class Light:
         return rest[..., None]*rest_colour + from_key[..., None]*key_colour
 
 # %% ../../nbs/sources/22_rendering.ipynb #da110002
-def _of_kelvins(warmth):
+def _warm(warmth):
     "Colour of a lamp of the same luminance: `warmth` -1 blue sky, 0 white, 1 candle."
     rgb = np.exp(warmth*np.array([.30, 0., -.38]))
     return tuple(float(channel) for channel in rgb/(rgb @ [.2126, .7152, .0722]))
@@ -127,7 +130,7 @@ def day_light(
     rng:np.random.Generator,
     usual:Light=Light(),
 ) -> Light:
-    "The light of a room on another day: where it comes from, how strong and how warm it is. Ours: not in the paper."
+    "The light of a room on another day: where it comes from, how strong and how warm it is."
     azimuth, height = rng.uniform(0, 2*np.pi), np.radians(rng.uniform(25, 75))
     key = (np.cos(azimuth)*np.cos(height), np.sin(azimuth)*np.cos(height), np.sin(height))
     fill = (-np.cos(azimuth + rng.uniform(-1, 1)), -np.sin(azimuth + rng.uniform(-1, 1)), .4)
@@ -135,20 +138,21 @@ def day_light(
     from_key = rng.uniform(.5, 1.6)                         # how much harder than usual
     key, fill = (tuple(float(x) for x in direction) for direction in (key, fill))
     rest = exposure*(1.25 - .25*from_key)
-    return Light(key, fill, usual.ambient*rest, usual.sky*rest, usual.key_strength*exposure*from_key, usual.fill_strength*rest,
-                 _of_kelvins(rng.uniform(-.5, .8)), _of_kelvins(rng.uniform(-.5, .5)))
+    key_strength = usual.key_strength*exposure*from_key
+    return Light(key, fill, usual.ambient*rest, usual.sky*rest, key_strength, usual.fill_strength*rest,
+                 _warm(rng.uniform(-.5, .8)), _warm(rng.uniform(-.5, .5)))
 
 # %% ../../nbs/sources/22_rendering.ipynb #faab6d7a-1
 @dataclass(frozen=True)
 class Box:
-    "A box along the axes, mm. Ours: not in the paper."
+    "A box along the axes, mm."
     low: tuple
     high: tuple
     colour: tuple
 
 @dataclass(frozen=True)
 class Panel:
-    "A rectangle on a wall (0 -x, 1 +x, 2 -y, 3 +y) with a frame; corners (along the wall, up) mm. Ours: not in the paper."
+    "A rectangle on a wall (0 -x, 1 +x, 2 -y, 3 +y) with a frame; corners (along the wall, up) mm."
     wall: int
     low: tuple
     high: tuple
@@ -159,7 +163,7 @@ class Panel:
 # %% ../../nbs/sources/22_rendering.ipynb #5c220002
 @dataclass(frozen=True)
 class Room:
-    "An empty room around the origin of the world. Ours: not in the paper."
+    "An empty room around the origin of the world."
     half: tuple = (6500., 6500.)                    # mm, from the middle to the walls
     height: float = 3400.
     walls: tuple = ((.72, .73, .72), (.66, .70, .74), (.75, .71, .66), (.68, .68, .70))
@@ -190,22 +194,26 @@ def _floor(room, x, y):
         i, j = torch.floor(x/600), torch.floor(y/600)
         share, seam = (i + j) % 2*.85 + .15*_noise(i, j), (x/600 - i < .015) | (y/600 - j < .015)
     elif room.floor == 'carpet':
-        share, seam = .5 + .25*torch.sin(x/410 + 1.7*torch.sin(y/530)) + .25*_noise(torch.floor(x/25), torch.floor(y/25)), torch.zeros_like(x, dtype=torch.bool)
+        share = .5 + .25*torch.sin(x/410 + 1.7*torch.sin(y/530)) + .25*_noise(torch.floor(x/25), torch.floor(y/25))
+        seam = torch.zeros_like(x, dtype=torch.bool)
     else: raise Refusal(f"floor must be 'planks', 'tiles' or 'carpet', got {room.floor!r}")
     rgb = _dim(first + (second - first)*share[..., None], seam, .73)
     if room.rug is not None:
         outer = torch.maximum(x.abs(), y.abs())
         rgb = _dim(_over(rgb, outer < 1900, room.rug), (outer < 1900) & (outer > 1810), .7)
-    return rgb*(.72 + .33*torch.exp(-(x*x + y*y)/(2*4200.**2)))[..., None]                 # the lamps hang over the middle
+    return rgb*(.72 + .33*torch.exp(-(x*x + y*y)/(2*4200.**2)))[..., None]         # the lamps hang over the middle
 
 def _wall(room, wall, along, z):
     "Colour of a wall at (along, z), mm."
-    rgb = z.new_tensor(room.walls[wall])*((.82 + .18*z/room.height)*(.97 + .03*torch.sin(along/900 + 2*torch.sin(z/700))))[..., None]
+    shade = (.82 + .18*z/room.height)*(.97 + .03*torch.sin(along/900 + 2*torch.sin(z/700)))
+    rgb = z.new_tensor(room.walls[wall])*shade[..., None]
     for p in room.panels:
         if p.wall != wall: continue
-        edge = torch.minimum(torch.minimum(along - p.low[0], p.high[0] - along), torch.minimum(z - p.low[1], p.high[1] - z))
+        sideways, upwards = (torch.minimum(a - p.low[i], p.high[i] - a) for i, a in enumerate((along, z)))
+        edge = torch.minimum(sideways, upwards)
         rgb = _over(_over(rgb, edge > 0, p.frame), edge > 60, p.colour)
-        if p.bars: rgb = _over(rgb, (edge > 0) & (((along - p.low[0])/(p.high[0] - p.low[0])*p.bars) % 1 < .12), p.frame)
+        bar = (along - p.low[0])/(p.high[0] - p.low[0])*p.bars
+        if p.bars: rgb = _over(rgb, (edge > 0) & (bar % 1 < .12), p.frame)
     return _over(rgb, z < 110, room.skirting)
 
 # %% ../../nbs/sources/22_rendering.ipynb #5c220004
@@ -218,12 +226,13 @@ def room_view(
     camera:Camera,      # one, inside the room, without distortion; its `size` is the picture's
     samples:int=2,      # per pixel edge
 ) -> Tensor:            # red, green, blue and the share of floor, all in 0..1, (4, H, W) float32
-    "What a camera sees of the empty room. Ours: not in the paper."
+    "What a camera sees of the empty room."
     width, height = (int(s)*samples for s in camera.size)
     rows = max(1, STRIP//width//samples)*samples
     camera = camera.to(torch.float32)
     boxes = [(box, *_rows_and_columns(box, camera, samples)) for box in room.boxes if not _is_own_tripod(box, camera)]
-    strips = [_room_strip(room, boxes, camera, slice(top, min(top + rows, height)), width, samples) for top in range(0, height, rows)]
+    parts = [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+    strips = [_room_strip(room, boxes, camera, part, width, samples) for part in parts]
     return torch.cat([F.avg_pool2d(strip.permute(2, 0, 1)[None], samples)[0] for strip in strips], dim=1)
 
 # %% ../../nbs/sources/22_rendering.ipynb #5c220005
@@ -233,8 +242,8 @@ def _is_own_tripod(box, camera):
 
 def _rows_and_columns(box, camera, samples):
     "First and last row and column of the samples that see a box or the floor around its foot."
-    low, high = np.array(box.low) - [FOOT_MM, FOOT_MM, 0], np.array(box.high) + [FOOT_MM, FOOT_MM, 0]
-    corners = camera.t.new_tensor([[(low, high)[i][0], (low, high)[j][1], (low, high)[k][2]] for i, j, k in np.ndindex(2, 2, 2)])
+    ends = np.array(box.low) - [FOOT_MM, FOOT_MM, 0], np.array(box.high) + [FOOT_MM, FOOT_MM, 0]
+    corners = camera.t.new_tensor([[ends[i][0], ends[j][1], ends[k][2]] for i, j, k in np.ndindex(2, 2, 2)])
     seen = project(corners, camera)
     if seen.isnan().all(): return (0, 0), (0, 0)                        # behind the camera: nowhere
     if seen.isnan().any(): return (0, 10**6), (0, 10**6)                # partly behind the camera: anywhere
@@ -242,7 +251,8 @@ def _rows_and_columns(box, camera, samples):
     return (int(max(y0, 0)), int(max(y1, 0))), (int(max(x0, 0)), int(max(x1, 0)))
 
 # %% ../../nbs/sources/22_rendering.ipynb #5c220006
-INWARD = ((1., 0, 0), (-1., 0, 0), (0, 1., 0), (0, -1., 0), (0, 0, 1.), (0, 0, -1.))      # normals of the walls -x, +x, -y, +y, floor, ceiling
+# normals of the walls -x, +x, -y, +y, of floor and ceiling
+INWARD = ((1., 0, 0), (-1., 0, 0), (0, 1., 0), (0, -1., 0), (0, 0, 1.), (0, 0, -1.))
 
 def room_surfaces(
     room:Room,
@@ -264,7 +274,8 @@ def _rays(camera, rows, width, samples):
 
 def _to_walls(room, ray, eye):
     "How far rays go, in their lengths, to which pair of walls (2: floor and ceiling), and where they end."
-    corner = torch.where(ray > 0, ray.new_tensor([*room.half, room.height]), ray.new_tensor([-room.half[0], -room.half[1], 0]))
+    low, high = ray.new_tensor([-room.half[0], -room.half[1], 0]), ray.new_tensor([*room.half, room.height])
+    corner = torch.where(ray > 0, high, low)
     far, side = ((corner - eye)/ray).min(dim=-1)
     return far, side, eye + far[..., None]*ray
 
@@ -294,7 +305,7 @@ def _room_strip(room, boxes, camera, rows, width, samples):
 def _draw_box(box, eye, ray, at, strip, far):
     "Draws a box into its part of a strip, in place."
     low, high = ray.new_tensor(box.low), ray.new_tensor(box.high)
-    if box.low[2] < 50:                                                                     # it stands on the floor, which gets darker there
+    if box.low[2] < 50:                                             # it stands on the floor, which gets darker there
         gap = torch.maximum(low - at, at - high)[..., :2].clamp(min=0).norm(dim=-1)
         strip[..., :3] *= (1 - .4*strip[..., 3]*torch.exp(-gap/110))[..., None]
     a, b = (low - eye)/ray, (high - eye)/ray
@@ -307,7 +318,7 @@ def _draw_box(box, eye, ray, at, strip, far):
 # %% ../../nbs/sources/22_rendering.ipynb #faab6d7a-2
 @dataclass(frozen=True)
 class RoomStyle:
-    "Colours and materials of a kind of room. Ours: not in the paper."
+    "Colours and materials of a kind of room."
     walls: tuple
     floors: tuple           # (material, its two colours)
     rugs: tuple             # colours, or None
@@ -316,24 +327,35 @@ class RoomStyle:
     height: float
     light: Light
 
-LAB = RoomStyle(walls=((.72, .73, .72), (.66, .70, .74), (.75, .71, .66), (.68, .68, .70), (.78, .77, .73)), floors=(('planks', ((.55, .42, .30), (.48, .36, .25))),),
-                rugs=((.42, .20, .18), (.24, .30, .40), (.36, .37, .36)), accents=((.45, .30, .20), (.20, .40, .35), (.55, .57, .60), (.70, .62, .50), (.2, .35, .6)),
-                half=(6500., 6500.), height=3400., light=Light())
-HALL = RoomStyle(walls=((.40, .54, .47), (.48, .49, .53), (.43, .56, .50), (.56, .52, .46)), floors=(('tiles', ((.62, .62, .60), (.50, .51, .52))), ('carpet', ((.34, .36, .42), (.28, .30, .35)))),
-                 rugs=(None,), accents=((.80, .46, .14), (.16, .18, .22), (.72, .72, .70), (.52, .14, .16), (.14, .34, .55)),
-                 half=(7400., 6600.), height=4600., light=Light(key=(-.5, -.35, .79), fill=(.75, .3, .45), ambient=.46, key_strength=.56, fill_strength=.16))
+LAB = RoomStyle(
+    walls=((.72, .73, .72), (.66, .70, .74), (.75, .71, .66), (.68, .68, .70), (.78, .77, .73)),
+    floors=(('planks', ((.55, .42, .30), (.48, .36, .25))),),
+    rugs=((.42, .20, .18), (.24, .30, .40), (.36, .37, .36)),
+    accents=((.45, .30, .20), (.20, .40, .35), (.55, .57, .60), (.70, .62, .50), (.2, .35, .6)),
+    half=(6500., 6500.), height=3400., light=Light())
+HALL = RoomStyle(
+    walls=((.40, .54, .47), (.48, .49, .53), (.43, .56, .50), (.56, .52, .46)),
+    floors=(('tiles', ((.62, .62, .60), (.50, .51, .52))), ('carpet', ((.34, .36, .42), (.28, .30, .35)))),
+    rugs=(None,), accents=((.80, .46, .14), (.16, .18, .22), (.72, .72, .70), (.52, .14, .16), (.14, .34, .55)),
+    half=(7400., 6600.), height=4600.,
+    light=Light(key=(-.5, -.35, .79), fill=(.75, .3, .45), ambient=.46, key_strength=.56, fill_strength=.16))
 
 # %% ../../nbs/sources/22_rendering.ipynb #5c220009
 def _one_of(rng, options): return options[rng.integers(len(options))]
 
+def _around(x, y, wide, deep, low, high, colour):
+    "A box whose foot has its middle at x, y."
+    return Box((x - wide, y - deep, low), (x + wide, y + deep, high), colour)
+
 def _tripod(x, y, z):
     black = (.12, .12, .13)
-    return [Box((x - 18, y - 18, 0), (x + 18, y + 18, z - 60), black), Box((x - 230, y - 14, 0), (x + 230, y + 14, 26), black),
-            Box((x - 14, y - 230, 0), (x + 14, y + 230, 26), black), Box((x - 75, y - 75, z - 60), (x + 75, y + 75, z + 70), (.18, .18, .20))]
+    return [_around(x, y, 18, 18, 0, z - 60, black), _around(x, y, 230, 14, 0, 26, black),
+            _around(x, y, 14, 230, 0, 26, black), _around(x, y, 75, 75, z - 60, z + 70, (.18, .18, .20))]
 
 def _table(x, y, wide, deep, high, colour):
-    legs = [Box((x + i*(wide/2 - 50) - 25, y + j*(deep/2 - 50) - 25, 0), (x + i*(wide/2 - 50) + 25, y + j*(deep/2 - 50) + 25, high - 40), tuple(c*.6 for c in colour)) for i in (-1, 1) for j in (-1, 1)]
-    return [Box((x - wide/2, y - deep/2, high - 40), (x + wide/2, y + deep/2, high), colour), *legs]
+    corners = [(x + i*(wide/2 - 50), y + j*(deep/2 - 50)) for i in (-1, 1) for j in (-1, 1)]
+    legs = [_around(*corner, 25, 25, 0, high - 40, tuple(c*.6 for c in colour)) for corner in corners]
+    return [_around(x, y, wide/2, deep/2, high - 40, high, colour), *legs]
 
 # %% ../../nbs/sources/22_rendering.ipynb #5c220021
 def make_room(
@@ -342,30 +364,45 @@ def make_room(
     style:RoomStyle=LAB,
     clutter:int=0,              # odd boxes on the floor
 ) -> Room:
-    "A random furnished room around a rig. Ours: not in the paper."
-    (hx, hy), panels, boxes = style.half, [], []
+    "A random furnished room around a rig."
+    panels, boxes = _panels(rng, style), [part for eye in np.asarray(eyes) for part in _tripod(*eye)]
+    for wall in range(4): boxes += _furniture(rng, style, wall)
+    for _ in range(clutter):
+        angle, radius, size = rng.uniform(0, 2*np.pi), rng.uniform(2400, 3600), rng.uniform(120, 420, 3)
+        x, y = radius*np.cos(angle), radius*np.sin(angle)
+        boxes.append(_around(x, y, size[0], size[1], 0, 1.6*size[2], _one_of(rng, style.accents)))
+    floor, colours = _one_of(rng, style.floors)
+    walls = tuple(style.walls[i] for i in rng.permutation(len(style.walls))[:4])
+    return Room(style.half, style.height, walls, floor=floor, floor_colours=colours, rug=_one_of(rng, style.rugs),
+                panels=tuple(panels), boxes=tuple(boxes), light=style.light)
+
+# %% ../../nbs/sources/22_rendering.ipynb #5c220041
+def _panels(rng, style):
+    "Two doors, windows, posters or boards on each wall."
+    panels, (hx, hy) = [], style.half
     for wall, half in enumerate((hy, hy, hx, hx)):
         for slot in rng.permutation([-.62, 0., .62])[:2]:
             middle, colour = slot*half + rng.uniform(-300, 300), _one_of(rng, style.accents)
             kind = _one_of(rng, ('door', 'window', 'window', 'poster', 'poster', 'board'))
-            wide, low, high = dict(door=(480, 0, 2100), window=(900, 900, 2300), poster=(rng.uniform(300, 700), 1050, 2150), board=(1500, 950, 2200))[kind]
+            poster = rng.uniform(300, 700), 1050, 2150
+            extent = dict(door=(480, 0, 2100), window=(900, 900, 2300), poster=poster, board=(1500, 950, 2200))
+            wide, low, high = extent[kind]
             field = dict(door=(.5, .36, .25), window=(.75, .86, .95), poster=colour, board=(.94, .95, .94))[kind]
-            panels.append(Panel(wall, (middle - wide, low), (middle + wide, high), field, (.3, .3, .3) if kind == 'board' else (.9, .9, .88), bars=3 if kind == 'window' else 0))
-    for x, y, z in np.asarray(eyes): boxes += _tripod(x, y, z)
-    for wall in range(4):
-        half, depth = ((hx, hy), (hy, hx))[wall//2], rng.uniform(400, 700)
-        along, across, colour = rng.uniform(-.75, .75)*half[1], half[0] - depth/2 - 40, _one_of(rng, style.accents)
-        x, y = (across*(2*(wall % 2) - 1), along) if wall < 2 else (along, across*(2*(wall % 2) - 1))
-        wide, deep = (depth, rng.uniform(900, 2000))[::1 if wall < 2 else -1]
-        if rng.random() < .5: boxes += _table(x, y, wide, deep, 740, colour)
-        else: boxes.append(Box((x - wide/2, y - deep/2, 0), (x + wide/2, y + deep/2, rng.uniform(600, 1900)), colour))
-    for _ in range(clutter):
-        angle, radius, size = rng.uniform(0, 2*np.pi), rng.uniform(2400, 3600), rng.uniform(120, 420, 3)
-        x, y = radius*np.cos(angle), radius*np.sin(angle)
-        boxes.append(Box((x - size[0], y - size[1], 0), (x + size[0], y + size[1], 1.6*size[2]), _one_of(rng, style.accents)))
-    floor, colours = _one_of(rng, style.floors)
-    return Room(style.half, style.height, tuple(style.walls[i] for i in rng.permutation(len(style.walls))[:4]), floor=floor, floor_colours=colours, rug=_one_of(rng, style.rugs),
-                panels=tuple(panels), boxes=tuple(boxes), light=style.light)
+            frame = (.3, .3, .3) if kind == 'board' else (.9, .9, .88)
+            bars = 3 if kind == 'window' else 0
+            panels.append(Panel(wall, (middle - wide, low), (middle + wide, high), field, frame, bars=bars))
+    return panels
+
+def _furniture(rng, style, wall):
+    "A table or a cupboard along a wall."
+    (hx, hy), depth = style.half, rng.uniform(400, 700)
+    half = ((hx, hy), (hy, hx))[wall//2]
+    along, across, colour = rng.uniform(-.75, .75)*half[1], half[0] - depth/2 - 40, _one_of(rng, style.accents)
+    across *= 2*(wall % 2) - 1
+    x, y = (across, along) if wall < 2 else (along, across)
+    wide, deep = (depth, rng.uniform(900, 2000))[::1 if wall < 2 else -1]
+    if rng.random() < .5: return _table(x, y, wide, deep, 740, colour)
+    return [_around(x, y, wide/2, deep/2, 0, rng.uniform(600, 1900), colour)]
 
 # %% ../../nbs/sources/22_rendering.ipynb #335d049b
 def pixel_grid(n, side, device):
@@ -375,13 +412,13 @@ def pixel_grid(n, side, device):
     return torch.stack([u, v, torch.ones_like(u)]).flatten(1)
 
 def _sampling_grid(H, side, height, width):
-    "Where pixels of crops lie in pictures of height x width, as grid_sample wants it: homographies (..., 3, 3) -> (..., side, side, 2)."
+    "Where pixels of crops lie, as grid_sample wants it: homographies (..., 3, 3) -> (..., side, side, 2)."
     to_unit = H.new_tensor([[2/width, 0, 1/width - 1], [0, 2/height, 1/height - 1], [0, 0, 1]])
     H = to_unit @ (H/H[..., 2:, 2:])
     pixel = torch.arange(side, device=H.device, dtype=H.dtype)
     def row(i): return H[..., i, 0, None, None]*pixel + (H[..., i, 1, None]*pixel + H[..., i, 2, None])[..., None]
     grid = torch.stack([row(0), row(1)], dim=-1)
-    is_plain = H[..., 2, :2].abs().max()*side < 1e-5                    # no turn between the cameras: nothing to divide by
+    is_plain = H[..., 2, :2].abs().max()*side < 1e-5            # no turn between the cameras: nothing to divide by
     return grid if is_plain else grid.div_(row(2)[..., None])
 
 # %% ../../nbs/sources/22_rendering.ipynb #5c22000a
@@ -395,8 +432,17 @@ def _relit(backdrop, light):
     return pictures
 
 # %% ../../nbs/sources/22_rendering.ipynb #5c220031
+def _wider(rig, scale, margin):
+    "Cameras of other resolution that see `margin` more on each side."
+    size, K = (rig.size[0]*scale*(1 + 2*margin)).round().long(), rig.K.clone()
+    K[:, :2, 2] += .5 + margin*rig.size.to(K)           # from pixel centres to the corner of the wider picture ...
+    K[:, :2] *= scale
+    K[:, :2, 2] -= .5                                   # ... and back to centres of its pixels
+    return Camera(K, rig.R, rig.t, size.expand(len(K), 2))
+
+# %% ../../nbs/sources/22_rendering.ipynb #5c220051
 class Backdrop:
-    "The empty room as every camera of a rig sees it. Ours: not in the paper."
+    "The empty room as every camera of a rig sees it."
     def __init__(self,
                  room:Room,
                  rig:Camera,            # C cameras without distortion and with pictures of one size, (C,)
@@ -404,16 +450,14 @@ class Backdrop:
                  margin:float=.25,      # more room on each side, in picture sizes
                  tones=None,            # white balance of each view, factors of red, green, blue, (C, 3)
                  device='cpu'):
-        if rig.distortion is not None: raise Refusal('rig must be without distortion: its pictures are those of ideal cameras')
-        if (rig.size != rig.size[:1]).any(): raise Refusal(f'rig must have pictures of one size, got {rig.size.tolist()}')
+        if rig.distortion is not None:
+            raise Refusal('rig must be without distortion: its pictures are those of ideal cameras')
+        if (rig.size != rig.size[:1]).any():
+            raise Refusal(f'rig must have pictures of one size, got {rig.size.tolist()}')
         self.room, self.rig = room, rig.to(device, torch.float32)
-        self.tones = torch.as_tensor(np.ones((rig.shape[0], 3)) if tones is None else tones, dtype=torch.float32, device=device)
-        size = (rig.size[0]*scale*(1 + 2*margin)).round().long()
-        K = self.rig.K.clone()
-        K[:, :2, 2] += .5 + margin*rig.size.to(K)                    # from pixel centres to the corner of the wider picture ...
-        K[:, :2] *= scale
-        K[:, :2, 2] -= .5                                            # ... and back to centres of its pixels
-        self.cameras = Camera(K, self.rig.R, self.rig.t, size.expand(len(K), 2))
+        tones = np.ones((rig.shape[0], 3)) if tones is None else tones
+        self.tones = torch.as_tensor(tones, dtype=torch.float32, device=device)
+        self.cameras = _wider(self.rig, scale, margin)
         self.pictures = torch.stack([room_view(room, camera) for camera in self.cameras])
         self.pictures[:, :3] *= self.tones[:, :, None, None]
 
@@ -431,13 +475,16 @@ class Backdrop:
         pictures = self.pictures[views]
         H = self.cameras.K[views] @ self.cameras.R[views] @ cameras.R.mT @ torch.linalg.inv(cameras.K)
         grid = _sampling_grid(H, side, *pictures.shape[-2:])
-        looked_up = [F.grid_sample(picture[None].expand(len(grid), -1, -1, -1), grid[:, c], align_corners=False, padding_mode='border') for c, picture in enumerate(pictures)]
+        def look_up(picture, grid):
+            pictures = picture[None].expand(len(grid), -1, -1, -1)
+            return F.grid_sample(pictures, grid, align_corners=False, padding_mode='border')
+        looked_up = [look_up(picture, grid[:, c]) for c, picture in enumerate(pictures)]
         return torch.stack(looked_up, dim=1).flatten(0, 1)
 
 # %% ../../nbs/sources/22_rendering.ipynb #c300da6f
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    "Things that stand still: triangles with one colour each, float32. Ours: not in the paper."
+    "Things that stand still: triangles with one colour each, float32."
     vertices: Tensor        # mm, (V, 3)
     normals: Tensor         # unit, (V, 3)
     faces: Tensor           # vertex numbers, (F, 3)
@@ -449,7 +496,7 @@ def box_mesh(
     heading:float,      # turn about the vertical, rad
     colour,             # rgb in 0..1
 ) -> Mesh:
-    "A box; every face has corners of its own, so that edges stay sharp. Ours: not in the paper."
+    "A box; every face has corners of its own, so that edges stay sharp."
     c, s = math.cos(heading), math.sin(heading)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
     vertices, normals = [], []
@@ -461,8 +508,9 @@ def box_mesh(
             normals += [n]*4
     faces = [[4*k, 4*k + i, 4*k + i + 1] for k in range(6) for i in (1, 2)]
     vertices = np.array(vertices)*np.asarray(size)/2 @ turn.T + np.asarray(centre)
-    return Mesh(torch.tensor(vertices, dtype=torch.float32), torch.tensor(np.array(normals) @ turn.T, dtype=torch.float32),
-                torch.tensor(faces), torch.tensor(colour, dtype=torch.float32).expand(12, 3))
+    normals = np.array(normals) @ turn.T
+    vertices, normals, colour = (torch.tensor(a, dtype=torch.float32) for a in (vertices, normals, colour))
+    return Mesh(vertices, normals, torch.tensor(faces), colour.expand(12, 3))
 
 # %% ../../nbs/sources/22_rendering.ipynb #5c22000b
 def join(meshes):
@@ -477,15 +525,17 @@ def chair(
     seat:float,                 # height of the seat, mm
     cushion=(.25, .30, .40), wood=(.50, .36, .22),
 ) -> Mesh:
-    "A chair with a back. Ours: not in the paper."
+    "A chair with a back."
     c, s = math.cos(heading), math.sin(heading)
-    def part(ahead, left, up, size, colour): return box_mesh((x + ahead*c - left*s, y + ahead*s + left*c, up), size, heading, colour)
+    def part(ahead, left, up, size, colour):
+        return box_mesh((x + ahead*c - left*s, y + ahead*s + left*c, up), size, heading, colour)
     legs = [(ahead, left, seat + 430 if ahead < 0 else seat - 40) for ahead in (-175, 235) for left in (-195, 195)]
     return join([part(40, 0, seat - 22, (430, 440, 44), cushion), part(-185, 0, seat + 330, (34, 430, 230), cushion),
                  *(part(ahead, left, top/2, (36, 36, top), wood) for ahead, left, top in legs)])
 
 # %% ../../nbs/sources/22_rendering.ipynb #c86a0c68
-BALLS = dict(LFoot=75., RFoot=75., LToe=60., RToe=60., LKnee=90., RKnee=90., Hip=170., Spine=160., Thorax=170., LHand=60., RHand=60.)     # radii, mm
+BALLS = dict(LFoot=75., RFoot=75., LToe=60., RToe=60., LKnee=90., RKnee=90.,
+             Hip=170., Spine=160., Thorax=170., LHand=60., RHand=60.)           # radii, mm
 
 def floor_light(
     balls:Tensor,       # centres, mm, (N, P, 3)
@@ -495,12 +545,12 @@ def floor_light(
     cells:int,          # of the coarse grid along an edge
     light:Light,
 ) -> Tensor:            # share of light that reaches the floor there, (N*C, 1, cells, cells)
-    "How balls darken the floor under every part of a picture. Ours: not in the paper."
+    "How balls darken the floor under every part of a picture."
     eye, key = cameras.centre, balls.new_tensor(light.key)
-    ray = cameras.R.mT @ torch.linalg.inv(cameras.K) @ pixel_grid(cells, side, balls.device)           # (N, C, 3, cells^2)
+    ray = cameras.R.mT @ torch.linalg.inv(cameras.K) @ pixel_grid(cells, side, balls.device)    # (N, C, 3, cells^2)
     reach = -eye[..., 2:]/ray[..., 2, :].clamp(max=-1e-3)
     x, y = (eye[..., i:i+1] + reach*ray[..., i, :] for i in (0, 1))
-    bx, by, h = (b[:, None, :, None] for b in balls.unbind(-1))                                     # (N, 1, P, 1) against (N, C, 1, cells^2)
+    bx, by, h = (b[:, None, :, None] for b in balls.unbind(-1))             # (N, 1, P, 1) against (N, C, 1, cells^2)
     r, x, y = radii[:, None], x[:, :, None], y[:, :, None]
     h = h.maximum(r)
     near = (x - bx).square_().add_((y - by).square_()).add_(h*h).rsqrt_()
@@ -524,8 +574,10 @@ def photograph(
     batch:int|None=None,    # pictures at a time; default: what suits the device's caches
     coverage:bool=False,    # return also how much of each pixel is not room, (N, C, S, S) float32
 ):                          # pictures, (N, C, S, S, 3) uint8
-    "Pictures of a person in a room from all cameras. Ours: not in the paper."
-    if cameras.shape != (len(points), len(backdrop.pictures)): raise Refusal(f'cameras must be {(len(points), len(backdrop.pictures))}, instants x views of the backdrop, got {tuple(cameras.shape)}')
+    "Pictures of a person in a room from all cameras."
+    wanted = len(points), len(backdrop.pictures)
+    if cameras.shape != wanted:
+        raise Refusal(f'cameras must be {wanted}, instants x views of the backdrop, got {tuple(cameras.shape)}')
     if samples < 1: raise Refusal(f'samples must be at least 1, got {samples}')
     points, cameras, (n, views) = points.float(), cameras.to(torch.float32), cameras.shape
     batch = batch or max(1, (PIXELS_ON_CPU if points.device.type == 'cpu' else PIXELS_ON_GPU)//side**2)
@@ -553,10 +605,12 @@ def _scene(vertices, normals, skin, mesh, light):
     "Vertices (N, V, 3), their brightness (N, V, 1 or 3), faces and texture of person and things."
     brightness = _channels(light.on(normals), 2)*skin.occlusion[:, None]
     if mesh is None: return vertices, brightness, skin.faces, skin.texture
-    n = len(vertices)
-    on_mesh = _channels(light.on(mesh.normals.to(vertices)), 1).expand(n, -1, -1)
-    return (torch.cat([vertices, mesh.vertices.to(vertices).expand(n, -1, -1)], dim=1), torch.cat([brightness, on_mesh], dim=1),
-            torch.cat([skin.faces, mesh.faces.to(skin.faces.device) + vertices.shape[1]]), torch.cat([skin.texture, mesh.colours.to(vertices)[:, None].expand(-1, skin.texture.shape[1], -1)]))
+    n, on_mesh = len(vertices), _channels(light.on(mesh.normals.to(vertices)), 1)
+    colours = mesh.colours.to(vertices)[:, None].expand(-1, skin.texture.shape[1], -1)
+    faces = torch.cat([skin.faces, mesh.faces.to(skin.faces.device) + vertices.shape[1]])
+    vertices = torch.cat([vertices, mesh.vertices.to(vertices).expand(n, -1, -1)], dim=1)
+    brightness = torch.cat([brightness, on_mesh.expand(n, -1, -1)], dim=1)
+    return vertices, brightness, faces, torch.cat([skin.texture, colours])
 
 def _channels(brightness, ndim):
     "(..., 1) or (..., 3): with one channel for white light, three for coloured, after `ndim` dimensions."
@@ -568,7 +622,8 @@ def _shade(found, brightness, faces, texture, views):
     picture = torch.div(number, len(faces), rounding_mode='floor')
     face = number - picture*len(faces)
     first = torch.div(picture, views, rounding_mode='floor')*brightness.shape[1]
-    l0, l1, l2 = (brightness.flatten(0, 1).index_select(0, corner.index_select(0, face) + first) for corner in faces.unbind(1))
+    at = _gather(face)
+    l0, l1, l2 = (brightness.flatten(0, 1).index_select(0, at(corner) + first) for corner in faces.unbind(1))
     light = l0.addcmul(b1[:, None], l1 - l0).addcmul_(b2[:, None], l2 - l0)
     texels = math.isqrt(texture.shape[1])
     i, j = ((b*texels).clamp(0, texels - 1).long() for b in (b1, b2))
@@ -588,7 +643,8 @@ def _compose(room, sample, colour, samples, tones):
     side = room.shape[-1]
     pixel, count = torch.unique_consecutive(torch.div(sample, samples**2, rounding_mode='floor'), return_counts=True)
     picture = torch.div(pixel, side**2, rounding_mode='floor')
-    colour = torch.segment_reduce(colour, 'sum', lengths=count, unsafe=True).mul_(tones.index_select(0, picture % len(tones))/samples**2)
+    tone = tones.index_select(0, picture % len(tones))/samples**2
+    colour = torch.segment_reduce(colour, 'sum', lengths=count, unsafe=True).mul_(tone)
     share = count.to(colour)/samples**2
     pictures = room.mul(255).add_(.5).clamp_(0, 255).permute(0, 2, 3, 1).to(torch.uint8).contiguous()
     at = pixel + picture*(2*side**2)                # of red in (B, 3, S, S); green and blue follow
