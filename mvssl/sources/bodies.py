@@ -167,7 +167,7 @@ def _cell_vertices(grid, d):
     total, count = np.zeros((*cells, 3)), np.zeros(cells)
     for corner in np.ndindex(2, 2, 2):
         for axis in np.flatnonzero(np.array(corner) == 0):
-            def shifted(by): return tuple(slice(o, o + n) for o, n in zip(np.array(corner) + by, cells))
+            def shifted(by, corner=corner): return tuple(slice(o, o + n) for o, n in zip(np.array(corner) + by, cells))
             a, b = shifted(0), shifted(np.eye(3, dtype=int)[axis])
             crossed = (d[a] < 0) != (d[b] < 0)
             t = np.divide(d[a], d[a] - d[b], out=np.zeros(cells), where=crossed)
