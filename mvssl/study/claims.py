@@ -46,6 +46,8 @@ class Claim(NamedTuple):
     ours: str       # the numbers, of whom, with seeds and intervals
     verdict: str    # of `mvssl.runs.VERDICTS`
     why: str
+    short: str = ''         # the headline number with interval and seeds, for one line of a table
+    paper_short: str = ''   # the paper's number likewise, '' where it gives none
 
     def _repr_markdown_(self):
         "As a notebook shows it."

@@ -121,15 +121,20 @@ def _line(cells):
     "A row of a Markdown table."
     return '| ' + ' | '.join(re.sub(r'\s*\n\s*', ' ', str(cell)).replace('|', '\\|') for cell in cells) + ' |\n'
 
+def _in_a_line(claim):
+    "A claim as a row of a table; in full where an older sidecar has no short form."
+    title, verdict = claim.get('title', ''), f"**{_in_full(claim.get('verdict', ''))}**"
+    if claim.get('short'): return [title, claim.get('paper_short') or 'no number', claim['short'], verdict]
+    full = [_headline(claim.get(key, '')) for key in ('paper', 'ours', 'why')]
+    return [title, *full[:2], f'{verdict}: {full[2]}']
+
 def results_table(
     folder,     # of artefacts and sidecars
 ) -> str:       # Markdown; '' if there is no claim
-    "What the paper claims, what we found, and the verdict: the first clause of each; the report has them in full."
+    "What the paper claims, what we found, and the verdict: a line each. The report has the numbers in full."
     sidecars = read_results(folder).sidecars
-    rows = [[claim.get(key, '') for key in ('title', 'paper', 'ours', 'verdict', 'why')] for claim in _claims(sidecars)]
+    rows = [_in_a_line(claim) for claim in _claims(sidecars)]
     if not rows: return ''
-    rows = [[title, _headline(paper), _headline(ours), f'**{_in_full(verdict)}**: {_headline(why)}']
-            for title, paper, ours, verdict, why in rows]
     heads = [escape(head) for head in _heads(_people(folder, sidecars))]
     return ''.join(map(_line, [heads, ['---']*4, *rows]))
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mvssl.evaluation import NO_ESTIMATE, Estimate
-from mvssl.runs import CLAIM, VERDICTS, open_run, save_table
+from mvssl.runs import CLAIM, IN_SHORT, VERDICTS, open_run, save_table
 from mvssl.study.claims import (
     Claim,
     Verdict,
@@ -54,7 +54,7 @@ def test_an_interval_in_words_holds_the_numbers():
 
 def test_a_claim_goes_into_a_sidecar(tmp_path):
     claim = Claim('title', 'paper', 'ours', *Verdict('partly', 'why'))
-    assert tuple(claim._asdict()) == CLAIM
+    assert tuple(claim._asdict()) == CLAIM + IN_SHORT
     assert claim._repr_markdown_() == '**title: partly.** Why. ours.'
     with open_run(tmp_path / 'run', {}) as run:
         save_table(pd.DataFrame({'n': [1]}), 'x', run, claim=claim._asdict())

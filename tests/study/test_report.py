@@ -254,6 +254,20 @@ def test_synthetic_results_are_called_so(tmp_path, name, results, people):
     )
 
 
+def test_a_claim_in_short_is_a_line(tmp_path):
+    with open_run(tmp_path / 'run', {}, figures=tmp_path / 'figures') as run:
+        in_short = CLAIM | dict(
+            short='17 % (14 to 20), 5 seeds', paper_short='about 25 %', verdict='partly', title='Helps'
+        )
+        save_figure(figure(), 'semi_supervision', run, claim=in_short)
+        save_figure(figure(), 'sec1_negatives', run, claim=in_short | dict(paper_short=''))
+    lines = results_table(tmp_path / 'figures').splitlines()[2:]
+    assert lines == [
+        f'| Helps | {paper} | 17 % (14 to 20), 5 seeds | **partly replicated** |'
+        for paper in ('about 25 %', 'no number')
+    ]
+
+
 def test_results_table_is_markdown(filled):
     lines = results_table(filled).splitlines()
     assert lines[0] == '| Claim | The paper | Ours, on synthetic people | Verdict |' and len(lines) == 2 + len(PARTS)
