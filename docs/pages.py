@@ -27,6 +27,7 @@ WINGS = {
     'sources': 'Where pictures come from',
     'show': 'Pictures and pages',
     'study': "The paper's study",
+    'commands': 'The command line',
 }
 DIRECTIVE = re.compile(r'^#\|[^\n]*\n?', re.M)
 LINK = re.compile(r'(\]\()([^)\s]+)(\))')

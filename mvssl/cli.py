@@ -11,16 +11,16 @@ from typing import Annotated
 
 import typer
 
-from .data_commands import data
-from .network_commands import app
-from .options import names_in, names_option, option
-from .terminal import command, plain_errors, watching
+from .commands.data import data
+from .commands.networks import app
+from .commands.options import names_in, names_option, option
+from .commands.terminal import command, plain_errors, watching
 
 # %% ../nbs/80_cli.ipynb #e715d77b
-from .data_commands import (  # noqa: F401
+from .commands.data import (  # noqa: F401
     check, describe_store as describe, draw_sheet, human36m, lacks, make, mocap, mpi_inf_3dhp, videos)
-from .network_commands import _config, embed, find_nearest, make_atlas, score, train  # noqa: F401
-from .terminal import NOTHING_WRITTEN as NOTHING  # noqa: F401
+from .commands.networks import _config, embed, find_nearest, make_atlas, score, train  # noqa: F401
+from .commands.terminal import NOTHING_WRITTEN as NOTHING  # noqa: F401
 
 # %% ../nbs/80_cli.ipynb #c90a1376
 def _version(wanted:bool):

@@ -11,7 +11,7 @@ import logging
 import os
 import warnings
 from contextlib import contextmanager
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -75,7 +75,8 @@ WRITERS = {'onnx': (_onnx, _run_onnx), 'torchscript': (_torchscript, _run_torchs
 def _refuse_without_onnx():
     "The packages of extra 'export', which few need."
     for name in ('onnx', 'onnxruntime', 'onnxscript'):
-        if find_spec(name) is None: raise Refusal(f"to='onnx' needs {name}: pip install 'mvssl[export]'")
+        try: import_module(name)
+        except ImportError: raise Refusal(f"to='onnx' needs {name}: pip install 'mvssl[export]'") from None
 
 
 def _differs(network, file, run, side):

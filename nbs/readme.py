@@ -61,6 +61,7 @@ WINGS = {
     'sources': 'where pictures come from',
     'show': 'pictures and pages',
     'study': "the paper's study",
+    'commands': 'the command line',
 }
 INTRO = """# The notebooks
 

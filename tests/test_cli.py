@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from mvssl.ground import progress
 from mvssl.batches import Augmentation
 from mvssl.cli import _config, app, data, describe
-from mvssl.terminal import extra_of
+from mvssl.commands.terminal import extra_of
 from mvssl.dataset import DatasetWriter, MultiviewDataset
 from mvssl.sources.synthetic import make_dataset
 from mvssl.training import OPTIMIZERS, TrainConfig
@@ -153,7 +153,7 @@ def test_the_installed_script(store):
 GROUPS = ([], ['data'])
 COMMANDS = [
     *(['data', name] for name in ('check', 'make', 'mocap', 'human36m', 'mpi-inf-3dhp', 'videos')),
-    *([name] for name in ('train', 'embed', 'score', 'search', 'atlas', 'reproduce', 'status')),
+    *([name] for name in ('train', 'embed', 'score', 'search', 'atlas', 'export', 'reproduce', 'status')),
 ]
 
 
@@ -219,13 +219,16 @@ sys.meta_path.insert(0, Absent())
 from mvssl.cli import main
 main()
 """
-WITHOUT = 'sklearn,openTSNE,bokeh,av,cdflib,h5py,papermill,joblib,jupyter_client,distributed,dask'
+WITHOUT = (
+    'onnx,onnxscript,onnxruntime,sklearn,openTSNE,bokeh,av,cdflib,h5py,papermill,joblib,jupyter_client,distributed,dask'
+)
 
 
 @pytest.mark.parametrize(
     'words, extra',
     [
         (('atlas', 'RUN', '--data', 'STORE', '--out', 'OUT/atlas.html'), 'viz'),
+        (('export', 'RUN', '--out', 'OUT/network.onnx'), 'export'),
         (('data', 'videos', 'FILMS', '--out', 'OUT/store'), 'data'),
         (('data', 'human36m', 'H36M', '--out', 'OUT/store'), 'data'),
         (('data', 'mpi-inf-3dhp', '3DHP', '--cameras', '0,2', '--incomplete', '--out', 'OUT/store'), 'data'),

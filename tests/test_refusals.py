@@ -725,7 +725,7 @@ MISTAKES = {
         (SCORE, 'mvssl.study.scores.score_store'),
         (SEARCH, 'mvssl.show.search.query_gallery'),
         (ATLAS, 'mvssl.show.atlas.write_atlas'),
-        (('data', 'check', 'store'), 'mvssl.data_commands.describe_store'),
+        (('data', 'check', 'store'), 'mvssl.commands.data.describe_store'),
         (MAKE, 'mvssl.sources.synthetic.make_dataset'),
         (REPRODUCE, 'mvssl.study.reproduce.make_stores'),
         (STATUS, 'mvssl.study.plan.is_held'),
@@ -745,7 +745,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(here, monkeypatch, words, where, 
 
 def test_a_mistake_is_shown_by_the_installed_command(here):
     "In a process of its own: the traceback is on stderr, with the message of numpy."
-    code = "import sys, numpy as np, mvssl.data_commands as commands\nfrom mvssl import cli\ncommands.describe_store = lambda ds: np.zeros(2) + np.zeros(3)\nsys.argv = ['mvssl', 'data', 'check', 'store']\ncli.main()"
+    code = "import sys, numpy as np, mvssl.commands.data as commands\nfrom mvssl import cli\ncommands.describe_store = lambda ds: np.zeros(2) + np.zeros(3)\nsys.argv = ['mvssl', 'data', 'check', 'store']\ncli.main()"
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=here)
     assert (
         done.returncode == 1

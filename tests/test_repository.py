@@ -109,10 +109,10 @@ SOURCES += ['filming', 'videos', 'human36m', 'mpi_inf_3dhp']
 for at, source in enumerate(SOURCES):  # a source may use the ground, the sheets and the sources before it
     below_it = [f'sources.{lower}' for lower in SOURCES[:at]]
     STANDS_ON[f'sources.{source}'] = ['dataset', 'cameras', 'ground.device', 'show.sheets', *below_it]
-STANDS_ON['terminal'] = []
-STANDS_ON['options'] = ['terminal', 'show.search']
-STANDS_ON['data_commands'] = ['options', *(f'sources.{source}' for source in SOURCES), 'show.plots']
-STANDS_ON['network_commands'] = ['options', 'show.atlas', 'study.scores', 'sources.synthetic']
+STANDS_ON['commands.terminal'] = []
+STANDS_ON['commands.options'] = ['commands.terminal', 'show.search']
+STANDS_ON['commands.data'] = ['commands.options', *(f'sources.{source}' for source in SOURCES), 'show.plots']
+STANDS_ON['commands.networks'] = ['commands.options', 'export', 'show.atlas', 'study.scores', 'sources.synthetic']
 STANDS_ON['cli'] = list(STANDS_ON)
 for module, lower in STANDS_ON.items():  # everybody but data may refuse
     if module not in ('refusal', 'study.paper', 'names'):
@@ -544,16 +544,16 @@ OF_THE_WHOLE = {
     'study.recipe_search',
 }
 GUARDED_ELSEWHERE = {
-    'data_commands': 'test_cli',
-    'network_commands': 'test_cli',
-    'options': 'test_cli',
+    'commands.data': 'test_cli',
+    'commands.networks': 'test_cli',
+    'commands.options': 'test_cli',
     'refusal': 'test_refusals',
     'sources.bodies': 'sources/test_rendering',
     'study.artefacts': 'its notebook',
     'study.outlook': 'study/test_estimate',
     'export': 'its notebook',
     'study.errors': 'its notebook',
-    'terminal': 'test_cli',
+    'commands.terminal': 'test_cli',
 }
 
 

@@ -121,6 +121,7 @@ def _line(cells):
     "A row of a Markdown table."
     return '| ' + ' | '.join(re.sub(r'\s*\n\s*', ' ', str(cell)).replace('|', '\\|') for cell in cells) + ' |\n'
 
+# %% ../../nbs/study/69_report.ipynb #inaline1
 def _in_a_line(claim):
     "A claim as a row of a table; in full where an older sidecar has no short form."
     title, verdict = claim.get('title', ''), f"**{_in_full(claim.get('verdict', ''))}**"
