@@ -77,6 +77,7 @@ class Profile:
     second_test: tuple = ('S7', 'S8')       # test subjects of the second store
     of_group: dict = field(default_factory=dict)    # group -> more fields of TrainConfig
     store_seed: int = 0                     # of the synthetic people, rooms and motion
+    people: str = 'painted'                 # how different they are: see `mvssl.sources.synthetic.make_dataset`
     analyses: dict = field(default_factory=dict)    # notebook -> its own parameters, where they are not the defaults
     jobs: int | None = None                 # notebooks at a time; None: one per core
     minutes: float | None = None            # at most, on two cores; where there is one notebook at a time, on a GPU
@@ -116,7 +117,8 @@ _LAPTOP = Profile(
         ('supervised-10', 'joint-10', 'supervised-2', 'joint-2', 'paper-joint', 'paper-control'), 1))
 
 _DESK = Profile(
-    'desk', 'the same people, trained four times as long with twice the pairs', side=48, minutes=150, **_LAPTOP_PEOPLE,
+    'desk', 'in clothes and light of their own, trained four times as long with twice the pairs', side=48,
+    minutes=150, people='dressed', **_LAPTOP_PEOPLE,
     train=dict(steps=2000, n_labelled=32, n_pairs=32, subjects_per_batch=8, **_RECIPE, new_takes=3, log_every=50,
                validate_every=250),
     of_group=_ARMS | {'joint-100': dict(keep_every=500)},

@@ -47,7 +47,7 @@ def _make_store(study, rig, who, progress):
     make_folder(path.parent)
     try:
         make_dataset(path, rig=rig, subjects=list(who), instants=dict(who), side=profile.side, seed=profile.store_seed,
-                     labels='all', workers=cores(), progress=progress)
+                     people=profile.people, labels='all', workers=cores(), progress=progress)
     except DatasetError as error:
         if {'disk', 'file', 'lock'} & {problem.field for problem in error.problems}: raise
         raise Refusal(f'{path} is a store of other settings than profile {profile.name} has now: move it away '
