@@ -23,13 +23,15 @@ from ..skeleton import JOINTS
 POINTS = (*JOINTS, 'LToe', 'RToe', 'LHand', 'RHand')
 
 # %% ../../nbs/sources/20_motion.ipynb #7a5b95f5
-GROUPS = dict(legs=('thigh', 'shank', 'ankle_height', 'foot'), trunk=('spine', 'chest'), arms=('upper_arm', 'forearm', 'hand'),
-              hips=('hip_half_width',), shoulders=('shoulder_half_width', 'shoulder_drop'), head=('neck', 'head'))
+GROUPS = dict(
+    legs=('thigh', 'shank', 'ankle_height', 'foot'), trunk=('spine', 'chest'), arms=('upper_arm', 'forearm', 'hand'),
+    hips=('hip_half_width',), shoulders=('shoulder_half_width', 'shoulder_drop'), head=('neck', 'head'),
+)
 
 # %% ../../nbs/sources/20_motion.ipynb #5c200001
 @dataclass(frozen=True)
 class Proportions:
-    "Segment lengths of one person, mm. Ours: not in the paper."
+    "Segment lengths of one person, mm."
     hip_half_width: float = 133     # pelvis centre to hip joint
     thigh: float = 447
     shank: float = 445
@@ -78,14 +80,15 @@ _LIMBS = dict(clavicle_elevation=(-10, 40), clavicle_protraction=(-20, 25),
               hip_flexion=(-30, 125), hip_abduction=(-30, 45), hip_rotation=(-45, 45), knee_flexion=(0, 150),
               ankle_dorsiflexion=(-50, 38), ankle_inversion=(-20, 35))
 SIDES = {'left': 1, 'right': -1}        # and on which side of the body frame's y axis they are
-DOFS = {**_TRUNK, **{f'{side}_{name}': limits for side in SIDES for name, limits in _LIMBS.items()}}    # name: (low, high), deg
+# name: (low, high), deg
+DOFS = {**_TRUNK, **{f'{side}_{name}': limits for side in SIDES for name, limits in _LIMBS.items()}}
 
 # %% ../../nbs/sources/20_motion.ipynb #0a4d2d8c
 def rotation(
     axes:str,           # axes to turn about, outermost first, e.g. 'zyx'
     *degrees,           # one angle per axis, deg, (...)
 ) -> np.ndarray:        # product of the elementary rotations, (..., 3, 3)
-    "Rotation matrices from angles about body axes: x forward, y left, z up. Ours: not in the paper."
+    "Rotation matrices from angles about body axes: x forward, y left, z up."
     product = None
     for axis, angle in zip(axes, degrees, strict=True):
         angle = np.radians(np.asarray(angle, dtype=np.float64))
@@ -103,7 +106,7 @@ def limb_turns(
     flexion, abduction, axial, hinge,       # angles of shoulder and elbow, or hip and knee, deg, each (...)
     bend:int,                               # -1 arm (the elbow brings the hand forward), 1 leg
 ) -> tuple:                                 # rotations of the upper and the lower segment, each (..., 3, 3)
-    "Rotations of both segments of an arm or leg against the trunk. Ours: not in the paper."
+    "Rotations of both segments of an arm or leg against the trunk."
     sign = SIDES[side]
     first = rotation('yxz', -flexion, sign*abduction, -sign*axial)
     return first, first @ rotation('y', bend*hinge)
@@ -112,7 +115,7 @@ def limb_turns(
 def trunk_turns(
     angles:dict,        # angle per name of DOFS, deg, each (T,)
 ) -> tuple:             # rotations of pelvis, spine, chest, neck and head, each (T, 3, 3)
-    "Rotations of the trunk's segments against the heading. Ours: not in the paper."
+    "Rotations of the trunk's segments against the heading."
     def part(name): return rotation('zyx', angles[name + '_twist'], angles[name + '_flexion'], -angles[name + '_side'])
     pelvis = rotation('zyx', angles['pelvis_twist'], angles['pelvis_tilt'], angles['pelvis_obliquity'])
     spine = pelvis @ part('spine')
@@ -128,12 +131,14 @@ def _arm(side, a, thorax, chest, p):
     "Points of one arm, from the shoulder on."
     s, sign = side[0].upper(), SIDES[side]
     girdle = chest @ rotation('xz', sign*a['clavicle_elevation'], -sign*a['clavicle_protraction'])
-    upper, lower = limb_turns(side, a['shoulder_flexion'], a['shoulder_abduction'], a['shoulder_rotation'], a['elbow_flexion'], bend=-1)
+    shoulder_turns = [a['shoulder_flexion'], a['shoulder_abduction'], a['shoulder_rotation']]
+    upper, lower = limb_turns(side, *shoulder_turns, a['elbow_flexion'], bend=-1)
     hand = lower @ rotation('zxy', -sign*a['forearm_pronation'], -sign*a['wrist_flexion'], -a['wrist_deviation'])
     shoulder = thorax + girdle @ [0, sign*p.shoulder_half_width, -p.shoulder_drop]
     elbow = shoulder + chest @ upper @ [0, 0, -p.upper_arm]
     wrist = elbow + chest @ lower @ [0, 0, -p.forearm]
-    return {s + 'Shoulder': shoulder, s + 'Elbow': elbow, s + 'Wrist': wrist, s + 'Hand': wrist + chest @ hand @ [0, 0, -p.hand]}
+    hand_end = wrist + chest @ hand @ [0, 0, -p.hand]
+    return {s + 'Shoulder': shoulder, s + 'Elbow': elbow, s + 'Wrist': wrist, s + 'Hand': hand_end}
 
 def _leg(side, a, root, pelvis, p):
     "Points of one leg, from the hip on."
@@ -153,9 +158,10 @@ def forward_kinematics(
     heading:np.ndarray,         # where the person faces, about the vertical from +x, rad, (T,)
     proportions:Proportions=REFERENCE,
 ) -> np.ndarray:                # POINTS in the world, z up, mm, (T, 21, 3) float32
-    "Positions of all points of a body with these segments. Ours: not in the paper."
+    "Positions of all points of a body with these segments."
     angles = np.asarray(angles, dtype=np.float64)
-    if angles.ndim != 2 or angles.shape[1] != len(DOFS): raise Refusal(f"angles must have shape (T, {len(DOFS)}), got {angles.shape}")
+    if angles.ndim != 2 or angles.shape[1] != len(DOFS):
+        raise Refusal(f"angles must have shape (T, {len(DOFS)}), got {angles.shape}")
     p, a = proportions, dict(zip(DOFS, angles.T))
     facing = rotation('z', np.degrees(heading))
     pelvis, spine, chest, neck, head = (facing @ r for r in trunk_turns(a))
@@ -171,7 +177,7 @@ def forward_kinematics(
 
 # %% ../../nbs/sources/20_motion.ipynb #3d542612
 class Seat(NamedTuple):
-    "A chair in the world. Ours: not in the paper."
+    "A chair in the world."
     x: float            # under the sitter's hips, leg lengths
     y: float
     heading: float      # where the sitter faces, rad
@@ -179,7 +185,7 @@ class Seat(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    "One take: joint angles and the way of the pelvis, for a body of any size. Ours: not in the paper."
+    "One take: joint angles and the path of the pelvis, for a body of any size."
     angles: np.ndarray          # deg, columns as DOFS, (T, D)
     root: np.ndarray            # pelvis in the world, z up, leg lengths, (T, 3)
     heading: np.ndarray         # where the person faces, from +x about the vertical, rad, (T,)
@@ -201,7 +207,7 @@ class Motion:
 def mirror(
     motion:Motion,
 ) -> Motion:        # left and right exchanged, the world reflected at y = 0
-    "The same take in a mirror. Ours: not in the paper."
+    "The same take in a mirror."
     def other(name):
         if name.startswith('left_'): return name.replace('left_', 'right_')
         return name.replace('right_', 'left_')
@@ -216,8 +222,8 @@ RATE = 50                   # frames per second of the inner time grid
 
 def ease(
     u,      # share of the time that has passed, any shape
-):          # share of the way that is done, in [0, 1]
-    "Minimum-jerk way from 0 to 1, at rest before and after. Ours: not in the paper."
+):          # share of the distance that is covered, in [0, 1]
+    "Minimum-jerk transition from 0 to 1, at rest before and after."
     u = np.clip(u, 0, 1)
     return u*u*u*(10 + u*(6*u - 15))
 
@@ -225,18 +231,15 @@ def bump(
     u,          # where, any shape
     power=3,    # the higher, the flatter the foot of the hill
 ):              # height, in [0, 1]
-    "Smooth hill: 1 at 0, nothing outside (-1, 1). Ours: not in the paper."
+    "Smooth hill: 1 at 0, nothing outside (-1, 1)."
     return np.clip(1 - u*u, 0, None)**power
 
 # %% ../../nbs/sources/20_motion.ipynb #9a5c9fe8
 def _smooth(curve, sigma_s):
-    "Curve (T,) or (T, C) after a Gaussian filter, ends held."
-    half = int(np.ceil(3*sigma_s*RATE))
-    kernel = np.exp(-.5*(np.arange(-half, half + 1)/(sigma_s*RATE))**2)
-    kernel /= kernel.sum()
-    padded = np.pad(curve, [(half, half)] + [(0, 0)]*(curve.ndim - 1), mode='edge')
-    if curve.ndim == 1: return np.convolve(padded, kernel, 'valid')
-    return np.stack([np.convolve(column, kernel, 'valid') for column in padded.T], axis=1)
+    "Curve (T,) or (T, C) after a Gaussian filter of `sigma_s` seconds, ends held."
+    from scipy.ndimage import gaussian_filter1d      # here: only who makes motion waits for scipy
+    radius = int(np.ceil(3*sigma_s*RATE))
+    return gaussian_filter1d(curve, sigma_s*RATE, axis=0, mode='nearest', radius=radius)
 
 def _held_minimum(curve, half_s):
     "Smallest value of the curve (T,) within `half_s` of every instant."
@@ -257,7 +260,7 @@ def reach(
     side,           # 'left' or 'right'
     bend,           # -1 arm (the elbow's flexion brings the hand forward), 1 leg
 ):                  # flexion, abduction, rotation and hinge, deg, each (...)
-    "Joint angles that bring the end of an arm or leg to a target; out of reach: the nearest. Ours: not in the paper."
+    "Joint angles that bring the end of an arm or leg to a target; out of reach: the nearest."
     sign = SIDES[side]
     target, pole = np.asarray(target, dtype=np.float64), np.asarray(pole, dtype=np.float64)
     distance = np.linalg.norm(target, axis=-1, keepdims=True)
@@ -276,19 +279,19 @@ def reach(
     return flexion, abduction, turned, hinge
 
 # %% ../../nbs/sources/20_motion.ipynb #c81dc384
-THIGH, SHANK, ANKLE, FOOT = (getattr(REFERENCE, name)/REFERENCE.leg for name in ('thigh', 'shank', 'ankle_height', 'foot'))
+THIGH, SHANK, ANKLE, FOOT = (getattr(REFERENCE, name)/REFERENCE.leg for name in GROUPS['legs'])
 HIP = REFERENCE.hip_half_width/REFERENCE.leg
 BALL, HEEL = .8*FOOT, -.06         # where the sole touches the floor when the foot is pitched, ahead of the ankle
 
 @dataclass
 class Footing:
-    "Where both feet are over time: position of the sole under the ankle, yaw, pitch (toes up), in the world. Ours: not in the paper."
+    "Where both feet are over time: position of the sole under the ankle, yaw, pitch (toes up), in the world."
     place: np.ndarray       # x, y (leg lengths), yaw, pitch (deg), per foot, (T, 2, 4)
     lift: np.ndarray        # height of the sole over the floor, leg lengths, (T, 2)
     air: np.ndarray         # 1 while the foot swings, (T, 2)
 
 def _swings(times, at, t):
-    "One foot: its place (T, 4), lift (T,) and whether it swings (T,), from the times (K, 2) and places (K, 4) of its steps."
+    "Place (T, 4), lift (T,) and swing (T,) of one foot, from the times (K, 2) and places (K, 4) of its steps."
     start, land = np.array(times).T
     at = np.array(at)
     k = np.searchsorted(start, t, side='right') - 1
@@ -297,7 +300,7 @@ def _swings(times, at, t):
     place = before + (at[k] - before)*ease(u)[:, None]
     stride = np.minimum(np.linalg.norm(at[1:, :2] - at[:-1, :2], axis=1)/1.2, 1)
     lift = (.025 + .035*np.append(0, stride)[k])*bump(2*u - 1, 2)
-    for leave, arrive, size in zip(start[1:], land[1:], stride):       # heel off before the step, heel first after it
+    for leave, arrive, size in zip(start[1:], land[1:], stride):    # heel off before the step, heel first after it
         near = slice(*np.searchsorted(t, (leave - .25, arrive + .15)))
         place[near, 3] += size*(22*bump((t[near] - arrive)/.15) - 52*bump((t[near] - leave - .02)/.24))
     return place, lift, (u > 0) & (u < 1)
@@ -309,7 +312,7 @@ def plan_steps(
     tick_s,                 # a foot may step every tick, the feet in turn
     swing_s,                # duration of a step
 ) -> Footing:
-    "Footprints that follow the wanted places, one foot after the other, each fixed while it carries. Ours: not in the paper."
+    "Footprints that follow the wanted places, one foot after the other, each fixed while it carries."
     times = [[(t[0] - 2., t[0] - 1.)], [(t[0] - 2., t[0] - 1.)]]
     places = [[wanted[0, 0]], [wanted[0, 1]]]
     for k, start in enumerate(np.arange(t[0], t[-1], tick_s)):
@@ -319,8 +322,8 @@ def plan_steps(
         if np.any(np.abs(target - places[foot][-1]) > (.015, .015, 5, 5)):
             times[foot].append((start, start + swing_s))
             places[foot].append(target)
-    place, lift, air = (np.stack(both, axis=1) for both in zip(*(_swings(times[foot], places[foot], t) for foot in (0, 1))))
-    return Footing(place, lift, air)
+    left, right = (_swings(times[foot], places[foot], t) for foot in (0, 1))
+    return Footing(*(np.stack(both, axis=1) for both in zip(left, right)))
 
 # %% ../../nbs/sources/20_motion.ipynb #5cd6a777
 def _ankles(footing):
@@ -329,7 +332,8 @@ def _ankles(footing):
     feet = rotation('zy', yaw, -pitch)
     heel = .5*(1 + np.tanh(pitch/5))
     pivot = np.stack([HEEL*heel + BALL*(1 - heel), 0*heel, -ANKLE + 0*heel], axis=-1)
-    ankle = np.stack([x, y, 0*x + ANKLE], axis=-1) + (rotation('z', yaw) @ pivot[..., None] - feet @ pivot[..., None])[..., 0]
+    level, pitched = rotation('z', yaw) @ pivot[..., None], feet @ pivot[..., None]
+    ankle = np.stack([x, y, 0*x + ANKLE], axis=-1) + (level - pitched)[..., 0]
     ankle[..., 2] += footing.lift
     return ankle, feet
 
@@ -337,7 +341,8 @@ def _solve_leg(side, pelvis, hip, ankle, foot):
     "Leg angles that bring the ankle to its place, the knee turned to where the foot points."
     def into_pelvis(v): return np.einsum('tji,tj->ti', pelvis, v)
     leg, ahead, up = ankle - hip, foot[..., 0], foot[..., 2]
-    parallel = np.einsum('ti,ti->t', leg, ahead)**4/np.einsum('ti,ti->t', leg, leg)**2      # a leg along the foot: the knee goes up
+    # a leg along the foot: the knee goes up
+    parallel = np.einsum('ti,ti->t', leg, ahead)**4/np.einsum('ti,ti->t', leg, leg)**2
     pole = into_pelvis(ahead + 2*parallel[:, None]*up)
     flexion, abduction, turned, knee = reach(into_pelvis(leg), pole, THIGH, SHANK, side, bend=1)
     shank = pelvis @ limb_turns(side, flexion, abduction, turned, knee, bend=1)[1]
@@ -348,7 +353,7 @@ def _solve_leg(side, pelvis, hip, ankle, foot):
 
 # %% ../../nbs/sources/20_motion.ipynb #61efff10
 class Arm(NamedTuple):
-    "Where a wrist is, seen from the thorax of the reference adult, mm, and how arm and hand are turned, deg. Ours: not in the paper."
+    "Where a wrist is, seen from the thorax of the reference adult, mm, and how arm and hand are turned, deg."
     ahead: float
     out: float          # away from the midline, on the arm's own side
     up: float
@@ -360,19 +365,20 @@ class Arm(NamedTuple):
 ARMS = dict(
     hang=Arm(85, 262, -515, 12, 20, 5, 1), hip=Arm(20, 245, -375, 65, 10, 45), pocket=Arm(90, 225, -450, 40, 10, 10),
     thigh=Arm(275, 135, -350, 25, 60, 5), lap=Arm(230, 40, -340, 30, 30, 10), knee=Arm(420, 150, -260, 20, 60, 10),
-    knees=Arm(250, 145, -160, 25, 40, 20), behind=Arm(-227, 121, -447, 84, -20, 10), clasp=Arm(220, 25, -420, 25, 20, 20),
-    fold_over=Arm(235, -75, -205, 25, 40, 10), fold_under=Arm(205, -45, -245, 20, 30, 0), mouth=Arm(150, 10, -25, 30, 20, 25),
-    ear=Arm(125, 185, 85, 10, 0, 10), chin=Arm(210, 15, -60, 32, 20, 20), eyes=Arm(195, 85, 65, 25, 40, 0),
-    watch=Arm(270, 20, -130, 55, 60, 0), talk_low=Arm(300, 160, -270, 20, 10), talk_open=Arm(330, 290, -190, 25, -20, -15),
-    talk_high=Arm(310, 170, -60, 25, 20, -10), chest=Arm(170, -20, -160, 40, 40, 10), plate=Arm(320, 110, -290, 20, 40, 10),
-    point_ahead=Arm(510, 190, 45, 20, 50), point_out=Arm(140, 645, 30, 20, 50), point_up=Arm(350, 310, 335, 25, 40),
-    point_low=Arm(435, 250, -275, 25, 50), point_across=Arm(430, -110, -20, 30, 50), wave=Arm(210, 360, 260, -10, -10),
-    shake=Arm(400, 90, -210, 15, 0), overhead=Arm(110, 240, 460, 40, 20), shoulder=Arm(140, -70, -45, 35, 40, 20),
-    nape=Arm(-20, 168, 155, 118, 0, 20), spread=Arm(80, 640, -40, 5, 20), carry=Arm(300, 130, -225, 20, 20, 0),
-    down=Arm(450, 70, -150, 20, 30), under_arm=Arm(60, 240, -380, 35, 10, 10), leash=Arm(400, 150, -240, 15, 40),
-    pulled=Arm(470, 170, -130, 15, 40), partner=Arm(90, 560, -20, 20, 30), hand_in_hand=Arm(70, 340, -480, 15, 20),
-    smoke=Arm(260, 150, -200, 15, 20, 0), prop=Arm(-255, 240, -375, -80, 60, -40), hug=Arm(400, 30, -210, 25, 30, 10),
-    ahead=Arm(470, 150, -60, 15, 50),
+    knees=Arm(250, 145, -160, 25, 40, 20), behind=Arm(-227, 121, -447, 84, -20, 10),
+    clasp=Arm(220, 25, -420, 25, 20, 20), fold_over=Arm(235, -75, -205, 25, 40, 10),
+    fold_under=Arm(205, -45, -245, 20, 30, 0), mouth=Arm(150, 10, -25, 30, 20, 25), ear=Arm(125, 185, 85, 10, 0, 10),
+    chin=Arm(210, 15, -60, 32, 20, 20), eyes=Arm(195, 85, 65, 25, 40, 0), watch=Arm(270, 20, -130, 55, 60, 0),
+    talk_low=Arm(300, 160, -270, 20, 10), talk_open=Arm(330, 290, -190, 25, -20, -15),
+    talk_high=Arm(310, 170, -60, 25, 20, -10), chest=Arm(170, -20, -160, 40, 40, 10),
+    plate=Arm(320, 110, -290, 20, 40, 10), point_ahead=Arm(510, 190, 45, 20, 50), point_out=Arm(140, 645, 30, 20, 50),
+    point_up=Arm(350, 310, 335, 25, 40), point_low=Arm(435, 250, -275, 25, 50),
+    point_across=Arm(430, -110, -20, 30, 50), wave=Arm(210, 360, 260, -10, -10), shake=Arm(400, 90, -210, 15, 0),
+    overhead=Arm(110, 240, 460, 40, 20), shoulder=Arm(140, -70, -45, 35, 40, 20), nape=Arm(-20, 168, 155, 118, 0, 20),
+    spread=Arm(80, 640, -40, 5, 20), carry=Arm(300, 130, -225, 20, 20, 0), down=Arm(450, 70, -150, 20, 30),
+    under_arm=Arm(60, 240, -380, 35, 10, 10), leash=Arm(400, 150, -240, 15, 40), pulled=Arm(470, 170, -130, 15, 40),
+    partner=Arm(90, 560, -20, 20, 30), hand_in_hand=Arm(70, 340, -480, 15, 20), smoke=Arm(260, 150, -200, 15, 20, 0),
+    prop=Arm(-255, 240, -375, -80, 60, -40), hug=Arm(400, 30, -210, 25, 30, 10), ahead=Arm(470, 150, -60, 15, 50),
 )
 
 # %% ../../nbs/sources/20_motion.ipynb #166a3032
@@ -381,7 +387,7 @@ def arm_angles(
     side:str,           # 'left' or 'right'
     elbow_out:float=0,  # added to every elbow's swivel, deg
 ) -> np.ndarray:        # shoulder flexion, abduction, rotation, elbow, pronation, wrist flexion (deg) and swing, (K, 7)
-    "Joint angles of arm poses. Ours: not in the paper."
+    "Joint angles of arm poses."
     ahead, out, up, elbow, pronation, wrist, swing = np.asarray(arms, dtype=np.float64).T
     sign, p = SIDES[side], REFERENCE
     target = np.stack([ahead, sign*(out - p.shoulder_half_width), up + p.shoulder_drop], axis=1)
@@ -396,31 +402,40 @@ def arm_angles(
     return np.stack([flexion, abduction, turned, hinge, pronation, wrist, swing], axis=1)
 
 # %% ../../nbs/sources/20_motion.ipynb #d27c0426
-# Where the feet are from the ground point: ahead, out (leg lengths), yaw outwards, pitch toes up (deg); left foot, right foot.
+# Where the feet are from the ground point: ahead, out (leg lengths), yaw outwards, pitch toes up (deg);
+# left foot, right foot.
 FEET = dict(
     walk=((0, .055, 5, 0),)*2, stand=((0, .115, 9, 0),)*2, apart=((0, .2, 14, 0),)*2,
     left_rests=((.07, .16, 24, 0), (0, .09, 8, 0)), right_rests=((0, .09, 8, 0), (.07, .16, 24, 0)),
     stride=((.2, .11, 5, 0), (-.2, .11, 18, -25)), squat=((.04, .15, 16, 0), (-.08, .13, 12, -32)),
-    sit=((.43, .13, 6, 0),)*2, sit_wide=((.42, .2, 16, 0),)*2, sit_tucked=((.27, .1, 6, -22),)*2, sit_far=((.68, .11, 4, 12),)*2,
-    sit_crossed=((.66, -.03, -8, 12), (.58, -.03, -8, 8)), sit_one=((.43, .13, 8, 0), (.28, .12, 6, -22)),
-    floor_long=((.28, .1, 0, 62),)*2, floor_one=((.02, .12, -2, 0), (.28, .1, 0, 62)), floor_knees=((.02, .11, -2, 0),)*2,
+    sit=((.43, .13, 6, 0),)*2, sit_wide=((.42, .2, 16, 0),)*2, sit_tucked=((.27, .1, 6, -22),)*2,
+    sit_far=((.68, .11, 4, 12),)*2, sit_crossed=((.66, -.03, -8, 12), (.58, -.03, -8, 8)),
+    sit_one=((.43, .13, 8, 0), (.28, .12, 6, -22)),
+    floor_long=((.28, .1, 0, 62),)*2, floor_one=((.02, .12, -2, 0), (.28, .1, 0, 62)),
+    floor_knees=((.02, .11, -2, 0),)*2,
 )
 
-CONTROLS = dict(tilt=0, bend=0, side=0, twist=0,            # pelvis forward, trunk forward, to the left, turned to the left, deg
-                nod=0, look=0, cock=0,                      # head down, turned to the left, leaning to the left, deg
-                height=1, ahead=0,                          # of the pelvis: above the floor, in front of the ground point, leg lengths
-                weight=0)                                   # -1 all on the right leg, 1 all on the left
-SHARES = dict(pelvis_tilt=dict(tilt=1), pelvis_obliquity=dict(weight=5), pelvis_twist=dict(twist=.2),
-              spine_flexion=dict(bend=.55), spine_side=dict(side=.55, weight=4), spine_twist=dict(twist=.25),
-              chest_flexion=dict(bend=.45), chest_side=dict(side=.45, weight=2), chest_twist=dict(twist=.55),
-              neck_flexion=dict(nod=.65), neck_side=dict(cock=1), neck_twist=dict(look=1), head_nod=dict(nod=.35))     # joint: controls
+CONTROLS = dict(
+    tilt=0, bend=0, side=0, twist=0,    # pelvis forward, trunk forward, to the left, turned to the left, deg
+    nod=0, look=0, cock=0,              # head down, turned to the left, leaning to the left, deg
+    height=1, ahead=0,                  # of the pelvis: above the floor, in front of the ground point, leg lengths
+    weight=0,                           # -1 all on the right leg, 1 all on the left
+)
+# Joint: controls.
+SHARES = dict(
+    pelvis_tilt=dict(tilt=1), pelvis_obliquity=dict(weight=5), pelvis_twist=dict(twist=.2),
+    spine_flexion=dict(bend=.55), spine_side=dict(side=.55, weight=4), spine_twist=dict(twist=.25),
+    chest_flexion=dict(bend=.45), chest_side=dict(side=.45, weight=2), chest_twist=dict(twist=.55),
+    neck_flexion=dict(nod=.65), neck_side=dict(cock=1), neck_twist=dict(look=1), head_nod=dict(nod=.35),
+)
 
 # %% ../../nbs/sources/20_motion.ipynb #7402ad89
 # rate (hz), and amplitude (deg) per joint
 SHAKES = dict(
     talk=(1.1, dict(left_elbow_flexion=11, right_elbow_flexion=12, left_shoulder_flexion=6, right_shoulder_flexion=7,
                     left_shoulder_rotation=9, right_shoulder_rotation=8, neck_flexion=3)),
-    talk_right=(1.2, dict(right_elbow_flexion=12, right_shoulder_flexion=6, right_shoulder_rotation=10, neck_flexion=3)),
+    talk_right=(1.2, dict(right_elbow_flexion=12, right_shoulder_flexion=6, right_shoulder_rotation=10,
+                          neck_flexion=3)),
     wave=(1.7, dict(right_shoulder_rotation=6, right_shoulder_abduction=9, right_elbow_flexion=14)),
     handshake=(1.9, dict(right_shoulder_flexion=4, right_elbow_flexion=9)),
     point=(1.4, dict(right_shoulder_flexion=4, right_elbow_flexion=4)),
@@ -432,7 +447,7 @@ SHAKES = dict(
 
 # %% ../../nbs/sources/20_motion.ipynb #92e851fe
 class Beat(NamedTuple):
-    "One pose of a phrase. Ours: not in the paper."
+    "One pose of a phrase."
     right: str              # name in ARMS, or 'rest'
     left: str
     hold: tuple             # shortest and longest time it is held, s
@@ -441,11 +456,11 @@ class Beat(NamedTuple):
     pose: dict              # controls
 
 def beat(right, left='rest', hold=(1, 2.2), feet=None, shake=None, **pose) -> Beat:
-    "A beat with the usual values. Ours: not in the paper."
+    "A beat with the usual values."
     return Beat(right, left, hold, feet, shake, pose)
 
 class Recipe(NamedTuple):
-    "An action. Ours: not in the paper."
+    "An action."
     grounds: tuple          # names in GROUNDS; one is drawn per take
     phrases: tuple          # of tuples of Beat
     turn: float = 0         # deg, largest turn between phrases
@@ -453,7 +468,7 @@ class Recipe(NamedTuple):
     bend: float = 0         # of the trunk throughout, deg
 
 class Ground(NamedTuple):
-    "What a person stands, sits or walks on. Ours: not in the paper."
+    "What a person stands, sits or walks on."
     feet: tuple         # one of these FEET is drawn where a beat names none
     rest: str           # the arm pose 'rest' stands for
     pose: dict          # controls
@@ -540,10 +555,12 @@ ACTIONS = dict(
         (beat('hang', 'hip', (1.5, 2.5), feet='stride', look=(-25, 25)),),
     ), turn=80, roam=.2),
     Purchases=Recipe(('stand',), (
-        (beat('hang', hold=(.1, .5), nod=25), beat('down', 'down', (.3, .8), nod=10, **SQUAT), beat('carry', 'carry', (1.5, 3), nod=12)),
+        (beat('hang', hold=(.1, .5), nod=25), beat('down', 'down', (.3, .8), nod=10, **SQUAT),
+         beat('carry', 'carry', (1.5, 3), nod=12)),
         (beat('down', 'thigh', (.3, .8), **STOOP), beat('chest', 'carry', (1, 2), nod=25)),
         (beat('down', 'down', (.3, .7), **STOOP), beat('carry', 'carry', (1, 2.5))),
-        (beat('ahead', hold=(.3, .7), bend=14), beat('chin', hold=(.8, 1.5), nod=15), beat('ahead', 'ahead', (.3, .8), bend=12)),
+        (beat('ahead', hold=(.3, .7), bend=14), beat('chin', hold=(.8, 1.5), nod=15),
+         beat('ahead', 'ahead', (.3, .8), bend=12)),
         (beat('point_up', hold=(.4, .9), nod=-18), beat('carry', 'carry', (1, 2), nod=22)),
         (beat('hang', 'under_arm', (1, 2), look=(-45, 45)), beat('chest', 'under_arm', (.6, 1.4), nod=22)),
     ), turn=110, roam=.6),
@@ -558,7 +575,8 @@ ACTIONS = dict(
         (beat('talk_low', 'rest', (1.2, 2.5), shake='talk_right', twist=(-20, 20)),),
     )),
     SittingDown=Recipe(('stand',), (
-        _on_the_floor(PROP, HUG), _on_the_floor(KNEES, LONG), _on_the_floor(HUG, LAP), _on_the_floor(LONG, KNEES), _on_the_floor(LAP, PROP),
+        _on_the_floor(PROP, HUG), _on_the_floor(KNEES, LONG), _on_the_floor(HUG, LAP), _on_the_floor(LONG, KNEES),
+        _on_the_floor(LAP, PROP),
     ), turn=120, roam=.2),
     Smoking=Recipe(('chair', 'stand'), (
         (beat('smoke', hold=(.8, 2), look=(-35, 35)), beat('mouth', hold=(.5, 1.2), nod=2)),
@@ -578,7 +596,8 @@ ACTIONS = dict(
     Waiting=Recipe(('stand',), (
         (beat('fold_over', 'fold_under', (2.5, 5), weight=(-.8, .8)),),
         (beat('hip', hold=(2, 4), look=(-35, 35), **LEFT_RESTS),),
-        (beat('hang', hold=(0, .2)), beat('behind', 'behind', (2, 4), look=(-45, 45), nod=-4), beat('hang', hold=(0, .2))),
+        (beat('hang', hold=(0, .2)), beat('behind', 'behind', (2, 4), look=(-45, 45), nod=-4),
+         beat('hang', hold=(0, .2))),
         (beat('pocket', 'pocket', (2, 4), weight=(-.7, .7), nod=8),),
         (beat('hang', 'watch', (1, 1.8), nod=28, look=12), beat('hang', hold=(1, 2.5), look=(-50, 50))),
         (beat('clasp', 'clasp', (2, 4), look=(-30, 30), **RIGHT_RESTS),),
@@ -605,7 +624,7 @@ ACTIONS = dict(
 # %% ../../nbs/sources/20_motion.ipynb #faab6d7a
 @dataclass(frozen=True)
 class Style:
-    "How one person moves. Ours: not in the paper."
+    "How one person moves."
     tempo: float = 1            # speed of gestures and steps
     amplitude: float = 1        # size of swings and quick movements
     energy: float = 1           # size of the sway while standing still
@@ -619,24 +638,25 @@ class Style:
 def make_style(
     rng:np.random.Generator,
 ) -> Style:
-    "A moderate variation of how people move. Ours: not in the paper."
-    return Style(tempo=rng.uniform(.9, 1.12), amplitude=rng.uniform(.85, 1.15), energy=rng.uniform(.7, 1.3), stoop=rng.uniform(0, 7),
-                 stance=rng.uniform(.85, 1.15), toe_out=rng.uniform(-3, 4), step=rng.uniform(.5, .58), elbow_out=rng.uniform(-6, 6),
-                 left_handed=bool(rng.random() < .12))
+    "A moderate variation of how people move."
+    return Style(tempo=rng.uniform(.9, 1.12), amplitude=rng.uniform(.85, 1.15), energy=rng.uniform(.7, 1.3),
+                 stoop=rng.uniform(0, 7), stance=rng.uniform(.85, 1.15), toe_out=rng.uniform(-3, 4),
+                 step=rng.uniform(.5, .58), elbow_out=rng.uniform(-6, 6), left_handed=bool(rng.random() < .12))
 
 # %% ../../nbs/sources/20_motion.ipynb #7021bf63
 STEP_S = dict(stand=.42, chair=.5, walk=.53)        # from one step to the next, s
 
 class Score(NamedTuple):
-    "A take before it is played. Ours: not in the paper."
+    "A take before it is played."
     beats: tuple        # Beat, all names and values settled
     start: np.ndarray   # s, (K,)
-    go: np.ndarray      # duration of the way there, s, (K,)
+    go: np.ndarray      # duration of the transition to it, s, (K,)
     end: np.ndarray     # s, (K,)
-    moves: np.ndarray   # change of the ground point: x, y (leg lengths), heading (rad), (K, 3); the first row is where it starts
+    # change of the ground point: x, y (leg lengths), heading (rad), (K, 3); the first row is where it starts
+    moves: np.ndarray
 
 def _through_the_body(before, after):
-    "Whether the straight way between two arm poses cuts through trunk or head."
+    "Whether the straight line between two arm poses cuts through trunk or head."
     for a, b in ((ARMS[before], ARMS[after]), (ARMS[after], ARMS[before])):
         beside, behind_head = b.ahead < 95 and b.up < -300, b.ahead < 0 < b.up
         if a.out < 60 and (beside and -300 < a.up < -100 or behind_head and a.up > -300): return True
@@ -651,28 +671,35 @@ def _settled(beat, recipe, ground, rng):
     hands = {side: rest if getattr(beat, side) == 'rest' else getattr(beat, side) for side in SIDES}
     return beat._replace(**hands, feet=beat.feet or feet[rng.integers(len(feet))], pose=pose)
 
-def _way_s(before, after, move, rng):
+def _transition_s(before, after, move, rng):
     "Time from one beat to the next, s: longer for farther hands, turns, steps and falls."
-    hands = max(np.linalg.norm(np.subtract(ARMS[getattr(after, side)], ARMS[getattr(before, side)])[:3]) for side in SIDES)
+    arms = ((ARMS[getattr(before, side)], ARMS[getattr(after, side)]) for side in SIDES)
+    hands = max(np.linalg.norm(np.subtract(new, old)[:3]) for old, new in arms)
     fall = abs(after.pose['height'] - before.pose['height'])
     return max(.45, hands/800, abs(move[2]), 1.6*np.hypot(*move[:2]), 2.6*fall)*rng.uniform(.9, 1.15)
 
 # %% ../../nbs/sources/20_motion.ipynb #4decb1c3
+def _without_a_cut(last, beat):
+    "The beat, after another one that takes the arms round the body where it is in their way."
+    cuts = [side for side in SIDES if last and _through_the_body(getattr(last, side), getattr(beat, side))]
+    if not cuts: return [beat]
+    return [last._replace(**dict.fromkeys(cuts, 'talk_low'), hold=(0, 0), shake=None), beat]
+
 def _compose(recipe, ground, style, until_s, rng) -> Score:
     "Phrases in random order, until the time is filled."
-    now, spot, bag, last = -1.5, rng.uniform(-.4, .4, 2), [], None
+    now, spot, unplayed, last = -1.5, rng.uniform(-.4, .4, 2), [], None
     move, rows = np.array([*spot, rng.uniform(-np.pi, np.pi)]), []
     while now < until_s:
-        bag = bag or list(rng.permutation(len(recipe.phrases)))
+        unplayed = unplayed or list(rng.permutation(len(recipe.phrases)))
         if rows and ground == 'stand' and rng.random() < .75:
             goal = spot + rng.uniform(-recipe.roam, recipe.roam, 2)
             goal *= min(1, .7/np.hypot(*goal))
-            move, spot = np.array([*(goal - spot), np.radians(rng.uniform(.3, 1)*recipe.turn)*rng.choice([-1, 1])]), goal
-        for beat in recipe.phrases[bag.pop()]:
+            turn = np.radians(rng.uniform(.3, 1)*recipe.turn)*rng.choice([-1, 1])
+            move, spot = np.array([*(goal - spot), turn]), goal
+        for beat in recipe.phrases[unplayed.pop()]:
             beat = _settled(beat, recipe, ground, rng)
-            around = {side: 'talk_low' for side in SIDES if last and _through_the_body(getattr(last, side), getattr(beat, side))}
-            for step in [last._replace(**around, hold=(0, 0), shake=None), beat] if around else [beat]:
-                go = _way_s(last, step, move, rng)/style.tempo if last else .45
+            for step in _without_a_cut(last, beat):
+                go = _transition_s(last, step, move, rng)/style.tempo if last else .45
                 end = now + go + rng.uniform(*step.hold)/style.tempo
                 rows.append((step, now, go, end, move))
                 now, move, last = end, np.zeros(3), step
@@ -737,9 +764,11 @@ def _wanted_feet(score, path, style, t):
 # %% ../../nbs/sources/20_motion.ipynb #1fc8e4dc
 def _trunk(controls, support, gait, style, t, rng):
     "Angles of pelvis, spine, chest, neck and head, deg."
-    angles = {name: sum(share*controls[control] for control, share in SHARES.get(name, {}).items()) + np.zeros(len(t)) for name in _TRUNK}
-    for name, curve in dict(pelvis_obliquity=2.5*support, spine_side=2*support, pelvis_twist=-4*gait, chest_twist=8*gait,
-                            neck_twist=-5*gait, chest_flexion=style.stoop).items(): angles[name] += curve
+    def controlled(name): return sum(share*controls[control] for control, share in SHARES.get(name, {}).items())
+    angles = {name: controlled(name) + np.zeros(len(t)) for name in _TRUNK}
+    added = dict(pelvis_obliquity=2.5*support, spine_side=2*support, pelvis_twist=-4*gait, chest_twist=8*gait,
+                 neck_twist=-5*gait, chest_flexion=style.stoop)
+    for name, curve in added.items(): angles[name] += curve
     for name in ('spine_flexion', 'spine_side', 'chest_side', 'chest_twist', 'neck_flexion', 'neck_side', 'neck_twist'):
         angles[name] += 1.1*style.energy*_wander(t, rng)
     return angles
@@ -747,10 +776,12 @@ def _trunk(controls, support, gait, style, t, rng):
 def _arm_joints(curves, against, style, t, rng):
     "Angles of one arm, deg; `against` is the gait: 1 when the leg of the same side is a step ahead."
     flexion, abduction, turned, elbow, pronation, wrist, swing = curves
-    lifted = np.degrees(np.arccos(np.clip(np.cos(np.radians(flexion))*np.cos(np.radians(abduction)), -1, 1)))
+    cos_lifted = np.cos(np.radians(flexion))*np.cos(np.radians(abduction))
+    lifted = np.degrees(np.arccos(np.clip(cos_lifted, -1, 1)))
     pace = np.abs(_smooth(np.abs(against), .3))
-    joints = dict(clavicle_elevation=.1*lifted, shoulder_flexion=flexion + (4*pace - 18*against)*swing, shoulder_abduction=abduction,
-                  shoulder_rotation=turned, elbow_flexion=elbow + (8 - 9*against)*pace*swing)
+    joints = dict(clavicle_elevation=.1*lifted, shoulder_flexion=flexion + (4*pace - 18*against)*swing,
+                  shoulder_abduction=abduction, shoulder_rotation=turned,
+                  elbow_flexion=elbow + (8 - 9*against)*pace*swing)
     for name in joints: joints[name] = joints[name] + 1.3*style.energy*_wander(t, rng)
     return joints | dict(forearm_pronation=pronation, wrist_flexion=wrist)
 
@@ -779,12 +810,14 @@ def _legs(angles, path, footing, controls, aside):
 def _assemble(controls, arms, path, footing, style, t, rng):
     "All joint angles, deg, and the pelvis (T, 3), leg lengths."
     upright = ease((controls['height'] - .6)/.3)
-    support = _smooth(footing.air[:, 1] - 1.*footing.air[:, 0], .11)*upright                       # 1: the left foot carries
-    apart = ((footing.place[:, 0, :2] - footing.place[:, 1, :2])*np.column_stack([np.cos(path[:, 2]), np.sin(path[:, 2])])).sum(axis=1)
-    gait = _smooth(apart, .09)/.5*upright*style.amplitude                                           # 1: the left foot is a step ahead
+    support = _smooth(footing.air[:, 1] - 1.*footing.air[:, 0], .11)*upright        # 1: the left foot carries
+    facing = np.column_stack([np.cos(path[:, 2]), np.sin(path[:, 2])])
+    apart = ((footing.place[:, 0, :2] - footing.place[:, 1, :2])*facing).sum(axis=1)
+    gait = _smooth(apart, .09)/.5*upright*style.amplitude                           # 1: the left foot is a step ahead
     angles = dict.fromkeys(DOFS, np.zeros(len(t))) | _trunk(controls, support, gait, style, t, rng)
     for side, sign in SIDES.items():
-        angles |= {f'{side}_{name}': curve for name, curve in _arm_joints(arms[side], sign*gait, style, t, rng).items()}
+        joints = _arm_joints(arms[side], sign*gait, style, t, rng)
+        angles |= {f'{side}_{name}': curve for name, curve in joints.items()}
     breath = np.sin(2*np.pi*.27*t + rng.uniform(0, 2*np.pi))
     for name, size in dict(chest_flexion=-.7, left_clavicle_elevation=.8, right_clavicle_elevation=.8).items():
         angles[name] = angles[name] + size*breath
@@ -817,17 +850,19 @@ def generate(
     hz:int=50,                      # frames per second, 50 or a divisor of it
     mirrored:bool=False,            # the same take with left and right exchanged
 ) -> Motion:
-    "A take of an action in a person's style. Ours: not in the paper."
+    "A take of an action in a person's style."
     if action not in ACTIONS: raise Refusal(f"action must be one of {', '.join(ACTIONS)}; got {action!r}")
     if n_frames < 1: raise Refusal(f"n_frames must be at least 1, got {n_frames}")
     if hz < 1 or RATE % hz: raise Refusal(f"hz must divide {RATE}, got {hz}")
     recipe = ACTIONS[action]
     ground = recipe.grounds[rng.integers(len(recipe.grounds))]
-    t = np.arange(-RATE, (n_frames - 1)*(RATE//hz) + 1 + RATE)/RATE         # a second more at both ends: a take starts in full swing
+    # a second more at both ends: a take starts in full swing
+    t = np.arange(-RATE, (n_frames - 1)*(RATE//hz) + 1 + RATE)/RATE
     score = _compose(recipe, ground, style, t[-1], rng)
     controls, arms = _play(score, style, t, rng)
     path = _ground_path(score, ground, style, t, rng)
-    footing = plan_steps(t, _wanted_feet(score, path, style, t), STEP_S[ground]/style.tempo, .8*STEP_S[ground]/style.tempo)
+    wanted = _wanted_feet(score, path, style, t)
+    footing = plan_steps(t, wanted, STEP_S[ground]/style.tempo, .8*STEP_S[ground]/style.tempo)
     angles, root = _assemble(controls, arms, path, footing, style, t, rng)
     _shake(angles, score, style, t, rng)
     angles = np.stack([_inside(angles[name], *limits) for name, limits in DOFS.items()], axis=1)
