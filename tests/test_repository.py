@@ -400,7 +400,6 @@ def test_clean_keeps_the_parameters_tag(tmp_path, allowed, kept):
 # notebook -> how many exported cells are longer than 40 lines
 LONG_CELLS = {
     'nbs/study/70_estimate.ipynb': 3,
-    'nbs/study/71_outlook.ipynb': 2,
 }
 # public name -> modules that define it
 DEFINED_TWICE = {

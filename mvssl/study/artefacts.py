@@ -27,7 +27,7 @@ def _git(root, *words):
     return done.stdout if done.returncode == 0 else None
 
 def _keys_in(root, source):
-    "Of the code of a notebook and of the trainings, in a folder that holds a version of the repository; None without the notebook."
+    "Keys of the code of a notebook and of the trainings, in a version of the repository; None without the notebook."
     notebook, train = Path(root)/source, Path(root)/'nbs'/'experiments'/'train.ipynb'
     if not (notebook.is_file() and train.is_file()): return None
     return code_key(notebook, home=Path(root)/'mvssl'), code_key(train, OF_NO_TRAINING, Path(root)/'mvssl')
@@ -54,14 +54,16 @@ def _state(root, sidecar):
     then, now = keys_at(Path(root), commit, source), _keys_in(root, source)
     if then is None or now is None: return 'unknown', f'commit {commit[:8]} or {source} is not there'
     changed = [what for what, a, b in zip((Path(source).stem, 'the trainings'), then, now) if a != b]
-    return ('stale', f"the code of {' and of '.join(changed)} has changed since {commit[:8]}") if changed else ('fresh', '')
+    if not changed: return 'fresh', ''
+    return 'stale', f"the code of {' and of '.join(changed)} has changed since {commit[:8]}"
 
 def state_of_figures(
     root,               # of the repository
 ) -> pd.DataFrame:      # a row for each sidecar under figures/: folder, artefact, state, why
     "What of the committed artefacts is fresh, stale, unclean or unknown. A `Refusal` where there are none."
     sidecars = sorted(Path(root).glob('figures/*/*.json'))
-    if not sidecars: raise Refusal(f'{Path(root)/"figures"} holds no artefacts with sidecars: run  mvssl reproduce  first')
+    if not sidecars:
+        raise Refusal(f'{Path(root)/"figures"} holds no artefacts with sidecars: run  mvssl reproduce  first')
     rows = [(path.parent.name, path.stem, *_state(root, read_json(path))) for path in sidecars]
     return pd.DataFrame(rows, columns=['folder', 'artefact', 'state', 'why'])
 

@@ -9,21 +9,37 @@ __all__ = ['PAPER']
 _H36M = 'Human3.6M, test on S9 and S11, 3D labels of S1 only'
 PAPER = dict(
     margins=dict(
-        rows=(dict(margin=.4, beta=.2, first_mm=120.9, second_mm=126.0), dict(margin=.6, beta=.3, first_mm=111.9, second_mm=121.0),
-              dict(margin=.8, beta=.4, first_mm=118.1, second_mm=128.5), dict(margin=1., beta=.5, first_mm=124.3, second_mm=133.8)),
+        rows=(
+            dict(margin=.4, beta=.2, first_mm=120.9, second_mm=126.0),
+            dict(margin=.6, beta=.3, first_mm=111.9, second_mm=121.0),
+            dict(margin=.8, beta=.4, first_mm=118.1, second_mm=128.5),
+            dict(margin=1., beta=.5, first_mm=124.3, second_mm=133.8)),
         heads=('MPJPE', 'N-MPJPE'), best=dict(margin=.6, beta=.3), data=_H36M, source='Supplementary: Sec. 2, Table 1',
         says='m = 0.6 with beta = 0.3 is best; larger margins destabilise the consistency loss'),
-    gain=dict(share=.25, data=_H36M, source='Main paper', says='joint training improves the network trained on the labels alone by about 25 %'),
-    state_of_the_art=dict(share=.087, data=_H36M, source='Main paper: abstract', says='8.7 % better than the state of the art'),
-    negatives=dict(stride=5, hz=10, chunk=4, data='Human3.6M', source='Supplementary: Sec. 1',
-                   says='chunks of 4 keep near-identical neighbours out of a batch, beta keeps poses that are still too alike from being negatives'),
-    retrieval=dict(nearest=3, data='Human3.6M S9 and S11, MPI-INF-3DHP S7 and S8', source='Supplementary: Sec. 3, Figure 1',
-                   says='the nearest images show poses like that of the query, of other subjects and from other views'),
-    embedding=dict(dim=128, data='Human3.6M', source='Supplementary: Sec. 4, Figure 2', says='images cluster by the 3D pose they contain; small inconsistencies come from the map'),
+    gain=dict(
+        share=.25, data=_H36M, source='Main paper',
+        says='joint training improves the network trained on the labels alone by about 25 %'),
+    state_of_the_art=dict(
+        share=.087, data=_H36M, source='Main paper: abstract',
+        says='8.7 % better than the state of the art'),
+    negatives=dict(
+        stride=5, hz=10, chunk=4, data='Human3.6M', source='Supplementary: Sec. 1',
+        says='chunks of 4 keep near-identical neighbours out of a batch, '
+             'beta keeps poses that are still too alike from being negatives'),
+    retrieval=dict(
+        nearest=3, data='Human3.6M S9 and S11, MPI-INF-3DHP S7 and S8', source='Supplementary: Sec. 3, Figure 1',
+        says='the nearest images show poses like that of the query, of other subjects and from other views'),
+    embedding=dict(
+        dim=128, data='Human3.6M', source='Supplementary: Sec. 4, Figure 2',
+        says='images cluster by the 3D pose they contain; small inconsistencies come from the map'),
     others=dict(data=_H36M, source='as cited by later papers', rows=(
-        dict(method='Rhodin et al. ECCV 2018', supervision='multi-view, extrinsic rotations', n_mpjpe_mm=122.6, pa_mpjpe_mm=98.2, note='122.6 is what the 8.7 % imply'),
-        dict(method='MCSS', supervision='synchronised views, uncalibrated', mpjpe_mm=(120.9, 121.0), n_mpjpe_mm=111.9, pa_mpjpe_mm=90.8, note='120.9 and 90.8 as Kundu et al. 2021 cite it'),
+        dict(method='Rhodin et al. ECCV 2018', supervision='multi-view, extrinsic rotations',
+             n_mpjpe_mm=122.6, pa_mpjpe_mm=98.2, note='122.6 is what the 8.7 % imply'),
+        dict(method='MCSS', supervision='synchronised views, uncalibrated',
+             mpjpe_mm=(120.9, 121.0), n_mpjpe_mm=111.9, pa_mpjpe_mm=90.8,
+             note='120.9 and 90.8 as Kundu et al. 2021 cite it'),
         dict(method='Li et al. ICCV 2019', supervision='monocular video, 2D labels', mpjpe_mm=88.8, pa_mpjpe_mm=66.5),
         dict(method='Rhodin et al. CVPR 2018', supervision='multi-view, 2D pre-training', pa_mpjpe_mm=65.1),
         dict(method='EpipolarPose 2019', supervision='multi-view, MPII 2D', mpjpe_mm=65.3, pa_mpjpe_mm=60.2),
-        dict(method='Iqbal et al. CVPR 2020', supervision='multi-view in the wild, 2D', mpjpe_mm=62.8, pa_mpjpe_mm=51.4))))
+        dict(method='Iqbal et al. CVPR 2020', supervision='multi-view in the wild, 2D',
+             mpjpe_mm=62.8, pa_mpjpe_mm=51.4))))
