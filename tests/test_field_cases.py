@@ -1,4 +1,7 @@
-"""What people's own files do to other programs, rebuilt here from nothing: each case has its source, a public thread as repository#number, and the right value."""
+"""What people's own files do to other programs, rebuilt here from nothing.
+
+Each case has its source, a public thread as repository#number, and the right value.
+"""
 
 import shutil
 import unicodedata
@@ -108,7 +111,10 @@ def test_a_name_is_one_however_its_letters_are_composed(tmp_path):
     ds = prepare(tmp_path / 'in', tmp_path / 'out', boxes=tmp_path / 'boxes', **QUICK)
     assert ds.views == [composed, 'b'] and ds.seen[:].all()
     (tmp_path / 'list.csv').write_text(
-        f'file,subject,sequence,view\nin/x/{apart}.mp4,anna,w,{apart}\nin/x/b .mp4,anna,w,b\nin/y/{composed}.mp4,anna,v,{composed}\n',
+        'file,subject,sequence,view\n'
+        f'in/x/{apart}.mp4,anna,w,{apart}\n'
+        'in/x/b .mp4,anna,w,b\n'
+        f'in/y/{composed}.mp4,anna,v,{composed}\n',
         encoding='utf-8',
     )
     assert {clip.view for one in read_manifest(tmp_path / 'list.csv') for clip in one.clips} == {composed, 'b'}
@@ -246,7 +252,11 @@ def angle(name, time):
 
 
 def bvh(positions='', offsets=True, announced=None, n=60, hz=30, number='{:.4f}'):
-    "A file of rotations. Joints below the root have no position channels, or the places of the bones ('bones'), or 0 ('zero'), or small shifts ('shifts')."
+    """A file of rotations.
+
+    Joints below the root have no position channels, or the places of the bones ('bones'), or 0 ('zero'),
+    or small shifts ('shifts').
+    """
     tree, ends = bones()
     lines, joints = ['HIERARCHY'], []
 

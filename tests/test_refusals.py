@@ -131,7 +131,7 @@ def is_refused(result, *said):
         assert text in result.stderr, f'{text!r} is not in: {shown}'
 
 
-# ---- a walk through the command line -----------------------------------------------------------------------------------
+# ---- a walk through the command line ---------------------------------------------------------------------------------
 
 TRAIN, EMBED = (
     ('train', '--data', 'store', '--run', 'new', *FAST),
@@ -461,7 +461,7 @@ def test_a_walk_through_the_command_line(here, words, said):
     assert names(here) == before
 
 
-# ---- what the system refuses -------------------------------------------------------------------------------------------
+# ---- what the system refuses -----------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -706,7 +706,7 @@ def test_files_of_a_run_follow_the_umask(here, mask, of_lock):
     }
 
 
-# ---- what is ours --------------------------------------------------------------------------------------------------------
+# ---- what is ours ----------------------------------------------------------------------------------------------------
 
 MISTAKES = {
     'numpy': lambda *args, **how: np.zeros(2) + np.zeros(3),
@@ -745,7 +745,13 @@ def test_a_mistake_of_ours_keeps_its_traceback(here, monkeypatch, words, where, 
 
 def test_a_mistake_is_shown_by_the_installed_command(here):
     "In a process of its own: the traceback is on stderr, with the message of numpy."
-    code = "import sys, numpy as np, mvssl.commands.data as commands\nfrom mvssl import cli\ncommands.describe_store = lambda ds: np.zeros(2) + np.zeros(3)\nsys.argv = ['mvssl', 'data', 'check', 'store']\ncli.main()"
+    code = (
+        'import sys, numpy as np, mvssl.commands.data as commands\n'
+        'from mvssl import cli\n'
+        'commands.describe_store = lambda ds: np.zeros(2) + np.zeros(3)\n'
+        "sys.argv = ['mvssl', 'data', 'check', 'store']\n"
+        'cli.main()'
+    )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=here)
     assert (
         done.returncode == 1
@@ -767,7 +773,7 @@ def test_a_report_that_fails_by_a_mistake_of_ours_is_no_line_in_a_summary(here, 
         reproduce._write_report(batch, summary)
 
 
-# ---- names that hold spaces and commas -----------------------------------------------------------------------------------
+# ---- names that hold spaces and commas -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -797,7 +803,7 @@ def test_any_subject_can_be_chosen(here):
     assert 'a name with a space in quotes' in ' '.join(call('score', '--help').stdout.split())
 
 
-# ---- the type ------------------------------------------------------------------------------------------------------------
+# ---- the type --------------------------------------------------------------------------------------------------------
 
 
 def test_whoever_catches_value_errors_goes_on_working():

@@ -1,4 +1,4 @@
-"From files in the official formats of both datasets to Figure 1, by the functions behind the commands that a licence holder types."
+"From files in the official formats of both datasets to Figure 1, by the functions behind the commands."
 
 import json
 

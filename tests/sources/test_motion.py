@@ -182,16 +182,15 @@ def test_face_direction_is_read_off_the_points(takes):
         assert (nose * forward).sum(1).min() > 0
 
 
-def test_actions_are_what_they_are_called(takes):
-    "One fact per action that its points must show."
+def near(take, hand, ahead, up, radius=150):
+    "Share of frames with that hand within `radius` mm of a place, mm ahead of and above the nose base."
+    p = take.points().astype(float)
+    facing = rotation('z', np.degrees(take.heading))
+    place = p[:, 9] + facing @ [ahead, 0, up]
+    return np.mean(np.linalg.norm(p[:, AT[hand]] - place, axis=1) < radius)
 
-    def near(take, hand, ahead, up, radius=150):
-        "Share of frames with that hand within `radius` mm of a place at the head (mm ahead of and above the nose base)."
-        p = take.points().astype(float)
-        facing = rotation('z', np.degrees(take.heading))
-        place = p[:, 9] + facing @ [ahead, 0, up]
-        return np.mean(np.linalg.norm(p[:, AT[hand]] - place, axis=1) < radius)
 
+def test_hands_are_at_the_head_where_the_action_says_so(takes):
     def best(take, *where):
         return max(near(take, 'LHand', *where), near(take, 'RHand', *where))
 
@@ -201,6 +200,10 @@ def test_actions_are_what_they_are_called(takes):
         assert best(take, 20, -30, 190) > 0.1
     for take in takes['Photo']:
         assert np.mean([near(take, hand, 60, 40, 260) for hand in ('LHand', 'RHand')]) > 0.25
+
+
+def test_actions_are_what_they_are_called(takes):
+    "One fact per action that its points must show."
     for take in takes['SittingDown']:
         assert take.root[:, 2].min() < 0.15 and take.root[:, 2].max() > 0.9
     for take in takes['Sitting'] + takes['Eating']:

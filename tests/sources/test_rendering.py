@@ -197,7 +197,7 @@ def test_room_refuses_an_unknown_floor(rig):
 
 
 def test_boxes_are_drawn_wherever_they_stand(rig):
-    "Clipping a box to its rectangle may not change the picture: compare with a room whose boxes are split into tiny ones."
+    "Clipping a box to its rectangle may not change the picture: compare with a room of boxes cut into small ones."
     big = Box((-1500, -1500, 0), (-700, -900, 1200), (0.8, 0.2, 0.2))
     halves = (
         Box((-1500, -1500, 0), (-1100, -900, 1200), (0.8, 0.2, 0.2)),

@@ -1,4 +1,4 @@
-"""Guards of the synthetic rigs: the same bytes whatever happens, known geometry, and nothing stored that no camera gives."""
+"""Guards of the synthetic rigs: the same bytes always, known geometry, and nothing stored that no camera gives."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The notebook of the recipe search, on made-up searches: what it chooses, what it refuses, that it runs a configuration again."""
+"""The notebook of the recipe search, on made-up searches: its choice, its refusals, and a configuration run again."""
 
 import json
 import shutil

@@ -232,7 +232,10 @@ training.Trainer.step = slowly
 
 
 def test_a_batch_that_is_stopped_says_what_is_kept(root, tmp_path, monkeypatch):
-    "While one training runs and another waits, by Ctrl-C, which all processes of a terminal get. It is before the first validation, so the checkpoint is that of the signal."
+    """While one training runs and another waits, by Ctrl-C, which all processes of a terminal get.
+
+    It is before the first validation, so the checkpoint is that of the signal.
+    """
     edited(
         EXPERIMENTS / 'train.ipynb',
         tmp_path / 'experiments' / 'train.ipynb',
