@@ -19,8 +19,8 @@ from mvssl.study.estimate import (
     images_looked_at,
     kind_of,
     makespan,
-    measure,
     measure_apart,
+    measure_speed,
     noise_store,
     time_left,
 )
@@ -65,7 +65,7 @@ def test_what_cannot_be_timed_is_said():
 )
 def test_the_store_of_noise_feeds_whole_batches(config, tmp_path):
     "Each kind of training takes its steps on it, with batches as large as were asked for."
-    found = measure({'one': config}, side=32, views=2, seconds=0, device='cpu')
+    found = measure_speed({'one': config}, side=32, views=2, seconds=0, device='cpu')
     assert found.steps['one'] > 0
     store = noise_store(tmp_path / 'noise', 32, 2, config.n_pairs, config.subjects_per_batch, config.n_labelled)
     trainer = estimate.Trainer(
