@@ -785,6 +785,7 @@ def _arm_joints(curves, against, style, t, rng):
     for name in joints: joints[name] = joints[name] + 1.3*style.energy*_wander(t, rng)
     return joints | dict(forearm_pronation=pronation, wrist_flexion=wrist)
 
+# %% ../../nbs/sources/20_motion.ipynb #5c200077
 def _legs(angles, path, footing, controls, aside):
     "Pelvis (T, 3), leg lengths, and both legs' angles: as high as the feet allow."
     facing = rotation('z', np.degrees(path[:, 2]))
