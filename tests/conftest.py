@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 
 import nbformat
 import pytest
@@ -9,6 +10,9 @@ from experiments_fixture import EXPERIMENTS, FAKE
 from filelock import FileLock
 from nbformat.v4 import new_code_cell
 from small_films import long_walk, two, walk  # noqa: F401 (fixtures)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what is run in the background; tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # So that what is left at the end, when one worker has nothing more to do, is short.
 LONGEST = ('test_reproduce', 'test_tutorials', 'test_whole_chain', 'test_training', 'test_recipe_search')

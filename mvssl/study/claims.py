@@ -25,7 +25,7 @@ def interval_text(
     unknown:str='',         # for a mean that is NaN
 ) -> str:
     "A mean with its interval, as all tables and verdicts have it."
-    mean, low, high, *_ = estimate
+    mean, low, high = (float(value) for value in list(estimate)[:3])    # a column of tables holds arrays
     def number(value): return f'{round(value, digits) + 0.:{sign}.{digits}f}'       # + 0.: no negative zero
     if math.isnan(mean): return unknown
     if math.isnan(low): return number(mean) + unit
