@@ -1,7 +1,7 @@
 """Multiview-consistent semi-supervised 3D human pose: learned from synchronised cameras, without labels or calibration.
 
     make_dataset MultiviewDataset DatasetWriter         a store: frames (T, V, S, S, 3), poses, who, what, when
-    ChunkPairSampler PairBatch                          pairs of views of one instant, for a batch
+    ChunkPairSampler PairBatch ImageNumbers             pairs of views of one instant, for a batch; for a DataLoader
     pairwise_distance hardest_negative                  the consistency loss of the paper, in parts
     consistency_loss pose_loss                          ... and whole; the loss of poses
     PoseEncoder PoseHead PoseNet                        images -> unit vectors -> poses

@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 OFFERED = {
     'skeleton': 'JOINTS canonicalise',
     'dataset': 'MultiviewDataset DatasetWriter',
-    'sampler': 'ChunkPairSampler PairBatch',
+    'sampler': 'ChunkPairSampler ImageNumbers PairBatch',
     'encoder': 'PoseEncoder PoseHead PoseNet',
     'loss': 'pairwise_distance hardest_negative consistency_loss pose_loss',
     'evaluation': 'mpjpe n_mpjpe pa_mpjpe bootstrap_ci',

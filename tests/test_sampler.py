@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mvssl.sampler import ChunkPairSampler, ImageSampler, deal, draw_views, find_chunks
+from mvssl.sampler import ChunkPairSampler, ImageNumbers, ImageSampler, deal, draw_views, find_chunks
 
 
 def table_of(lengths, subjects=1):
@@ -324,3 +324,26 @@ def test_images_of_an_epoch():
         drawn = np.concatenate([3 * batch.instant + batch.view for batch in batches])
         assert len(set(drawn)) == len(drawn) and set(drawn) <= set(np.flatnonzero(seen))
         assert len(drawn) == (seen.sum() // 7 * 7 if drop_last else seen.sum())
+
+
+# ---- in a DataLoader -------------------------------------------------------------------------------------------------
+
+
+def test_a_loader_with_workers_gives_both_sides_of_every_pair():
+    "Own images and labels, an ordinary loop: sampler, loader, loss."
+    table = pd.DataFrame(dict(subject='A', sequence='walk', index=range(40)))
+    seen = np.ones((40, 3), bool)
+    seen[::7, 0] = False
+    images = torch.arange(120.0)[:, None].expand(-1, 8).clone()
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(images),
+        batch_sampler=ImageNumbers(ChunkPairSampler(table, seen, 5)),
+        num_workers=2,
+    )
+    drawn = []
+    for (batch,) in loader:
+        anchor, positive = batch[:, 0].long().chunk(2)
+        assert (anchor // 3 == positive // 3).all() and (anchor != positive).all()
+        assert seen.reshape(-1)[batch[:, 0].long().numpy()].all()
+        drawn.append(anchor // 3)
+    assert len(torch.cat(drawn).unique()) == len(torch.cat(drawn)) == 10
