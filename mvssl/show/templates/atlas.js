@@ -3,7 +3,10 @@
 'use strict'
 const $ = id => document.getElementById(id)
 const read = id => JSON.parse($(id).textContent)
-const make = (tag, text = '', name = '') => Object.assign(document.createElement(tag), {textContent: text, className: name})
+const make = (tag, text = '', name = '') =>
+  Object.assign(document.createElement(tag), {textContent: text, className: name})
+const picture = (src, alt) => Object.assign(make('img'), {src, alt})
+const images = n => n.toLocaleString('en')
 const REACH = 14    // px: a point no farther from the mouse is meant
 
 Bokeh.embed.embed_item(read('bokeh'), 'map').then(() => {
@@ -16,7 +19,8 @@ Bokeh.embed.embed_item(read('bokeh'), 'map').then(() => {
 
   // ---- what is pointed at
   function nearest(event) {
-    const px = plot.inner_width/(plot.x_range.end - plot.x_range.start), py = plot.inner_height/(plot.y_range.end - plot.y_range.start)
+    const px = plot.inner_width/(plot.x_range.end - plot.x_range.start)
+    const py = plot.inner_height/(plot.y_range.end - plot.y_range.start)
     let best = -1, least = REACH*REACH
     for (const i of visible) {
       const d = ((data.x[i] - event.x)*px)**2 + ((data.y[i] - event.y)*py)**2
@@ -35,8 +39,7 @@ Bokeh.embed.embed_item(read('bokeh'), 'map').then(() => {
     if (i < 0) return
     const box = $('map').getBoundingClientRect(), text = make('div')
     text.append(make('b', `${data.subject[i]}, ${data.view[i]}`), make('div', data.action[i]), make('div', when(i)))
-    const img = Object.assign(make('img'), {src: data.image[i], alt: ''})
-    tip.replaceChildren(img, text)
+    tip.replaceChildren(picture(data.image[i], ''), text)
     const x = box.left + event.sx, y = box.top + event.sy
     tip.style.left = `${x + 18 + tip.offsetWidth > innerWidth ? x - 18 - tip.offsetWidth : x + 18}px`
     tip.style.top = `${Math.max(4, Math.min(y - tip.offsetHeight/2, innerHeight - tip.offsetHeight - 4))}px`
@@ -56,7 +59,8 @@ Bokeh.embed.embed_item(read('bokeh'), 'map').then(() => {
     where.append(make('b', data.view[j]), ` ${data.subject[j]}`)
     const what = make('div')
     what.append(same ? make('em', 'same instant') : `${when(j)}, ${data.sequence[j]}`)
-    button.append(Object.assign(make('img'), {src: data.image[j], alt: button.title}), where, what, make('div', `distance ${distance.toFixed(2)}`))
+    const how_far = make('div', `distance ${distance.toFixed(2)}`)
+    button.append(picture(data.image[j], button.title), where, what, how_far)
     button.onclick = () => choose(j)
     button.onmouseenter = button.onfocus = () => ring('pointed', [j])
     button.onmouseleave = button.onblur = () => ring('pointed', [])
@@ -66,13 +70,15 @@ Bokeh.embed.embed_item(read('bokeh'), 'map').then(() => {
   }
   function choose(i) {
     const head = make('div', '', 'chosen')
-    head.append(Object.assign(make('img'), {src: data.image[i], alt: 'the chosen image'}),
-                facts([['subject', data.subject[i]], ['view', data.view[i]], ['action', data.action[i]], ['sequence', data.sequence[i]], ['time', when(i)], ['instant', data.instant[i]]]))
+    const known = ['subject', 'view', 'action', 'sequence'].map(name => [name, data[name][i]])
+    const table = facts([...known, ['time', when(i)], ['instant', data.instant[i]]])
+    head.append(picture(data.image[i], 'the chosen image'), table)
     const parts = [head], found = []
     for (const {title, index, distance} of page.neighbours) {
       const rows = index[i].filter(j => j >= 0), list = make('ol', '', 'near'), heading = make('h2', title)
       const same = rows.filter(j => data.instant[i] === data.instant[j]).length
-      heading.append(make('span', !rows.length ? 'none' : same ? `${same} of ${rows.length} show the same instant` : 'nearest first'))
+      const order = same ? `${same} of ${rows.length} show the same instant` : 'nearest first'
+      heading.append(make('span', rows.length ? order : 'none'))
       for (const [n, j] of rows.entries()) list.append(card(i, j, distance[i][n]))
       parts.push(heading, list)
       found.push(rows)
@@ -82,7 +88,8 @@ Bokeh.embed.embed_item(read('bokeh'), 'map').then(() => {
     const near = [...new Set(found.flat())]
     ring('chosen', [i])
     ring('near', near)
-    model('lines').data_source.data = {x0: near.map(() => data.x[i]), y0: near.map(() => data.y[i]), x1: near.map(j => data.x[j]), y1: near.map(j => data.y[j])}
+    const from = name => near.map(() => data[name][i]), to = name => near.map(j => data[name][j])
+    model('lines').data_source.data = {x0: from('x'), y0: from('y'), x1: to('x'), y1: to('y')}
   }
 
   // ---- colours, and which points are shown
@@ -92,7 +99,8 @@ Bokeh.embed.embed_item(read('bokeh'), 'map').then(() => {
     points.view.filter.indices = visible
     const there = new Set($('pictures').checked ? visible : [])
     model('pictures').view.filter.indices = page.pictures.filter(i => there.has(i))    // and that of their frames
-    $('count').textContent = visible.length === all.length ? `${all.length.toLocaleString('en')} images` : `${visible.length.toLocaleString('en')} of ${all.length.toLocaleString('en')} images`
+    const share = visible.length === all.length ? '' : `${images(visible.length)} of `
+    $('count').textContent = `${share}${images(all.length)} images`
   }
   function legend() {
     const entries = page.legends[by], parts = []
@@ -107,7 +115,8 @@ Bokeh.embed.embed_item(read('bokeh'), 'map').then(() => {
     } else {
       const bar = make('div', '', 'bar')
       bar.style.background = `linear-gradient(to bottom, ${entries.ramp.join(', ')})`
-      parts.push(make('div', `${entries.low.toFixed(1)} s`), bar, make('div', `${entries.high.toFixed(1)} s into the sequence`))
+      const last = make('div', `${entries.high.toFixed(1)} s into the sequence`)
+      parts.push(make('div', `${entries.low.toFixed(1)} s`), bar, last)
     }
     $('legend').replaceChildren(...parts)
     $('legend').classList.toggle('some', picked.size > 0)
@@ -127,7 +136,9 @@ Bokeh.embed.embed_item(read('bokeh'), 'map').then(() => {
     const width = plot.inner_width, height = plot.inner_height
     if (!(width > 0 && height > 0)) return
     const scale = 1.08*Math.max(page.extent[0]/width, page.extent[1]/height)
-    for (const [range, px] of [[plot.x_range, width], [plot.y_range, height]]) [range.start, range.end] = [-scale*px/2, scale*px/2]
+    for (const [range, px] of [[plot.x_range, width], [plot.y_range, height]]) {
+      [range.start, range.end] = [-scale*px/2, scale*px/2]
+    }
   }
   $('reset').onclick = () => {
     fit()
