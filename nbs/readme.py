@@ -65,8 +65,9 @@ WINGS = {
 }
 INTRO = """# The notebooks
 
-The library is written as notebooks; `mvssl/` is exported from them and never edited by hand. A notebook uses only what those before
-it define, so they can be read in this order. `mvssl/` has the same folders. [index](index.ipynb) is the front door.
+The library is written as notebooks; `mvssl/` is exported from them and never edited by hand. A notebook uses only
+what those before it define, so they can be read in this order. `mvssl/` has the same folders.
+[index](index.ipynb) is the front door.
 """
 
 

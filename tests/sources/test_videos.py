@@ -849,7 +849,8 @@ def test_turns_are_on_the_check_sheet(leaning, tmp_path, monkeypatch):
     monkeypatch.setattr(filming, 'box_sheet', seen)
     prepare(leaning / 'lying', tmp_path / 'out', **{**QUICK, 'sheet': True}, turn=TURNS)
     ((pictures, columns),) = sheets
-    assert columns == ['cam0', 'cam1, turned by 90°', 'cam2, turned by 180°'] and (tmp_path / 'out-boxes.png').exists()
+    assert columns == ['cam0', 'cam1, turned by 90°', 'cam2, turned by 180°']
+    assert (tmp_path / 'out-boxes.png').exists()
     assert all(picture.shape[1] > picture.shape[0] for line in pictures for picture in line)  # all upright: 160 x 120
 
 
