@@ -181,7 +181,7 @@ def raised(source):
 
 
 OURS_TO_MEND = {
-    'NotImplementedError',
+    'NotImplementedError',  # a kind of sampler that does not say what an epoch is
     'AttributeError',
     'RuntimeError',
 }  # told to whoever writes code, never to whoever asks for something

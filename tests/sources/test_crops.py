@@ -845,9 +845,8 @@ def test_planes_are_checked():
 
 # ---- four real videos ------------------------------------------------------------------------------------------------
 
-pytestmark_real = pytest.mark.skipif(
-    not REAL.is_dir(), reason='needs the videos of pose2sim_balancing, which are not part of the project'
-)
+WHY = 'needs the videos of pose2sim_balancing, which are not part of the project'
+pytestmark_real = pytest.mark.skipif(not REAL.is_dir(), reason=WHY)
 
 
 def real_keypoints(view):
@@ -880,7 +879,8 @@ def test_real_keypoints_fit_a_slightly_narrower_video():
 @pytest.mark.parametrize('view', ['cam01', 'cam02', 'cam03', 'cam04'])
 def test_real_squares_from_movement(view):
     "A man who hardly leaves his place, 1.7 s: movement alone gives the squares of the keypoints."
-    av = pytest.importorskip('av')
+    import av
+
     with av.open(str(REAL / 'videos' / f'{view}.mp4')) as video:
         small = []
         for frame in video.decode(video=0):

@@ -38,9 +38,8 @@ from mvssl.sources.synthetic import RIGS, Studio, in_all_views, make_dataset, se
 
 SHARED = Path(os.environ.get('MVSSL_SHARED_DATA', Path(__file__).parents[3] / 'shared' / 'data'))
 CMU = SHARED / 'cmu_mocap'
-needs_cmu = pytest.mark.skipif(
-    not (CMU / 'bvh').is_dir(), reason='the CMU subset is not on this machine (set MVSSL_SHARED_DATA)'
-)
+WHY = 'the CMU subset is not on this machine (set MVSSL_SHARED_DATA)'
+needs_cmu = pytest.mark.skipif(not (CMU / 'bvh').is_dir(), reason=WHY)
 
 
 def walk(n=60, seed=0, proportions=REFERENCE, action='Walking'):

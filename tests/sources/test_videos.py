@@ -1172,9 +1172,8 @@ def test_command_refuses_in_one_line(walk, tmp_path):
 # ---- real film -------------------------------------------------------------------------------------------------------
 
 
-needs_real = pytest.mark.skipif(
-    not SHARED.exists(), reason=f'the films of {SHARED.name} are not here; MVSSL_SHARED_DATA names their folder'
-)
+WHY = f'the films of {SHARED.name} are not here; MVSSL_SHARED_DATA names their folder'
+needs_real = pytest.mark.skipif(not SHARED.exists(), reason=WHY)
 
 
 @needs_real
