@@ -274,22 +274,9 @@ def test_others_can_add_commands(store):
 
 
 def test_make_then_check_with_a_sheet(tmp_path):
-    made = run(
-        'data',
-        'make',
-        '--out',
-        tmp_path / 'stage',
-        '--rig',
-        'stage',
-        '--subjects',
-        'S7,S8',
-        '--unlabelled',
-        1,
-        '--instants',
-        24,
-        '--side',
-        32,
-    )
+    asked = '--rig stage --subjects S7,S8 --unlabelled 1 --instants 24 --side 32'
+    words = ['data', 'make', '--out', tmp_path / 'stage', *asked.split()]
+    made = run(*words)
     assert (
         made.exit_code == 0
         and row(made.stdout, 'Walking', 8, 8, 8, 24)
@@ -297,22 +284,7 @@ def test_make_then_check_with_a_sheet(tmp_path):
     )
     result = run('data', 'check', tmp_path / 'stage', '--sheet', tmp_path / 'sheet.png')
     assert result.exit_code == 0 and (tmp_path / 'sheet.png').read_bytes()[:4] == b'\x89PNG'
-    again = run(
-        'data',
-        'make',
-        '--out',
-        tmp_path / 'stage',
-        '--rig',
-        'stage',
-        '--subjects',
-        'S7,S8',
-        '--unlabelled',
-        1,
-        '--instants',
-        24,
-        '--side',
-        32,
-    )
+    again = run(*words)
     assert again.exit_code == 0, 'a finished store is opened, not refused'
     bad = run('data', 'check', tmp_path / 'stage', '--sheet', tmp_path / 'nowhere' / 'sheet.png')
     assert bad.exit_code == 1 and '--sheet' in bad.stderr and not (tmp_path / 'nowhere').exists()

@@ -39,24 +39,9 @@ def test_axes_turn_and_never_mirror(axis):
     np.testing.assert_array_equal(turn @ up, (0, 0, 1))
 
 
+OPENPOSE = 'RHip RKnee RAnkle LHip LKnee LAnkle Neck Nose Head LShoulder LElbow LWrist RShoulder RElbow RWrist'.split()
 NAMES = {
-    'openpose': [
-        'RHip',
-        'RKnee',
-        'RAnkle',
-        'LHip',
-        'LKnee',
-        'LAnkle',
-        'Neck',
-        'Nose',
-        'Head',
-        'LShoulder',
-        'LElbow',
-        'LWrist',
-        'RShoulder',
-        'RElbow',
-        'RWrist',
-    ],
+    'openpose': OPENPOSE,
     'snake': [
         'right_hip',
         'right_knee',
@@ -125,26 +110,7 @@ NAMES = {
         'relbow',
         'rwrist',
     ],
-    'subject': [
-        f'Anna:{name}'
-        for name in (
-            'RHip',
-            'RKnee',
-            'RAnkle',
-            'LHip',
-            'LKnee',
-            'LAnkle',
-            'Neck',
-            'Nose',
-            'Head',
-            'LShoulder',
-            'LElbow',
-            'LWrist',
-            'RShoulder',
-            'RElbow',
-            'RWrist',
-        )
-    ],
+    'subject': [f'Anna:{name}' for name in OPENPOSE],
 }
 
 

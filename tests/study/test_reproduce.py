@@ -179,18 +179,7 @@ def test_a_killed_batch_goes_on_where_it_was(root, tmp_path, monkeypatch):
         EXPERIMENTS / 'train.ipynb', tmp_path / 'experiments' / 'train.ipynb', SLOW, after='from mvssl import training'
     )
     monkeypatch.setenv('MVSSL_NOTEBOOKS', str(tmp_path / 'experiments'))
-    words = [
-        'reproduce',
-        '--profile',
-        'smoke',
-        '--out',
-        str(root),
-        '--only',
-        'supervised-100',
-        '--jobs',
-        '2',
-        '--no-estimate',
-    ]
+    words = ['reproduce', '--out', str(root), *'--profile smoke --only supervised-100 --jobs 2 --no-estimate'.split()]
     killed = subprocess.Popen(
         [MVSSL, *words], env=os.environ | dict(SLOW_S='15'), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -243,18 +232,7 @@ def test_a_batch_that_is_stopped_says_what_is_kept(root, tmp_path, monkeypatch):
         after='from mvssl import training',
     )
     monkeypatch.setenv('MVSSL_NOTEBOOKS', str(tmp_path / 'experiments'))
-    words = [
-        'reproduce',
-        '--profile',
-        'smoke',
-        '--out',
-        str(root),
-        '--only',
-        'supervised-100',
-        '--jobs',
-        '1',
-        '--no-estimate',
-    ]
+    words = ['reproduce', '--out', str(root), *'--profile smoke --only supervised-100 --jobs 1 --no-estimate'.split()]
     running = subprocess.Popen(
         [MVSSL, *words],
         env=os.environ | dict(SLOW_S='1'),
