@@ -22,22 +22,12 @@ from mvssl import batches
 from mvssl.ground.device import describe_device
 from mvssl.runs import open_run
 from mvssl.sources.synthetic import make_dataset
+from mvssl.study.profiles import PROFILES
 from mvssl.training import TrainConfig, Trainer, Window, _line, _log
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 TURNS, WARM_UP = 40, 5
-LIGHT = dict(
-    shift=0.03,
-    zoom=0.05,
-    stretch=0.0,
-    rotation_deg=0.0,
-    brightness=0.0,
-    contrast=0.0,
-    saturation=0.0,
-    hue_deg=0.0,
-    grey=0.0,
-    cutout=0.0,
-)
+LIGHT = PROFILES['laptop'].train['augmentation']
 PARTS = ('read', 'augment', 'forward', 'backward', 'optimiser', 'average', 'log')
 
 
