@@ -642,7 +642,6 @@ def test_installed_hooks_merge_notebooks_and_change_no_file(checkout, tmp_path):
 # Made in a checkout that had been changed, so nobody can go back to what made them. Each is made again as its reason
 # says, and then its line goes.
 UNCLEAN = {
-    'laptop-cmu': 'made while code was being changed; filmed and trained on anew at the length of the desk profile',
     'real-footage': 'made while code was being changed; needs footage that is not in the repository',
 }
 
