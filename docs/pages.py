@@ -104,8 +104,6 @@ def as_shown(cell):
         if re.search(r'^#\|\s*echo:\s*false', cell.source, re.M):
             shown.metadata['tags'] = ['remove-input']
         shown.source = DIRECTIVE.sub('', cell.source).strip('\n')
-    elif cell.cell_type == 'markdown':
-        shown.source = re.sub(r'^# # ', '# ', cell.source)
     return shown if shown.source.strip() else None
 
 
