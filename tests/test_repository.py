@@ -86,6 +86,7 @@ STANDS_ON = {
     'show.pages': [],
     'show.atlas': ['show.embedding_map', 'show.pages', 'runs'],
     'show.search': ['training', 'show.atlas', 'show.pages', 'show.plots'],
+    'study.courses': ['evaluation'],
     'study.paper': [],
     'study.negatives': ['training'],
     'study.margins': ['evaluation'],

@@ -536,6 +536,16 @@ def _parts(ax, parts, of_parts, interval):
     ax.set(xlim=(-.5, len(parts) - .5), xlabel='', ylabel='MPJPE, mm')
     ax.tick_params(axis='x', length=0)
 
+def _courses(ax, courses, interval):
+    "Error on validation people as training goes on, a line and a band per arm, its lowest mean ringed."
+    for arm, of_arm in courses.groupby('arm', sort=False):
+        look = dict(color=ARM_COLOURS[arm])
+        sns.lineplot(of_arm, x='step', y='mm', ax=ax, errorbar=interval, err_kws=dict(alpha=.15, lw=0), legend=False,
+                     label=ARM_NAMES[arm], ls='--' if arm == 'supervised-all' else '-', **look)
+        means = of_arm.groupby('step')['mm'].mean()
+        ax.plot(means.idxmin(), means.min(), 'o', mfc='none', mec=ARM_COLOURS[arm], ms=6, mew=.6)
+    ax.set(xlabel='step', ylabel='validation MPJPE, mm')
+
 def _subjects(ax, errors, start, end):
     "A row per subject, the largest gain on top; its change in percent at the right."
     change = 100*(errors[end]/errors[start] - 1)
@@ -555,6 +565,13 @@ def _subjects(ax, errors, start, end):
     ax.set_xlabel('MPJPE, mm')
 
 # %% ../../nbs/show/11_plots.ipynb #0445307e
+def _semi_supervised_axes(n_subjects, with_courses):
+    "Three panels in a row, or four in two."
+    height = max(2.35, .6 + .13*n_subjects)
+    if not with_courses: return plt.subplots(1, 3, figsize=(PAGE_INCH, height), width_ratios=[1, 1.15, .85])
+    fig, axes = plt.subplots(2, 2, figsize=(PAGE_INCH, 2.3 + height))
+    return fig, axes.ravel()
+
 def semi_supervision(
     curves,             # table, a row per training: arm, images (labelled ones), mm on test subjects
     parts,              # names of parts of the data, in order
@@ -563,20 +580,22 @@ def semi_supervision(
     interval,           # values of several trainings (n,) -> low, high of their mean; for one training none is drawn
     bound=None,         # mean, low, high with the labels of everybody, mm
     best=(),            # like `curves`, each training stopped at its own best validation
+    courses=(),         # table, a row per training and step: arm, step, mm on validation subjects; (): no such panel
 ) -> plt.Figure:        # as wide as a page
-    "Error against labels, on the parts of the data, on each test subject. Ours. Raises `Refusal` for unknown arms."
+    "Error by labels, part of the data, test subject and step of training. Ours. Raises `Refusal` for unknown arms."
     curves = _of_arms('curves', curves, ['arm', 'images', 'mm'])
     best = _of_arms('best', best, ['arm', 'images', 'mm'])
     of_parts = _of_arms('of_parts', of_parts, ['arm', 'part', 'mm'])
+    courses = _of_arms('courses', courses, ['arm', 'step', 'mm'])
     if unknown := set(of_parts['part']) - set(parts):
         raise Refusal(f"of_parts must be of {', '.join(parts)}, got {', '.join(sorted(unknown))}")
-    height = max(2.35, .6 + .13*len(of_subjects))
-    fig, axes = plt.subplots(1, 3, figsize=(PAGE_INCH, height), width_ratios=[1, 1.15, .85])
+    fig, axes = _semi_supervised_axes(len(of_subjects), len(courses) > 0)
     _curves(axes[0], curves, interval, bound, best)
     _parts(axes[1], parts, of_parts, interval)
     if {'supervised', 'joint'} <= set(of_subjects): _subjects(axes[2], of_subjects, 'supervised', 'joint')
-    for ax, title in zip(axes, ('(a) labels', '(b) parts of the data', '(c) test subjects')):
-        ax.set_title(title, loc='left')
+    if len(courses): _courses(axes[3], courses, interval)
+    titles = '(a) labels', '(b) parts of the data', '(c) test subjects', '(d) steps of training'
+    for ax, title in zip(axes, titles): ax.set_title(title, loc='left')
     drawn = dict(zip(*reversed(axes[0].get_legend_handles_labels())))
     if len(best):
         ring = dict(ls='none', marker='o', mfc='none', mec='.3', ms=6.5, mew=.6)
