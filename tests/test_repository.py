@@ -92,7 +92,7 @@ STANDS_ON = {
     'study.margins': ['evaluation'],
     'study.scores': ['training', 'evaluation'],
     'study.claims': ['study.margins', 'evaluation', 'ground.progress', 'runs'],
-    'study.report': ['runs', 'ground.progress', 'show.pages'],
+    'study.report': ['runs', 'ground.progress', 'show.pages', 'study.profiles'],
     'study.errors': ['training', 'evaluation'],
     'study.profiles': ['study.paper'],
     'study.keys': ['runs', 'ground.texts'],

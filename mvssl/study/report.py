@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'MOST_ROWS', 'FOLDED_FROM', 'WORDS', 'REMARKS', 'PX_PER_INCH', 'WIDEST', 'NARROWEST', 'DATASETS', 'Section',
-           'Results', 'read_results', 'results_table', 'took_of', 'took_in_words', 'write_report']
+           'Results', 'read_results', 'results_table', 'committed', 'in_a_sentence', 'took_of', 'took_in_words',
+           'write_report']
 
 # %% ../../nbs/study/69_report.ipynb #1a695f2e
 import base64
@@ -23,6 +24,7 @@ from ..ground.progress import counted
 from ..refusal import Refusal
 from ..runs import VERDICTS, provenance, write_json, write_whole
 from ..show.pages import render
+from .profiles import PROFILES
 
 # %% ../../nbs/study/69_report.ipynb #ef53f734
 class Section(NamedTuple):
@@ -129,15 +131,50 @@ def _in_a_line(claim):
     full = [_headline(claim.get(key, '')) for key in ('paper', 'ours', 'why')]
     return [title, *full[:2], f'{verdict}: {full[2]}']
 
+def _beside(row, other):
+    "A claim on one kind of data with the same claim on another: what was found there, and both verdicts."
+    title, paper, ours, verdict = row
+    theirs = _in_a_line(other)[2] if other else 'not tried'
+    return [title, paper, ours, theirs, f"{verdict}; **{other.get('verdict', '')}**" if other else verdict]
+
 def results_table(
-    folder,     # of artefacts and sidecars
-) -> str:       # Markdown; '' if there is no claim
+    folder,         # of artefacts and sidecars
+    second=None,    # another such folder, whose results stand beside it; None: no such column
+    name:str='',    # what its people are called
+) -> str:           # Markdown; '' if there is no claim
     "What the paper claims, what we found, and the verdict: a line each. The report has the numbers in full."
     sidecars = read_results(folder).sidecars
     rows = [_in_a_line(claim) for claim in _claims(sidecars)]
     if not rows: return ''
     heads = [escape(head) for head in _heads(_people(folder, sidecars))]
-    return ''.join(map(_line, [heads, ['---']*4, *rows]))
+    if second:
+        others = {claim.get('title'): claim for claim in _claims(read_results(second).sidecars)}
+        rows = [_beside(row, others.get(row[0])) for row in rows]
+        heads.insert(3, f'on {escape(name)}')
+    return ''.join(map(_line, [heads, ['---']*len(heads), *rows]))
+
+# %% ../../nbs/study/69_report.ipynb #inaline2
+def committed(
+    figures,                # folder of the artefacts of all studies
+    data:str='synthetic',   # name of the store
+) -> Path:
+    "Artefacts of the largest profile that was run to its end on these data. Raises `Refusal` where none was."
+    made = [Path(figures)/f'{profile}-{data}' for profile in PROFILES if profile != 'smoke']
+    whole = [folder for folder in made if (folder/'report.json').exists()]
+    if not whole: raise Refusal(f'{figures} must have a report of some profile on {data}, has none: make it by  '
+                                'mvssl reproduce')
+    return whole[-1]
+
+def in_a_sentence(
+    folder,     # of artefacts and sidecars of a study
+) -> str:       # Markdown
+    "How many claims hold, on what data, after how much training."
+    sidecars = read_results(folder).sidecars
+    profile = PROFILES[Path(folder).name.partition('-')[0]]
+    found = [claim.get('verdict') for claim in _claims(sidecars)]
+    counts = [f'{found.count(verdict)} {_in_full(verdict)}' for verdict in VERDICTS if verdict in found]
+    return (f"Of {counted(len(found), 'claim')}: {', '.join(counts)}. That is on {_people(folder, sidecars)}, "
+            f"{profile.side} px, with {profile.train['steps']:,} steps a network (profile `{profile.name}`).")
 
 # %% ../../nbs/study/69_report.ipynb #d5fce08a
 MOST_ROWS, FOLDED_FROM = 60, 13
