@@ -5,7 +5,6 @@ is the site. No notebook is executed and nothing is fetched: the site is read wi
 """
 
 import argparse
-import doctest
 import importlib
 import inspect
 import json
@@ -19,8 +18,6 @@ from pathlib import Path
 
 import nbformat
 from fastcore.docments import docments
-
-import mvssl
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).parent
@@ -208,20 +205,13 @@ def signature_of(thing):
     return f'({", ".join(bare)})'
 
 
-def said_of(text):
-    "A docstring as Markdown: what it says, and the examples in it as code."
-    prose, mark, examples = text.partition('\n>>> ')
-    return as_it_is(prose), f'```pycon\n{mark.strip()} {examples.strip()}\n```' if mark else ''
-
-
 def described(thing):
-    "Docstring, parameters, result and example of a function or class, as Markdown."
+    "Docstring, parameters and result of a function or class, as Markdown."
     try:
         found = docments(inspect.unwrap(thing), full=True, returns=True)
     except Exception:  # no source, as of an alias to a builtin type
         found = {}
-    prose, example = said_of(inspect.getdoc(thing) or '')
-    yield prose
+    yield as_it_is(inspect.getdoc(thing) or '')
     rows = list(parameter_rows(found))
     if rows:
         yield '\n'.join(['| parameter | type | meaning |', '|---|---|---|', *rows])
@@ -231,7 +221,6 @@ def described(thing):
         yield 'Returns ' + ': '.join(
             part for part in (f'`{what}`' if what else '', in_table(back.docment or '')) if part
         )
-    yield example
 
 
 def indented(text, by):
@@ -372,12 +361,7 @@ def write_lists(notebooks, documented, site):
     intro = 'The library as it is written. The numbers of the notebooks are an order in which all of them can be read.'
     site.write('notebooks.md', '# How it works', intro, *by_wing(chapters))
     pages = [(name.rpartition('.')[0] or '.', f'reference/{name}') for name in documented]
-    begun = ''.join(f'>>> {one.source}' for one in doctest.DocTestParser().get_examples(mvssl.__doc__))
-    intro = (
-        'Every public function and class with its parameters.',
-        f'Examples begin from here:\n\n```pycon\n{begun}```',
-    )
-    site.write('reference.md', '# Reference', *intro, *by_wing(pages))
+    site.write('reference.md', '# Reference', 'Every public function and class with its parameters.', *by_wing(pages))
 
 
 def write_pages(source):

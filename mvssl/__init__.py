@@ -11,12 +11,6 @@
     mpjpe n_mpjpe pa_mpjpe bootstrap_ci                 errors in mm, intervals over sequences
     JOINTS canonicalise                                 17 joints; a pose without place and heading
 
-help(consistency_loss) and the help of every other class and function ends in an example, which begins from here:
-
-    >>> import numpy as np, torch
-    >>> from mvssl import *
-    >>> store = make_dataset('people', subjects=('S1', 'S5', 'S8'), instants=48, side=32, progress=False)
-
 Folders: `mvssl.sources` (readers of data), `mvssl.show` (figures, pages), `mvssl.study` (the paper repeated).
 Command line: `mvssl --help`. The notebooks in nbs/ are the source, and explain all of it.
 """

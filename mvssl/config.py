@@ -124,11 +124,7 @@ class _OfLosses(_OfNetwork):
 # %% ../nbs/45_config.ipynb #8b242c56
 @dataclass(frozen=True)
 class TrainConfig(_OfLosses):
-    """What a training is asked to do. Supplementary: Sec. 1 and 2 for chunk, margin, beta and dim.
-
-    >>> TrainConfig(arm='metric', labelled=(), steps=500).margin
-    0.6
-    """
+    "What a training is asked to do. Supplementary: Sec. 1 and 2 for chunk, margin, beta and dim."
     optimizer: str = setting('muon', "'muon' for filters and matrices with AdamW for the rest; 'adamw' for all",
                              choices=tuple(OPTIMIZERS))
     lr: float | None = setting(None, 'highest learning rate; None: .01 for muon, 3e-3 for adamw', 'be positive or None',

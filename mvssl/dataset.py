@@ -657,14 +657,7 @@ class _Begun(_Growing):
 # %% ../nbs/09_dataset.ipynb #n0writer
 class DatasetWriter(_Begun):
     """Writes a store into NAME.partial beside it, sequence by sequence, and renames it when the `with` block ends
-    without an error. After a kill at any moment the same calls continue it.
-
-    >>> about = dict(name='mine', source='two cameras', licence='my own', hz=10, stride=1, side=32)
-    >>> with DatasetWriter('mine', **about, views=['left', 'right'], overwrite=True) as writer:
-    ...     writer.add('anna', 'Walking', 'take1', np.full((20, 2, 32, 32, 3), 128, 'uint8'))
-    >>> MultiviewDataset.open('mine')
-    MultiviewDataset(mine: 20 instants x 2 views, 32 px, 10 Hz, 0% labelled, subjects anna)
-    """
+    without an error. After a kill at any moment the same calls continue it."""
 
     def add(self,
         subject:str,
@@ -846,14 +839,7 @@ def _matches(column, wanted):
 
 # %% ../nbs/09_dataset.ipynb #n0datase
 class MultiviewDataset(_Sequences):
-    """A finished store, or the part of it that `where` chose: arrays addressed by [instant, view].
-
-    >>> store = MultiviewDataset.open('people')
-    >>> store.frames[0, 1].shape, store.poses.shape, store.views[:2]
-    ((32, 32, 3), (48, 17, 3), ['north-east', 'north-west'])
-    >>> store.where(subject='S5')
-    MultiviewDataset(studio (synthetic): 16 of 48 instants x 4 views, 32 px, 10 Hz, 100% labelled, subjects S5)
-    """
+    "A finished store, or the part of it that `where` chose: arrays addressed by [instant, view]."
 
     def where(self, *,
         subject=None,    # name or several

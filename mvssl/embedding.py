@@ -55,12 +55,7 @@ def embed(
     precision:str='auto',    # of convolutions: 'bf16', 'fp32', or 'auto', bf16 where the device has it natively
     progress:bool=False,     # show a bar
 ) -> Embeddings:             # on the CPU
-    """Embeddings and poses of every seen view. The network is in evaluation mode meanwhile.
-
-    >>> found = embed(PoseNet(width=8), store)
-    >>> found.z.shape, found.pose.shape     # of 48 instants in 4 views
-    (torch.Size([192, 128]), torch.Size([192, 17, 3]))
-    """
+    "Embeddings and poses of every seen view. The network is in evaluation mode meanwhile."
     was_training = network.training
     rows = np.arange(len(dataset)) if instants is None else np.asarray(instants)
     if rows.dtype == bool: rows = np.flatnonzero(rows)

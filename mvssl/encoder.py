@@ -141,13 +141,7 @@ class _Backbone(nn.Module):
 
 # %% ../nbs/43_encoder.ipynb #2a8bb58c
 class PoseEncoder(_Backbone):
-    """ResNet-18 and embedding head: images to unit vectors. Supplementary: Sec. 1 (128-d unit vectors).
-
-    >>> encoder = PoseEncoder(width=8).eval()
-    >>> z = encoder(torch.rand(5, 3, 32, 32))
-    >>> z.shape, torch.allclose(z.norm(dim=1), torch.ones(5))
-    (torch.Size([5, 128]), True)
-    """
+    "ResNet-18 and embedding head: images to unit vectors. Supplementary: Sec. 1 (128-d unit vectors)."
     def __init__(
         self,
         width:int=64,           # channels of the first stage, a multiple of 8; 64 is ResNet-18
@@ -230,11 +224,7 @@ class HeadBlock(nn.Module):
         return x + self.linear2(F.relu(self.linear1(F.relu(self.norm(x)))))
 
 class PoseHead(nn.Module):
-    """Embedding or features to canonical pose. The main paper's regression head; its layers are ours.
-
-    >>> PoseHead(dim=128)(torch.randn(5, 128)).shape
-    torch.Size([5, 17, 3])
-    """
+    "Embedding or features to canonical pose. The main paper's regression head; its layers are ours."
     def __init__(
         self,
         dim:int=128,      # size of what it reads
@@ -260,12 +250,7 @@ class PoseHead(nn.Module):
 
 # %% ../nbs/43_encoder.ipynb #ff6a7be3
 class PoseNet(nn.Module):
-    """Encoder and pose head. The main paper's network in outline; sizes are ours.
-
-    >>> z, pose = PoseNet(width=8).eval()(torch.rand(5, 3, 32, 32))
-    >>> z.shape, pose.shape
-    (torch.Size([5, 128]), torch.Size([5, 17, 3]))
-    """
+    "Encoder and pose head. The main paper's network in outline; sizes are ours."
     def __init__(
         self,
         width:int=64,                 # see PoseEncoder

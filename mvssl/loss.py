@@ -38,12 +38,7 @@ def pairwise_distance(
 ) -> Tensor:     # chord lengths in [0, 2], float32 or float64, (A, P)
     """Distance of every anchor to every positive; its gradient is 0 where they coincide.
 
-    Supplementary: Sec. 1; that it is the chord is ours. Raises a Refusal for other shapes and types.
-
-    >>> pairwise_distance(torch.eye(2), -torch.eye(2))      # of opposite points 2, a quarter turn apart 2 ** .5
-    tensor([[2.0000, 1.4142],
-            [1.4142, 2.0000]])
-    """
+    Supplementary: Sec. 1; that it is the chord is ours. Raises a Refusal for other shapes and types."""
     _check_vectors(z_a=z_a, z_p=z_p)
     z_a, z_p = _full(z_a), _full(z_p)
     with torch.autocast(z_a.device.type, enabled=False):
@@ -78,11 +73,7 @@ def hardest_negative(
 ) -> Tensor:                      # nearest allowed candidate in row or column i, (B,); inf where none is allowed
     """Distance of every pair to its hardest in-batch negative. Supplementary: Sec. 1; HardNet's two-way mining.
 
-    `may_be_negative` is ours. Raises a Refusal for a matrix that is not square, a beta outside [0, 2), another rule.
-
-    >>> hardest_negative(torch.tensor([[.1, .9, 1.2], [.5, .1, .7], [1., .8, .1]]))
-    tensor([0.5000, 0.5000, 0.7000])
-    """
+    `may_be_negative` is ours. Raises a Refusal for a matrix that is not square, a beta outside [0, 2), another rule."""
     if d.ndim != 2 or len(d) != d.shape[1]:
         raise Refusal(f"d must have shape (B, B), got {tuple(d.shape)}")
     d = _full(d)
@@ -156,13 +147,7 @@ def consistency_loss(
 ) -> tuple[Tensor, dict]:         # mean over all B pairs, 0 for one without an allowed negative; statistics, detached
     """Hinge between each pair and its hardest negative, and what training should watch. Supplementary: Sec. 1.
 
-    Raises a Refusal for embeddings that are not two sides of pairs, and for options that are out of range.
-
-    >>> encoder = PoseEncoder(width=8)
-    >>> anchors, positives = torch.rand(2, 6, 3, 32, 32)
-    >>> loss, statistics = consistency_loss(encoder(anchors), encoder(positives))
-    >>> loss.backward()
-    """
+    Raises a Refusal for embeddings that are not two sides of pairs, and for options that are out of range."""
     if not margin > 0: raise Refusal(f"margin must be positive, got {margin}")
     if k is not None and k < 1: raise Refusal(f"k must be at least 1, or None for all, got {k}")
     z_a, z_p = _check_pairs(z_a, z_p, unit)
@@ -227,11 +212,7 @@ def pose_loss(
     kind:str='l1',       # see pose_error
     unit_mm:float=300.,  # the loss is in this unit: about how far joints scatter about their mean
 ) -> Tensor:             # mean over labelled joints, in `unit_mm`; 0 where there is no label at all
-    """The supervised loss; the supplementary gives none. Raises a Refusal as pose_error does.
-
-    >>> pose_loss(torch.zeros(4, 17, 3), torch.full((4, 17, 3), 30.))       # 30 mm off along each axis
-    tensor(0.1000)
-    """
+    "The supervised loss; the supplementary gives none. Raises a Refusal as pose_error does."
     error = pose_error(pred, true, kind)
     labelled = ~true[..., 1:, :].isnan().any(-1)  # not from `error`: a NaN prediction must show
     return error.where(labelled, 0).sum() / labelled.sum().clamp(min=1) / unit_mm

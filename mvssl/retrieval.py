@@ -102,12 +102,7 @@ def cross_subject_cross_view(
     database=None,            # labels of the database; None: the queries themselves
     same_instant:bool=True,   # may a candidate show the query's own instant?
 ) -> Rule:                    # for `retrieve`
-    """Other subjects from other views. Supplementary: Sec. 3, Figure 1, left-most and right-most columns.
-
-    >>> labels, z = dict(subject=['S1', 'S1', 'S5', 'S5'], view=[0, 1, 0, 1]), torch.arange(4.)[:, None]
-    >>> retrieve(z, z, 1, cross_subject_cross_view(labels)).index[:, 0]
-    tensor([3, 2, 1, 0])
-    """
+    "Other subjects from other views. Supplementary: Sec. 3, Figure 1, left-most and right-most columns."
     return match_rule(query, database, 'other', 'other', same_instant)
 
 def same_subject_cross_view(
@@ -115,12 +110,7 @@ def same_subject_cross_view(
     database=None,            # labels of the database; None: the queries themselves
     same_instant:bool=True,   # may a candidate show the query's own instant? Supplementary: not stated
 ) -> Rule:                    # for `retrieve`
-    """The same subject from other views. Supplementary: Sec. 3, Figure 1, middle columns.
-
-    >>> labels, z = dict(subject=['S1', 'S1', 'S5', 'S5'], view=[0, 1, 0, 1]), torch.arange(4.)[:, None]
-    >>> retrieve(z, z, 1, same_subject_cross_view(labels)).index[:, 0]
-    tensor([1, 0, 3, 2])
-    """
+    "The same subject from other views. Supplementary: Sec. 3, Figure 1, middle columns."
     return match_rule(query, database, 'same', 'other', same_instant)
 
 # %% ../nbs/49_retrieval.ipynb #c7473850
@@ -384,12 +374,7 @@ def retrieve(
 ) -> Neighbours:                                # (Q, k) each; inf and -1 where fewer than k may match
     """The k nearest allowed items of every query, exactly; ties by index. Supplementary: Sec. 3, Figure 1; how is ours.
 
-    Raises a Refusal for shapes that do not fit, rows that are not finite, and a rule made for other tables.
-
-    >>> retrieve(torch.tensor([[0.], [5.]]), torch.tensor([[1.], [4.], [9.]]), k=2).index
-    tensor([[0, 1],
-            [1, 0]])
-    """
+    Raises a Refusal for shapes that do not fit, rows that are not finite, and a rule made for other tables."""
     given = any(isinstance(x, Tensor) for x in (query, database))
     query, database = _as_tensors(query, database)
     (n_query, n_database), device, dtype = (len(query), len(database)), query.device, query.dtype
@@ -563,13 +548,7 @@ def retrieval_scores(
     """Scores with oracle and chance, intervals over the queries' sequences. Ours: the main paper's was not readable.
 
     Raises a Refusal, before anything is searched, for tables of another length, missing columns, and labels and a
-    protocol that leave nothing to find.
-
-    >>> z, pose, instant, view = embed(PoseNet(width=8), store)
-    >>> labels = store.table.iloc[instant].assign(view=view, instant=instant)
-    >>> list(retrieval_scores(z, store.poses[instant], labels, ks=(1, 5)).index)
-    [('MPJPE', 1), ('MPJPE', 5), ('PA-MPJPE', 1), ('PA-MPJPE', 5), ('Hit', 1), ('Hit', 5)]
-    """
+    protocol that leave nothing to find."""
     several, n = _several(z)
     if unknown := set(intervals or ()) - {*several, 'oracle', 'chance'}:
         raise Refusal(f"intervals must name columns, {sorted(unknown)} are none")

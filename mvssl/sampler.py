@@ -152,12 +152,7 @@ class EpochSampler(_Position):
 
 # %% ../nbs/41_sampler.ipynb #3670b9cb
 class PairBatch(NamedTuple):
-    """Pairs of images: two views of one instant each. Supplementary: Sec. 1.
-
-    >>> batch = next(ChunkPairSampler(store.table, store.seen, n_pairs=4))
-    >>> batch.instant.shape, bool((batch.anchor_view != batch.positive_view).all())
-    (torch.Size([4]), True)
-    """
+    "Pairs of images: two views of one instant each. Supplementary: Sec. 1."
     instant:Tensor        # row of the table, int64 (B,)
     anchor_view:Tensor    # int64 (B,)
     positive_view:Tensor  # another one, int64 (B,)
@@ -267,13 +262,7 @@ class _ChunkBatches(_Chunks):
 # %% ../nbs/41_sampler.ipynb #n1pairss
 class ChunkPairSampler(_ChunkBatches):
     """Pairs from different random chunks, one random instant of each; an epoch visits every chunk once.
-    Supplementary: Sec. 1.
-
-    >>> sampler = ChunkPairSampler(store.table, store.seen, n_pairs=4)
-    >>> batch = next(iter(sampler))
-    >>> anchors = store.frames[batch.instant, batch.anchor_view]      # (4, 32, 32, 3), the same instants as
-    >>> positives = store.frames[batch.instant, batch.positive_view]
-    """
+    Supplementary: Sec. 1."""
 
     def __init__(
         self,
@@ -331,13 +320,7 @@ class ImageSampler(EpochSampler):
 
 # %% ../nbs/41_sampler.ipynb #loader1
 class ImageNumbers:
-    """A sampler's pairs as a DataLoader's `batch_sampler` wants them: numbers of images, anchors first, then positives.
-
-    >>> images = torch.tensor(store.frames).flatten(0, 1)       # number of an image: instant*views + view
-    >>> numbers = ImageNumbers(ChunkPairSampler(store.table, store.seen, n_pairs=4))
-    >>> batch = next(iter(torch.utils.data.DataLoader(images, batch_sampler=numbers)))
-    >>> anchors, positives = batch.chunk(2)     # (4, 32, 32, 3) each
-    """
+    "A sampler's pairs as a DataLoader's `batch_sampler` wants them: numbers of images, anchors first, then positives."
 
     def __init__(
         self,

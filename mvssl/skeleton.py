@@ -75,12 +75,7 @@ def turn(
 def canonicalise(
     pose,   # joint positions, mm, world with z up, (..., 17, 3)
 ):          # root at the origin, hip line's horizontal part along +x, mm, (..., 17, 3); see above for NaN
-    """The canonical pose: root-centred and turned about the vertical. Named in the main paper; the definition is ours.
-
-    >>> pose = canonicalise(store.poses[:2])
-    >>> pose.shape, bool(abs(pose[:, 0]).max() < 1e-3)      # (N, 17, 3); the hip is the origin
-    ((2, 17, 3), True)
-    """
+    "The canonical pose: root-centred and turned about the vertical. Named in the main paper; the definition is ours."
     return turn(root_centre(pose), -heading(pose))
 
 # %% ../nbs/06_skeleton.ipynb #c2038b2d

@@ -740,13 +740,7 @@ def train(
 ) -> dict:               # what metrics.json holds
     """Trains a network and leaves it in a run; one that is finished is read. Supplementary: Sec. 1 and 2.
     Raises `Refusal` before anything is written if something asked for cannot be, `Diverged` if a number is not finite,
-    KeyboardInterrupt if it was told to stop: the same call with `resume` goes on.
-
-    >>> config = TrainConfig(steps=2, width=8, n_pairs=4, n_labelled=4, test=())
-    >>> metrics = train(config, store, 'runs/two_steps', progress=False)
-    >>> metrics['steps'], metrics['subjects']['validation']
-    (2, ['S8'])
-    """
+    KeyboardInterrupt if it was told to stop: the same call with `resume` goes on."""
     inputs = _inputs(config, dataset, pool)
     parts = split(config, dataset)
     with processes(device) as device:

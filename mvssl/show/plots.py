@@ -6,7 +6,7 @@
 __all__ = ['COLUMN_INCH', 'PAGE_INCH', 'OKABE_ITO', 'ARM_LOOKS', 'ARM_COLOURS', 'ARM_MARKERS', 'ARM_NAMES', 'WINDOW_COLOURS',
            'PAPER_STYLE', 'RULES', 'SERIES', 'contact_sheet', 'use_style', 'training_course', 'retrieval_figure',
            'map_figure', 'selection_of_negatives', 'over_steps', 'semi_supervision', 'search_figure', 'settings_figure',
-           'rank_figure', 'found_figure']
+           'ways_figure', 'rank_figure', 'found_figure']
 
 # %% ../../nbs/show/11_plots.ipynb #851a1e0a
 import matplotlib.pyplot as plt
@@ -671,6 +671,44 @@ def settings_figure(
         ax.xaxis.tick_top()
         ax.set_yticklabels(table.index, rotation=0)
         ax.set_xticklabels(table.columns, rotation=0)
+    return fig
+
+# %% ../../nbs/show/11_plots.ipynb #7a5e0002
+def _ways_panel(ax, rows, labels, column, chance):
+    "Marks of one measure, arms of a way one below the other."
+    arms = list(dict.fromkeys(rows['arm']))
+    for _, row in rows.iterrows():
+        y = labels.index(row['label']) + .6*((arms.index(row['arm']) + .5)/len(arms) - .5)
+        look, is_open = dict(color=ARM_COLOURS[row['arm']], marker=ARM_MARKERS[row['arm']]), row['stopped'] == 'best'
+        low, high = (row.get(f'{column} {edge}', np.nan) for edge in ('low', 'high'))
+        if np.isfinite(low) and not is_open: ax.hlines(y, low, high, color=look['color'], lw=1.1)
+        ax.plot(row[column], y, ls='none', mfc='none' if is_open else look['color'], mew=.7 if is_open else .3,
+                mec=look['color'] if is_open else 'w', ms=6.5 if is_open else 5, **look)
+        if chance: ax.vlines(row[chance], y - .12, y + .12, color='.6', lw=1.5)
+
+def ways_figure(
+    rows,               # table, a row per way, arm and way to stop: label, arm, stopped ('last' or 'best'), measures
+    panels:dict,        # title -> names of a column and, if there is one, that of what chance would give, else ''
+) -> plt.Figure:        # as wide as a page
+    "Arms of several ways and data, measure by measure. Ours. Raises `Refusal` for unknown arms."
+    rows = _of_arms('rows', rows, ['label', 'arm', 'stopped', *(column for column, _ in panels.values())])
+    labels = list(dict.fromkeys(rows['label']))
+    with use_style():
+        fig, axes = plt.subplots(1, len(panels), figsize=(PAGE_INCH, .75 + .42*len(labels)), sharey=True, squeeze=False)
+        for ax, (title, (column, chance)) in zip(axes[0], panels.items()):
+            _ways_panel(ax, rows, labels, column, chance)
+            for edge in range(1, len(labels)): ax.axhline(edge - .5, color='.9', lw=.5, zorder=0)
+            ax.set_title(title, loc='left')
+            ax.tick_params(axis='y', length=0)
+            ax.margins(x=.08)
+        ax.set_yticks(range(len(labels)), labels)
+        ax.set_ylim(len(labels) - .5, -.5)
+        ring = dict(ls='none', marker='o', mfc='none', mec='.3', ms=6.5, mew=.6)
+        drawn = {ARM_NAMES[arm]: plt.Line2D([], [], ls='none', marker=ARM_MARKERS[arm], color=ARM_COLOURS[arm])
+                 for arm in dict.fromkeys(rows['arm'])}
+        if (rows['stopped'] == 'best').any(): drawn['at its best validation'] = plt.Line2D([], [], **ring)
+        if any(chance for _, chance in panels.values()): drawn['chance'] = plt.Line2D([], [], color='.6', lw=1.5)
+        fig.legend(drawn.values(), drawn.keys(), loc='outside upper center', ncols=len(drawn))
     return fig
 
 # %% ../../nbs/show/11_plots.ipynb #b9d31f30

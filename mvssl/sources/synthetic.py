@@ -332,11 +332,7 @@ def make_dataset(
     overwrite:bool=False,           # replace a finished store
     progress:bool=True,
 ) -> MultiviewDataset:
-    """Makes a synthetic multi-view dataset; continues one that was interrupted, opens one that is there already.
-
-    >>> make_dataset('people', subjects=('S1', 'S5', 'S8'), instants=48, side=32, progress=False)
-    MultiviewDataset(studio (synthetic): 48 instants x 4 views, 32 px, 10 Hz, 100% labelled, subjects S1 S5 S8)
-    """
+    "Makes a synthetic multi-view dataset; continues one that was interrupted, opens one that is there already."
     rig = rig_named(rig)
     check_side(side)
     people_named(people)

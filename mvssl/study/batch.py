@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['profile_named', 'groups', 'arms_in_words', 'root_of', 'notebook_named', 'Training', 'is_trained', 'Job', 'Roles',
-           'Study']
+           'start_of', 'Study']
 
 # %% ../../nbs/study/63_batch.ipynb #fb47d793
+import hashlib
 import json
 import os
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -199,8 +200,10 @@ class _Places:
     def stores(self):
         "Paths of the stores, by name."
         made = self.root/'data'/self.profile.name
-        own = dict(studio=made/'studio', stage=made/'stage') if self.is_synthetic else dict(studio=Path(self.data))
-        return own | (dict(stage=Path(self.second_data)) if self.second_data else {})
+        own = dict(studio=made/'studio' if self.is_synthetic else Path(self.data))
+        if self.is_synthetic and self.profile.stage: own |= dict(stage=made/'stage')
+        if self.second_data: own |= dict(stage=Path(self.second_data))
+        return own | (dict(pool=made/'pool') if self.profile.pool else {})
 
     def _open(self, path):
         try: return MultiviewDataset.open(path)
@@ -222,6 +225,11 @@ class _Data(_Places):
     def second(self):
         "The second store; None if the study has none."
         return self._open(self.stores['stage']) if 'stage' in self.stores else None
+
+    @cached_property
+    def pool(self):
+        "The store of other people, whom a start='synthetic2d' learns from; None if the profile has none."
+        return self._open(self.stores['pool']) if 'pool' in self.stores else None
 
     @property
     def second_test(self):
@@ -338,8 +346,36 @@ class _Groups(_Asked):
         unlabelled = [subject for subject in self.roles.labelled if subject not in has_poses]
         return f"no poses of {', '.join(unlabelled)} in the store" if unlabelled else ''
 
+# %% ../../nbs/study/63_batch.ipynb #5e1ad0f3
+_OF_A_START = ('seed', 'width', 'dim', 'norm', 'grid', 'standardise', 'start_steps', 'n_labelled', 'optimizer', 'lr',
+               'weight_decay', 'warmup', 'precision', 'memory_format')
+
+def start_of(config:TrainConfig) -> TrainConfig:
+    "What a start that is learned on a pool depends on, all else as by default: no arm, no augmentation of its own."
+    return replace(TrainConfig(), **{name: getattr(config, name) for name in _OF_A_START})
+
+class _Starts(_Groups):
+    "What trainings begin with that they share."
+    @cached_property
+    def _train_code(self): return code_key(notebook_named('train'), without=OF_NO_TRAINING)
+
+    def start_file(self, config:TrainConfig) -> Path:
+        "Weights that all trainings begin with which have `start_of` in common, learned on the pool."
+        name = key(asdict(start_of(config)), {}, self._train_code)
+        return self.stores['pool'].parent/'starts'/f'{name}.safetensors'
+
+    def _as_asked(self, config):
+        "A configuration without the path of its start, which is another one elsewhere."
+        is_shared = 'pool' in self.stores and config.start == str(self.start_file(config))
+        return replace(config, start='synthetic2d') if is_shared else config
+
+    def _begun(self, config):
+        "A configuration with the path of its start, where that is shared."
+        is_shared = config.start == 'synthetic2d' and 'pool' in self.stores
+        return replace(config, start=str(self.start_file(config))) if is_shared else config
+
 # %% ../../nbs/study/63_batch.ipynb #b3c877cd
-class _Configs(_Groups):
+class _Configs(_Starts):
     "What the trainings of a group are asked."
     @cached_property
     def groups(self):
@@ -365,7 +401,7 @@ class _Configs(_Groups):
         fields = asdict(self.roles) | self.profile.train | changes
         if fields.get('new_takes') and not self.is_synthetic:
             fields['new_takes'] = min(fields['new_takes'], self._spare_takes(fields['labelled']))
-        return TrainConfig(**fields, seed=seed)
+        return self._begun(TrainConfig(**fields, seed=seed))
 
     def _spare_takes(self, subjects):
         "Takes that each of them can do without: people in stores of one's own may have a single one."
@@ -386,13 +422,11 @@ class _Trainings(_Configs):
             if self.config(config.seed, **changes) == config: return f'{group}-s{config.seed}'
         return f'{config.arm}-m{config.margin}-b{config.beta}-s{config.seed}'
 
-    @cached_property
-    def _train_code(self): return code_key(notebook_named('train'), without=OF_NO_TRAINING)
-
     def folder_of(self, config:TrainConfig, name:str='') -> Path:
         "Folder of a training."
-        of_run = key(asdict(config), dict(dataset=self.dataset.checksum), self._train_code)
-        return self.runs/f'{name or self.name_of(config)}-{of_run}'
+        inputs, asked = dict(dataset=self.dataset.checksum), self._as_asked(config)
+        if asked.start == 'synthetic2d' and self.pool is not None: inputs |= dict(pool=self.pool.checksum)
+        return self.runs/f'{name or self.name_of(config)}-{key(asdict(asked), inputs, self._train_code)}'
 
     def planned(self, group) -> list:
         "The trainings of a group, done or not."
@@ -426,8 +460,8 @@ class _Jobs(_Trainings):
 
     def job_of(self, training:Training) -> Job:
         "The training as a notebook with parameters that anyone can pass."
-        config = as_json(asdict(training.config))
-        base = as_json(asdict(self.config(training.seed, arm=training.config.arm)))
+        config = as_json(asdict(self._as_asked(training.config)))
+        base = as_json(asdict(self._as_asked(self.config(training.seed, arm=training.config.arm))))
         changes = {name: value for name, value in config.items() if value != base[name] and name not in _OWN}
         own = {name: config[name] for name in _OWN} | dict(overrides=json.dumps(changes))
         images = training.config.steps*images_per_step(training.config)
@@ -452,7 +486,13 @@ class Study(_Jobs):
         inputs = dict(dataset=self.dataset.checksum)
         if self.second is not None: inputs |= dict(second=self.second.checksum, second_test=list(self.second_test))
         inputs |= {training.name: training.folder.name[-8:] for training in used}
+        if config.get('other'): inputs |= dict(beside=self._left_by(config['other'], stem))
         return inputs, self.runs/f'{stem}-{key(config, inputs, code_key(notebook_named(name)))}', used
+
+    def _left_by(self, study, name):
+        "Checksum of the table that the same analysis has left of another study; '' where there is none."
+        path = self.figures.parent/study/f'{name}.csv'
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ''
 
     def open_run(self,
         notebook:str,       # name of an analysis

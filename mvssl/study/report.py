@@ -43,6 +43,8 @@ PARTS = (
     Section('The margin', 'Supplementary, Section 2, Table 1',
             '2_margin_ablation', ('table1_margin_ablation', 'margin_stability'),
             ('table1_margin_ablation.csv', 'margin_stability.png')),
+    Section("The paper's own way", 'Main paper, its way of training', 'paper_way',
+            ('paper_way', 'large_margins'), ()),
     Section('Retrieval by pose', 'Supplementary, Section 3, Figure 1',
             '3_pose_retrieval', ('fig1_pose_retrieval', 'fig1_scores', 'fig1_time'),
             ('fig1_pose_retrieval.png', 'fig1_scores.csv')),

@@ -30,6 +30,7 @@ from mvssl.show.plots import (  # noqa: E402
     settings_figure,
     training_course,
     use_style,
+    ways_figure,
 )
 
 RNG = np.random.default_rng(0)
@@ -201,6 +202,23 @@ def test_settings_are_told_by_colour_and_number():
     assert [text.get_text() for text in ax.texts] == ['90.0', '120.0', '99.0', '110.0']
     np.testing.assert_allclose(np.ravel(ax.collections[0].get_array()), [0, 100 * 10 / 110, 10, 0])
     assert [(patch.get_x(), patch.get_y()) for patch in ax.patches] == [(0, 0), (1, 1)]
+
+
+def test_ways_have_a_row_each_and_arms_a_mark():
+    rows = pd.DataFrame(
+        dict(
+            label=['ours', 'ours', "the paper's", 'ours'],
+            arm=['control', 'joint', 'joint', 'joint'],
+            stopped=['last', 'last', 'last', 'best'],
+            mm=[100.0, 90, 110, 80],
+        )
+    ).assign(**{'mm low': 70, 'mm high': [130, 120, np.nan, 100]}, near=50, chance=[60, 60, 70, 60])
+    first, second = ways_figure(rows, {'a': ('mm', ''), 'b': ('near', 'chance')}).axes
+    assert [text.get_text() for text in first.get_yticklabels()] == ['ours', "the paper's"]
+    assert first.yaxis_inverted() and [line.get_xdata()[0] for line in first.lines[:-1]] == [100, 90, 110, 80]
+    assert len(first.collections) == 3 and len(second.collections) == 4  # intervals at equal steps; marks of chance
+    with pytest.raises(ValueError, match='rows must have the columns .* got no near'):
+        ways_figure(rows.drop(columns='near'), {'b': ('near', '')})
 
 
 def test_ranks_are_drawn_as_they_are():

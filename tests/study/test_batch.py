@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -53,6 +54,34 @@ def test_a_training_asked_for_by_hand_is_that_of_its_group(root):
                 and batch.folder_of(config) == training.folder
             )
     assert batch.name_of(batch.config(0, margin=0.7)) == 'joint-m0.7-b0.3-s0'
+
+
+def test_a_shared_start_belongs_to_those_that_ask_for_it(root, monkeypatch):
+    "Its path is another one elsewhere, so keys know the pool in its place; arms of a seed have the same file."
+    study = Study('smoke', out=root)
+    joint, control = (study.planned(group)[0] for group in ('paper-joint', 'paper-control'))
+    assert joint.config.start == control.config.start == str(study.start_file(joint.config))
+    assert Path(joint.config.start).parent == root / 'data' / 'smoke' / 'starts'
+    assert study.start_file(study.config(1, norm='batch')) != study.start_file(joint.config)  # another seed
+    assert 'starts' not in study.job_of(joint).parameters['overrides']
+    plain = study.planned('joint-100')[0]
+    assert plain.config.start == 'random'
+    monkeypatch.setattr(study.pool, 'checksum', '0' * 32)
+    assert study.planned('joint-100')[0].folder == plain.folder
+    assert study.planned('paper-joint')[0].folder != joint.folder
+    moved = replace(joint.config, start='synthetic2d')
+    assert Study('smoke', out=root).folder_of(moved, joint.name) == joint.folder
+
+
+def test_what_another_study_has_left_makes_an_analysis_stale(root, monkeypatch):
+    asked = dict(paper_way=dict(other='desk-synthetic'))
+    monkeypatch.setitem(PROFILES, 'smoke', replace(PROFILES['smoke'], analyses=asked))
+    table = root / 'figures' / 'desk-synthetic' / 'paper_way.csv'
+    before = Study('smoke', out=root).analysis('paper_way').folder
+    table.parent.mkdir(parents=True)
+    table.write_text('a\n1\n')
+    after = Study('smoke', out=root).analysis('paper_way').folder
+    assert before != after == Study('smoke', out=root).analysis('paper_way').folder
 
 
 def test_an_analysis_must_name_its_parameters(root, made_up):

@@ -39,11 +39,11 @@ def test_status_is_columns_of_eighty(root, made_up):
     assert (
         max(map(len, lines)) <= 80
         and lines[0] == 'batch smoke-synthetic:'
-        and lines[1].startswith('  0 of 13 trainings and 0 of 5 analyses done; not running')
+        and lines[1].startswith('  0 of 17 trainings and 0 of 6 analyses done; not running')
     )
     assert any(line.startswith('  failed  supervised-100-s0 ') for line in lines)
     missing = [line for line in lines[next(i for i, line in enumerate(lines) if line.startswith('  missing')) :]]
-    assert sum(len(line.removeprefix('  missing').split()) for line in missing) == 17 and len(missing) < 10, (
+    assert sum(len(line.removeprefix('  missing').split()) for line in missing) == 22 and len(missing) < 10, (
         'several a line, none left out'
     )
 
@@ -56,17 +56,19 @@ def test_the_plan_of_a_study_that_is_not_begun(tmp_path):
     told = command('reproduce', '--profile', 'smoke', '--out', tmp_path / 'new', '--plan')
     assert told.returncode == 0 and not told.stderr and not (tmp_path / 'new').exists()
     lines = told.stdout.splitlines()
-    assert lines[0] == 'study smoke-synthetic: 2 stores, 13 trainings, 5 analyses; 0 of 20 done'
+    assert lines[0] == 'study smoke-synthetic: 3 stores, 17 trainings, 6 analyses; 0 of 26 done'
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:] if line[0] != ' '}
     trainings = [f'{group}-s{seed}' for group, n in PROFILES['smoke'].seeds.items() for seed in range(n)]
-    assert {name for name in rows if name in {'studio', 'stage', *trainings, *NEEDS}} == {
+    assert {name for name in rows if name in {'studio', 'stage', 'pool', *trainings, *NEEDS}} == {
         'studio',
         'stage',
+        'pool',
         *trainings,
         *NEEDS,
     }
     assert rows['studio'] == ['missing', '-', '-'] and rows['joint-100-s1'] == ['missing', '-', 'studio']
-    assert rows['4_embedding_space'] == ['missing', '-', 'studio,', 'stage,', 'joint-100']
+    assert rows['paper-joint-s0'] == ['missing', '-', 'studio,', 'pool']
+    assert rows['4_embedding_space'] == ['missing', '-', 'studio,', 'stage,', 'pool,', 'joint-100']
     assert lines[-1] == f'Run it:  mvssl reproduce --profile smoke --out {tmp_path / "new"}'
     assert [line for line in lines[:-1] if len(line) > 80] == []
     assert command('reproduce', '--profile', 'desk', '--plan').returncode == 0
@@ -86,6 +88,7 @@ def test_a_plan_knows_keys_and_states(root, made_up):
     assert found['state'].to_dict() == {
         'studio': 'done',
         'stage': 'done',
+        'pool': 'done',
         'supervised-100-s0': 'done',
         'supervised-100-s1': 'failed',
     }

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -52,6 +53,15 @@ ARTEFACTS = {  # notebook -> what it must leave
         'table1_margin_ablation.json',
         'margin_stability.png',
         'margin_stability.pdf',
+    ),
+    'paper_way': (
+        'paper_way.png',
+        'paper_way.pdf',
+        'paper_way.csv',
+        'paper_way.md',
+        'paper_way.json',
+        'large_margins.png',
+        'large_margins.csv',
     ),
     '3_pose_retrieval': ('fig1_pose_retrieval.png', 'fig1_pose_retrieval.pdf', 'fig1_scores.csv', 'fig1_scores.md'),
     '4_embedding_space': ('fig2_embedding_space.png', 'fig2_embedding_space.pdf'),
@@ -98,9 +108,9 @@ def test_smoke_from_end_to_end(tmp_path):
     first = command('reproduce', '--profile', 'smoke', '--out', out)
     assert first.returncode == 0, first.stdout + first.stderr
     lines = first.stdout.splitlines()
-    assert lines[0] == 'batch smoke-synthetic: 2 stores, 13 of 13 trainings, 5 of 5 analyses to make'
+    assert lines[0] == 'batch smoke-synthetic: 3 stores, 17 of 17 trainings, 6 of 6 analyses to make'
     assert (
-        re.fullmatch(r'13 trainings and 5 analyses: about \d+ \w+ on \d+ workers?, (bf16|fp32), \w+', lines[1])
+        re.fullmatch(r'17 trainings and 6 analyses: about \d+ \w+ on \d+ workers?, (bf16|fp32), \w+', lines[1])
         and 'images/s each' in lines[2]
     )
     assert [line for line in lines if len(line) > 80 and not re.search(r'\S{60}', line)] == [], (
@@ -439,10 +449,10 @@ def only_told(monkeypatch, **asked):
 
 def test_the_estimate_comes_before_the_stores(tmp_path, monkeypatch):
     told = only_told(monkeypatch, out=tmp_path / 'new', jobs=2)
-    assert told[0] == 'batch smoke-synthetic: 2 stores, 13 of 13 trainings, 5 of 5 analyses to make'
+    assert told[0] == 'batch smoke-synthetic: 3 stores, 17 of 17 trainings, 6 of 6 analyses to make'
     head, parts, machine = told[1].splitlines()
     assert (
-        re.fullmatch(r'13 trainings and 5 analyses: about \d+ s on 2 workers, fp32, AVX2', head)
+        re.fullmatch(r'17 trainings and 6 analyses: about \d+ s on 2 workers, fp32, AVX2', head)
         and re.fullmatch(r'  stores \d s, trainings \d+ s \(\d,\d+ images/s each\), analyses \d+ s', parts)
         and machine == '  on A processor'
     )
@@ -587,9 +597,9 @@ def test_status_knows_from_the_estimate(tmp_path, root, monkeypatch):
 @pytest.mark.parametrize(
     'asked, message',
     [
-        (dict(profile='big'), 'profile must be one of smoke, laptop, desk, gpu'),
+        (dict(profile='big'), 'profile must be one of smoke, laptop, few, desk, gpu'),
         (dict(only='joint-1'), '--only must name stores, report, an analysis'),
-        (dict(only='paper-joint'), 'not part of profile smoke'),
+        (dict(only='info_nce'), 'not part of profile smoke'),
         (dict(jobs=0), '--jobs must be positive'),
         (dict(roles=dict(test=['S9'])), '--test is for stores of your own'),
         (dict(data='nowhere'), 'there is no folder'),
@@ -605,7 +615,7 @@ def test_refusals(root, made_up, asked, message):
     [
         ('nosuch', "got 'nosuch'"),
         ('joint-100-s7', "got 'joint-100-s7'"),
-        ('paper-joint', 'not part of profile smoke'),
+        ('info_nce', 'not part of profile smoke'),
         (('stores', 'nosuch'), "got 'nosuch'"),
     ],
 )
@@ -613,6 +623,26 @@ def test_a_name_that_is_none_is_refused_before_the_stores_are_made(tmp_path, onl
     with pytest.raises(ValueError, match=message):
         reproduce('smoke', out=tmp_path / 'new', only=only, say=lambda text: None)
     assert not (tmp_path / 'new').exists()
+
+
+def test_starts_are_made_once_for_all_arms_of_a_seed(root, made_up, monkeypatch):
+    monkeypatch.setattr(module, '_make_store', lambda *_: None)
+    file = Path(Study('smoke', out=root).planned('paper-joint')[0].config.start)
+    shutil.rmtree(file.parent, ignore_errors=True)
+
+    def made():
+        "Lines on starts."
+        said = []
+        reproduce('smoke', out=root, only='stores', say=said.append, foresee=False)
+        return [line for line in said if line.startswith('start of seed')]
+
+    first = made()
+    assert len(first) == 1 and first[0].startswith('start of seed 0, batch normalisation, from 2D joints of a pool')
+    assert load_network(file).config['norm'] == 'batch' and list(file.parent.iterdir()) == [file]
+    assert made() == []
+    facts = json.loads((root / 'data/smoke/pool/dataset.json').read_text())
+    (root / 'data/smoke/pool/dataset.json').write_text(json.dumps(facts | dict(checksum='0' * 32)))
+    assert len(made()) == 1  # of other people
 
 
 def test_a_store_of_other_settings_is_not_overwritten(root, made_up, monkeypatch):
