@@ -337,13 +337,13 @@ def _result(folder, name, sidecar, most):
         source=str(sidecar.get('source')), took=_clock(sidecar.get('seconds')))
 
 def _sections(folder, sidecars, most):
-    "The parts of the supplementary, then whatever else there is."
+    "The parts of the supplementary, then whatever else there is; what need not be there only where it is."
     known = {name for part in PARTS for name in part.artefacts}
     others = [Section(name.replace('_', ' ').capitalize(), 'Not in the paper', name, (name,), ())
               for name in sidecars if name not in known]
     for part in [*PARTS, *others]:
         results = [_result(folder, name, sidecars[name], most) for name in part.artefacts if name in sidecars]
-        yield dict(id=part.notebook, title=part.title, source=part.source, results=results)
+        if part.files or results: yield dict(id=part.notebook, title=part.title, source=part.source, results=results)
 
 # %% ../../nbs/study/69_report.ipynb #250a60a4
 DATASETS = ('dataset', 'second')     # inputs of these names are data, others are trainings
