@@ -127,7 +127,7 @@ def test_a_complete_folder(folder):
         '1 replicated, 2' not in page.said
         and '2 replicated, 1 partly replicated, 1 not replicated, 1 not tested' in page.said
     )
-    assert page.said.count('synthetic people') >= len(PARTS) + 4  # on top, over the claims, over every part
+    assert page.said.count('synthetic people') >= len(NEEDED) + 4  # on top, over the claims, over every part
     for fact in ('aa11', 'bb22', 'torch', 'experiments/1_selection_of_negatives.ipynb', '"seed": 0'):
         assert fact in page.said
     assert read_results(folder).problems == [], 'the report itself is no foreign file'
@@ -164,7 +164,7 @@ def test_the_same_files_make_the_same_page(folder):
 
 def test_an_empty_folder(tmp_path):
     page = Page(write_report(tmp_path).read_text())
-    assert page.said.count('Missing:') == len(PARTS) and 'No artefact here makes a claim' in page.said
+    assert page.said.count('Missing:') == len(NEEDED) and 'No artefact here makes a claim' in page.said
     for part in PARTS:
         for file in part.files:
             assert file in page.said
