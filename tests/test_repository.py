@@ -106,7 +106,7 @@ STANDS_ON = {
     'study.ways': ['study.claims', 'study.margins', 'evaluation'],
     'names': [],
 }
-SOURCES = ['motion', 'labels', 'mocap', 'bodies', 'rendering', 'clothes', 'synthetic', 'crops', 'decoding']
+SOURCES = ['motion', 'labels', 'mocap', 'roles', 'bodies', 'rendering', 'clothes', 'synthetic', 'crops', 'decoding']
 SOURCES += ['filming', 'videos', 'human36m', 'mpi_inf_3dhp']
 for at, source in enumerate(SOURCES):  # a source may use the ground, the sheets and the sources before it
     below_it = [f'sources.{lower}' for lower in SOURCES[:at]]

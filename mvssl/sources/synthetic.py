@@ -29,6 +29,7 @@ from .clothes import GYM, STREET, Habits, dress
 from .mocap import SHORTEST, Capture, Captures, read_captures
 from .motion import ACTIONS, generate, make_style
 from .rendering import HALL, LAB, Backdrop, RoomStyle, chair, day_light, make_room, photograph
+from .roles import perform, roles_of
 
 # %% ../../nbs/sources/25_synthetic.ipynb #1f5c8b3a
 def stream(seed, *names) -> np.random.Generator:
@@ -323,6 +324,7 @@ def make_dataset(
     side:int=64,                    # S: side of the crops, px
     seed:int=0,                     # of people, room and motion
     motion=None,                    # folder of BVH files, or `Captures`, instead of procedural motion
+    cast=None,                      # who does whose takes of it: of `mvssl.sources.roles.Part`; keeps all poses
     perspective:bool=False,         # crops by a camera turned to the person instead of plain ones
     clutter:int=0,                  # odd boxes on the floor around the working area
     labels:str='named',             # 'all' stores the poses of U01, U02, ... too
@@ -337,7 +339,8 @@ def make_dataset(
     check_side(side)
     people_named(people)
     if labels not in ('named', 'all'): raise Refusal(f"labels must be 'named' or 'all', got {labels!r}")
-    takes, own, about = _takes(rig, motion, subjects, instants, seed)
+    takes, own, about = _takes(rig, motion, cast, subjects, instants, seed)
+    labels = 'all' if cast else labels      # who is unlabelled is said by the roles
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     facts = dict(rig=rig.name, seed=seed, perspective=perspective, clutter=clutter, labels=labels, device=device,
                  synthetic=True, stands_for=rig.stands_for) | own           # captured: `synthetic` says what is
@@ -352,11 +355,22 @@ def make_dataset(
     return MultiviewDataset.open(path)
 
 # %% ../../nbs/sources/25_synthetic.ipynb #5c25f002
-def _takes(rig, motion, subjects, instants, seed):
+def _takes(rig, motion, cast, subjects, instants, seed):
     "What is to be filmed, the facts that identify it, and what the store says of itself."
-    if motion is None: return _procedural(rig, subjects, instants)
-    captures = motion if isinstance(motion, Captures) else read_captures(motion, subjects=subjects)
-    return _captured(rig, captures, subjects, instants, seed)
+    if motion is None:
+        if cast: raise Refusal('cast says who does whose captured takes: give the captures too, as motion')
+        return _procedural(rig, subjects, instants)
+    captures = motion if isinstance(motion, Captures) else read_captures(motion, subjects=None if cast else subjects)
+    if not cast: return _captured(rig, captures, subjects, instants, seed)
+    takes, facts, about = _captured(rig, _performed(rig, captures, cast, seed), subjects, instants, seed)
+    rows = [[part.look, part.take, int(part.is_mirrored), part.role] for part in cast]
+    return takes, facts | dict(cast=rows, roles=roles_of(cast)), about
+
+def _performed(rig, captures, cast, seed):
+    "The takes in the bodies of those who do them."
+    looks = dict.fromkeys(part.look for part in cast)
+    bodies = {look: make_body(stream(seed, rig.name, look), rig.wardrobe).proportions for look in looks}
+    return perform(captures, cast, bodies)
 
 def _fill(writer, studio, takes, labels, workers, progress):
     "Films what a store does not have yet."

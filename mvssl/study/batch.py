@@ -214,6 +214,11 @@ class _Places:
                           f"{self.command} --only {self._notebook or 'stores'}") from error
 
 # %% ../../nbs/study/63_batch.ipynb #d9597ca3
+def _told_by(store):
+    "Roles that a store gives its own people: labelled, validation, test -> subjects; {} where it gives none."
+    said = store.extra.get('roles')
+    return said and said | dict(test=[subject for own in said['test'].values() for subject in own]) or {}
+
 class _Data(_Places):
     "What the stores hold."
     @cached_property
@@ -233,8 +238,9 @@ class _Data(_Places):
 
     @property
     def second_test(self):
-        "Test subjects of the second store: those of the profile as far as they are there, else everybody."
+        "Test subjects of the second store: as it says itself, else those of the profile, else everybody."
         if self.second is None: return ()
+        if own := _told_by(self.second).get('test'): return tuple(own)
         there = list(self.second.table['subject'].unique())
         return tuple(subject for subject in self.profile.second_test if subject in there) or tuple(there)
 
@@ -258,7 +264,7 @@ class _People(_Data):
     "Who is who."
     @cached_property
     def roles(self):
-        "Who is labelled, validation, test: as the study was told, else as the profile or Human3.6M's split have it."
+        "Who is labelled, validation, test: as the study was told, else the store, the profile or Human3.6M's split."
         profile = self.profile
         if self.is_synthetic: return Roles(profile.labelled, profile.validation, profile.test)
         return self._roles(self._named)
@@ -271,13 +277,20 @@ class _People(_Data):
     def _roles(self, named):
         there = list(self.dataset.table['subject'].unique())
         roles = {name: tuple(named.get(name) or [subject for subject in usual if subject in there])
-                 for name, usual in _H36M_ROLES.items()}
+                 for name, usual in (_told_by(self.dataset) or _H36M_ROLES).items()}
         for name, subjects in roles.items():
             if unknown := [subject for subject in subjects if subject not in there]:
                 raise Refusal(f'--{name} must name subjects of {self.dataset.path.name}, which has '
                               f"{', '.join(there)}, got {', '.join(unknown)}")
         TrainConfig(**roles)    # refuses a subject in two roles
         return Roles(**roles)
+
+    @property
+    def test_sets(self) -> dict:
+        "Test sets that a store names, if there are several: name -> subjects; {} where the study was told others."
+        sets = {} if self.is_synthetic else self.dataset.extra.get('roles', {}).get('test', {})
+        is_whole = sorted(subject for own in sets.values() for subject in own) == sorted(self.roles.test)
+        return {name: tuple(own) for name, own in sets.items()} if len(sets) > 1 and is_whole else {}
 
 # %% ../../nbs/study/63_batch.ipynb #c351d72e
 class _Asked(_People):

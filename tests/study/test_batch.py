@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from experiments_fixture import analysis
 
 from mvssl.study import batch as module
-from mvssl.study.batch import Study, notebook_named, root_of
+from mvssl.study.batch import Roles, Study, notebook_named, root_of
 from mvssl.study.keys import parameters_of
 from mvssl.study.plan import names_of
 from mvssl.study.profiles import NEEDS, PROFILES
@@ -120,3 +121,20 @@ def test_errors_of_an_analysis_name_one_command_that_makes_all_it_needs(tmp_path
         cell.source for cell in nbformat.read(notebook_named(notebook), as_version=4).cells if cell.source[:1] == '#'
     )
     assert f'mvssl reproduce --profile smoke --only {notebook}' in page
+
+
+def test_a_store_may_say_who_is_who_and_name_its_test_sets(root, made_up, tmp_path):
+    "What the study is told counts more; test subjects of a second store are those that it names."
+    store = tmp_path / 'cast'
+    shutil.copytree(root / 'data/smoke/studio', store)
+    facts = json.loads((store / 'dataset.json').read_text())
+    roles = dict(labelled=['S1'], validation=['V1'], test={'near': ['S9'], 'far': ['S11', 'T1']})
+    facts['extra']['roles'] = roles
+    (store / 'dataset.json').write_text(json.dumps(facts))
+    asked = ('smoke', store, store, tmp_path)
+    batch = Study(*asked)
+    assert batch.roles == Roles(('S1',), ('V1',), ('S9', 'S11', 'T1'))
+    assert batch.test_sets == dict(near=('S9',), far=('S11', 'T1')) and batch.second_test == ('S9', 'S11', 'T1')
+    batch.tell_roles(test=['S9'])
+    assert (batch.roles.test, batch.roles.validation, batch.test_sets) == (('S9',), ('V1',), {})
+    assert Study('smoke', out=root).test_sets == {}
