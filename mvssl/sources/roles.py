@@ -131,6 +131,7 @@ def in_body(
     moved[..., 2] -= lowest_mm(moved, other) - leg*lowest_mm(points, own)
     return moved.astype(np.float32)
 
+# %% ../../nbs/sources/24_roles.ipynb #0c240001
 def _other_side(name): return {'L': 'R', 'R': 'L'}.get(name[0], name[0]) + name[1:]
 
 _ORDER = [_AT[_other_side(name)] if name[0] in 'LR' else _AT[name] for name in POINTS]
@@ -180,6 +181,7 @@ def _other_people(does, rng):
         if does[person] <= rest and len(taken) < round(.375*len(does)): taken.append(person)
     return taken
 
+# %% ../../nbs/sources/24_roles.ipynb #0c240002
 def deal(
     captures:Captures,
     seed:int=0,
@@ -245,6 +247,7 @@ def cast_by_rule(
 
 def _names(letter, n): return [f'{letter}{i:0{len(str(n))}d}' for i in range(1, n + 1)]
 
+# %% ../../nbs/sources/24_roles.ipynb #0c240003
 def told(
     captures:Captures,
     cast,                   # of `Part`
