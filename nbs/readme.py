@@ -8,6 +8,8 @@ from pathlib import Path
 import nbformat
 from nbconvert import MarkdownExporter
 
+from mvssl.study.report import PARTS
+
 NBS = Path(__file__).parent
 IMAGES = 'nbs/images'
 LINK = re.compile(r'(?<=\]\()(?!\w+:|#)[^)\s]+')  # the target of a relative Markdown link
@@ -83,6 +85,18 @@ def title(path):
     return re.search(r'^#+ (.*)', text, re.M)[1]
 
 
+def experiments():
+    "Rows of a table: each experiment, the part of the paper that it regenerates, what it leaves."
+    rows = ['| notebook | question | of the paper | leaves, in `figures/PROFILE-DATA/` |', '|---|---|---|---|']
+    parts = {part.notebook: part for part in PARTS}
+    for path in sorted((NBS / 'experiments').glob('*.ipynb')):
+        part = parts.get(path.stem)
+        leaves = ', '.join(f'`{name}`' for name in part.artefacts) if part else 'see there'
+        source = part.source if part else 'ours'
+        rows.append(f'| [{path.stem}](experiments/{path.name}) | {title(path)} | {source} | {leaves} |')
+    return '\n'.join(rows)
+
+
 def list_notebooks(folder):
     "Writes nbs/README.md under `folder`: every notebook, those of the library in reading order."
     rows = ['| folder | notebook | what it is about |', '|---|---|---|']
@@ -91,10 +105,9 @@ def list_notebooks(folder):
         if (wing := posixpath.dirname(name) or '.') in WINGS:
             rows.append(f'| {WINGS[wing]} | [{path.stem}]({name}) | {sentence(path)} |')
     lists = [INTRO, '\n'.join(rows)]
-    for place in ('tutorials', 'experiments'):
-        notebooks = sorted((NBS / place).glob('*.ipynb'))
-        lines = [f'- [{path.stem}]({place}/{path.name}): {title(path)}' for path in notebooks]
-        lists.append(f'## {place.capitalize()}\n\n' + '\n'.join(lines))
+    tutorials = sorted((NBS / 'tutorials').glob('*.ipynb'))
+    lines = [f'- [{path.stem}](tutorials/{path.name}): {title(path)}' for path in tutorials]
+    lists += ['## Tutorials\n\n' + '\n'.join(lines), '## Experiments\n\n' + experiments()]
     (folder / 'nbs').mkdir(exist_ok=True)
     (folder / 'nbs' / 'README.md').write_text('\n\n'.join(part.strip() for part in lists) + '\n', encoding='utf-8')
 

@@ -734,7 +734,7 @@ def test_readme_is_made_from_the_index(tmp_path):
 
 def test_every_notebook_is_listed_beside_them():
     listed = (ROOT / 'nbs' / 'README.md').read_text(encoding='utf-8')
-    sentences = dict(re.findall(r'\]\(([^)]*\.ipynb)\) \| (.*) \|', listed))
+    sentences = dict(re.findall(r'\]\(([^)]*\d\d_\w+\.ipynb)\) \| (.*) \|', listed))
     expected = {
         path.relative_to(ROOT / 'nbs').as_posix(): re.search(r'^> (.*)', '\n'.join(texts_of(path)), re.M)[1]
         for path in NOTEBOOKS

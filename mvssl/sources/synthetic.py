@@ -324,7 +324,7 @@ def make_dataset(
     side:int=64,                    # S: side of the crops, px
     seed:int=0,                     # of people, room and motion
     motion=None,                    # folder of BVH files, or `Captures`, instead of procedural motion
-    cast=None,                      # who does whose takes of it: of `mvssl.sources.roles.Part`; keeps all poses
+    cast=None,                      # who does whose takes of it: of `mvssl.sources.roles.Act`; keeps all poses
     perspective:bool=False,         # crops by a camera turned to the person instead of plain ones
     clutter:int=0,                  # odd boxes on the floor around the working area
     labels:str='named',             # 'all' stores the poses of U01, U02, ... too

@@ -13,11 +13,11 @@ from mvssl.refusal import Refusal
 from mvssl.sources.mocap import Capture, Captures, lowest_mm, measure, read_captures
 from mvssl.sources.motion import POINTS, REFERENCE, generate, make_style
 from mvssl.sources.roles import (
-    Part,
+    Act,
     cast_by_rule,
     categories,
     check_cast,
-    deal,
+    deal_takes,
     in_body,
     mirrored,
     perform,
@@ -51,7 +51,7 @@ def test_the_committed_cast_is_what_the_rule_makes_of_the_cmu_subset():
     cast = cast_by_rule(read)
     assert cast == read_cast(NOTEBOOKS / 'experiments' / 'cmu_cast.csv')
     assert {part.take for part in cast} == {take.sequence for take in read.takes} and len(read.takes) == 56
-    table, parts, kind = told(read, cast), deal(read), categories(read)
+    table, parts, kind = told(read, cast), deal_takes(read), categories(read)
     assert table['takes'].drop('labelled').sum() == 56, (
         'every take has one role (unlabelled looks do the labelled takes)'
     )
@@ -63,7 +63,7 @@ def test_the_committed_cast_is_what_the_rule_makes_of_the_cmu_subset():
 @pytest.mark.parametrize('seed', range(20))
 def test_whatever_the_seed_parts_share_neither_takes_nor_people_they_must_not(seed):
     made_up = captures(more=[('p0', 7, 'cartwheel'), ('p1', 7, 'dance'), ('p2', 7, 'dance')])
-    parts = deal(made_up, seed)
+    parts = deal_takes(made_up, seed)
     names = [take for own in parts.values() for take in own]
     assert sorted(names) == sorted(take.sequence for take in made_up.takes)
     who = {name: {take.split('_')[0] for take in own} for name, own in parts.items()}
@@ -94,12 +94,12 @@ def test_looks_do_the_takes_that_the_cast_gives_them():
     points = walk().astype(np.float32)
     read = replace(captures(), takes=(Capture('p', 'walk', 'p_1', points, measure(points)),))
     bodies = dict(a=measure(points), b=measure(points).scaled(1.1))
-    done = perform(read, [Part('a', 'p_1'), Part('b', 'p_1', True)], bodies)
+    done = perform(read, [Act('a', 'p_1'), Act('b', 'p_1', True)], bodies)
     assert [(take.subject, take.sequence) for take in done.takes] == [('a', 'p_1'), ('b', 'p_1 mirrored')]
     assert all(take.proportions == bodies[take.subject] for take in done.takes)
     twice = replace(read, takes=read.takes * 2)
     with pytest.raises(Refusal, match='no two may have one name'):
-        perform(twice, [Part('a', 'p_1')], bodies)
+        perform(twice, [Act('a', 'p_1')], bodies)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_damaged_table_is_refused_with_its_line(tmp_path, text, said):
 
 def test_a_table_from_a_spreadsheet_is_read(tmp_path):
     (tmp_path / 'cast.csv').write_bytes('\ufefftake;look;role;mirrored\r\nwalk.BVH;Anna;Test: Gehen;yes\r\n'.encode())
-    assert read_cast(tmp_path / 'cast.csv') == (Part('Anna', 'walk', True, 'test: gehen'),)
+    assert read_cast(tmp_path / 'cast.csv') == (Act('Anna', 'walk', True, 'test: gehen'),)
     cast = cast_by_rule(captures())
     write_cast(tmp_path / 'rule.csv', cast)
     assert read_cast(tmp_path / 'rule.csv') == cast
@@ -129,7 +129,7 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path):
 
 def test_a_cast_of_takes_that_are_not_there_is_refused():
     with pytest.raises(Refusal, match='got nosuch; there are p_1'):
-        check_cast([Part('a', 'nosuch')], ['p_1'])
+        check_cast([Act('a', 'nosuch')], ['p_1'])
     assert role_and_set('test:new takes') == ('test', 'new takes')
     with pytest.raises(Refusal, match='a role must be one of'):
         role_and_set('labelled: mine')
