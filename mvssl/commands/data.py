@@ -298,9 +298,9 @@ kind is what descriptions in the index begin with. The same files, numbers and s
 
 It is printed in seconds of motion. Change the table as you like: columns look, take, mirrored, role.
 
-\\b
+\b
   mvssl data cast takes --out cast.csv
-  mvssl data mocap takes --cast cast.csv --people dressed --side 48 --out data/takes
+  mvssl data mocap takes --cast cast.csv --people dressed --out data/takes
   mvssl reproduce --profile laptop --data data/takes
 """
 _SHARE = 'Of the takes of its role that each look but the labelled ones draws.'
