@@ -103,7 +103,8 @@ def ahead_of(
     "What a study has still to do, whether or not its stores are there."
     films = _films(study) if stores else {}
     names, analyses = ((), ()) if only is None else names_of(study, only)
-    waves = jobs_of(study, only) if only is not None and 'studio' not in films else ()
+    are_keyed = not {'studio', 'pool'} & set(films)     # what is trained on names trainings
+    waves = jobs_of(study, only) if only is not None and are_keyed else ()
     jobs = {job.name: job for wave in waves for job in wave}
     done = {name for name, job in jobs.items() if job.is_done}
     courses = {name: course_of(job.folder) for name, job in jobs.items()}
@@ -260,7 +261,7 @@ def status(
     "What of a study is done, running, failed, missing. Raises Refusal for a profile or a store that is none."
     study = Study(profile, data, second_data, out)
     with reading(study.root):     # a store of the user's own is looked at by whoever needs it
-        are_made = not study.is_synthetic or all(is_made(study, rig) for rig in study.stores)
+        are_made = all(is_made(study, rig) for rig in rigs_of(study))
     if not are_made: return _without_jobs(study, _without_stores(study))
     try: waves = jobs_of(study)
     except DatasetError: raise

@@ -74,11 +74,13 @@ def _is_start(file, about): return file.exists() and read_header(file)['notes'] 
 
 def make_starts(
     study:Study,    # whose stores are there
+    only=(),        # see `names_of`
     say=print,
     progress:bool=False,
 ):
     "Makes the weights that a study's trainings begin with, as far as these learn on a pool and are not there."
-    configs = [training.config for group in study.groups for training in study.planned(group)]
+    names, _ = names_of(study, only)
+    configs = [training.config for group in study.groups for training in study.planned(group) if training.name in names]
     wanted = {config.start: start_of(config) for config in configs if Path(config.start).parent.name == 'starts'}
     for path, config in wanted.items():
         file, about = Path(path), dict(pool=study.pool.checksum, **as_json(asdict(config)))
@@ -252,9 +254,7 @@ def _check_before(study, only=()):
     if study.second_data: study.second
 
 def _make_stores(study, screen, progress, summary):
-    with summary.timing('stores'):
-        make_stores(study, screen.tell, progress)
-        make_starts(study, screen.tell, progress)
+    with summary.timing('stores'): make_stores(study, screen.tell, progress)
 
 def _plan(study, only, summary, screen):
     "Says what is ahead."
@@ -311,6 +311,7 @@ def reproduce(
         ahead = _plan(study, None if only and not chosen else chosen, summary, screen)
         if foresee and crew: _foresee(study, ahead, crew, screen.tell)
         if not are_made: _make_stores(study, screen, progress, summary)
+        if crew: make_starts(study, chosen, screen.tell, progress)
         if crew: _run_notebooks(study, chosen, crew, screen, summary)
         if not only or 'report' in only:
             with summary.timing('report'): _write_report(study, summary)
