@@ -139,10 +139,10 @@ class Summary:
 
     @contextmanager
     def timing(self, what):
-        "Counts the seconds of a block."
+        "Adds up the seconds of blocks."
         began = time.perf_counter()
         try: yield
-        finally: self.seconds[what] = time.perf_counter() - began
+        finally: self.seconds[what] = self.seconds.get(what, 0) + time.perf_counter() - began
 
     @property
     def is_whole(self):
@@ -209,13 +209,14 @@ def _wave(what, jobs, crew, screen, summary, costs, stop, asks):
 
 def _count_done(jobs): return sum(job.is_done for job in jobs)
 
-def _run_notebooks(study, only, crew, screen, summary):
+def _run_notebooks(study, only, crew, screen, summary, progress):
     trainings, analyses = jobs_of(study, only)
     if all(job.is_done for job in (*trainings, *analyses)):
         summary.reused += [job.name for job in (*trainings, *analyses)]
         return
     summary.at_a_time, asks = crew.n, study.runs/'.stop'
     asks.unlink(missing_ok=True)
+    with summary.timing('trainings'): make_starts(study, only, screen.tell, progress)
     screen.tell(str(crew))
     with stoppable(asks.touch) as stop:
         for what, wave in dict(trainings=trainings, analyses=analyses).items():
@@ -311,8 +312,7 @@ def reproduce(
         ahead = _plan(study, None if only and not chosen else chosen, summary, screen)
         if foresee and crew: _foresee(study, ahead, crew, screen.tell)
         if not are_made: _make_stores(study, screen, progress, summary)
-        if crew: make_starts(study, chosen, screen.tell, progress)
-        if crew: _run_notebooks(study, chosen, crew, screen, summary)
+        if crew: _run_notebooks(study, chosen, crew, screen, summary, progress)
         if not only or 'report' in only:
             with summary.timing('report'): _write_report(study, summary)
         screen.tell(str(summary))
