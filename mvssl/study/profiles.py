@@ -7,7 +7,7 @@ __all__ = ['UNRULY', 'GROUPS', 'NEEDS', 'PROFILES', 'each', 'Profile']
 
 # %% ../../nbs/study/61_profiles.ipynb #0d33bb9b
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .paper import PAPER
 
@@ -164,6 +164,10 @@ _DESK = Profile(
         ('supervised-all', *_MARGINS_OF_TABLE_1, 'supervised-10', 'joint-10', 'supervised-2', 'joint-2', 'paper-joint',
          'paper-control'), 3))
 
+_OTHERS = replace(
+    _DESK, name='others', what='the same on a second set of people: arms alone', minutes=60, store_seed=9,
+    stage={}, second_test=(), seeds=dict.fromkeys(_HEADLINE, 5) | {'supervised-all': 3}, asks=('semi_supervision',))
+
 _GPU = Profile(
     'gpu', 'ResNet-18 at 128 px, more people, five seeds', side=128, minutes=600, jobs=1,
     studio=each('S1', 6000) | each('S5 S6 S7 U001..U120', 480) | each('S8 V1 V2 V3', 240) | each('S9 S11 T1..T14', 240),
@@ -175,4 +179,4 @@ _GPU = Profile(
     seeds=dict.fromkeys(GROUPS.keys() - {'metric', *_RAW, *_LARGE, *_UNRULY}, 5))
 
 # %% ../../nbs/study/61_profiles.ipynb #63f430b3
-PROFILES = {profile.name: profile for profile in (_SMOKE, _LAPTOP, _FEW, _DESK, _GPU)}   # from small to large
+PROFILES = {profile.name: profile for profile in (_SMOKE, _LAPTOP, _FEW, _OTHERS, _DESK, _GPU)}   # from small to large

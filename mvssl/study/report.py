@@ -161,7 +161,8 @@ def committed(
     data:str='synthetic',   # name of the store
 ) -> Path:
     "Artefacts of the largest profile that was run to its end on these data. Raises `Refusal` where none was."
-    made = [Path(figures)/f'{profile}-{data}' for profile in PROFILES if profile != 'smoke']
+    made = [Path(figures)/f'{profile}-{data}' for profile, asked in PROFILES.items()
+            if profile != 'smoke' and not asked.asks]
     whole = [folder for folder in made if (folder/'report.json').exists()]
     if not whole: raise Refusal(f'{figures} must have a report of some profile on {data}, has none: make it by  '
                                 'mvssl reproduce')
