@@ -53,6 +53,7 @@ smoke: $(INSTALLED)  ## the same, tiny, into build/smoke: shows that all of it r
 
 notebooks: $(INSTALLED)  ## export mvssl/ from the notebooks and clean them
 	$(BIN)/nbdev_export
+	$(BIN)/python nbs/hidden.py
 	$(BIN)/nbdev_clean
 
 lint: $(INSTALLED)  ## look for mistakes in notebooks, tests, benchmarks and the script and style of pages

@@ -1,6 +1,7 @@
 """Prints a checksum of what counts in every notebook and module: python nbs/contents.py [ROOT]
 
-Metadata of a notebook as a whole does not count: Lab writes name and version of the kernel there on mere reading.
+Metadata of a notebook as a whole does not count: Lab writes name and version of the kernel there on mere reading. Nor
+does which cells are folded.
 """
 
 import json
@@ -15,7 +16,10 @@ def counted(path):
     if path.suffix != '.ipynb':
         return data
     try:
-        return json.dumps(json.loads(data)['cells'], sort_keys=True).encode()
+        cells = json.loads(data)['cells']
+        for cell in cells:
+            cell.get('metadata', {}).pop('jupyter', None)
+        return json.dumps(cells, sort_keys=True).encode()
     except (ValueError, KeyError):  # no notebook: whatever it is
         return data
 

@@ -139,6 +139,13 @@ def test_directives_and_hidden_cells_are_no_matter_for_a_reader(site):
     assert 'defconsistency_loss(' in text
 
 
+def test_no_page_shows_a_directive(site):
+    directive = re.compile(r'#\|(hide|export|exporti|exports|default_exp|echo)')
+    pages = sorted((site / 'nbs').rglob('*.html'))
+    assert len(pages) > 50
+    assert [page.name for page in pages if directive.search(plain(page.read_text(encoding='utf-8')))] == []
+
+
 # ---- in a browser ----------------------------------------------------------------------------------------------------
 
 

@@ -383,12 +383,12 @@ PARAMETERS = new_notebook(
 )
 
 
-@pytest.mark.parametrize('allowed, kept', [('tags', {'tags': ['parameters']}), ('', {})])
+@pytest.mark.parametrize('allowed, kept', [('tags jupyter', {'tags': ['parameters']}), ('', {})])
 def test_clean_keeps_the_parameters_tag(tmp_path, allowed, kept):
     "With this repository's settings, and for comparison without the one that matters."
     settings = (ROOT / 'settings.ini').read_text(encoding='utf-8')
     changed = re.sub(r'^(allowed_cell_metadata_keys =).*$', rf'\1 {allowed}', settings, flags=re.M)
-    assert (changed == settings) == (allowed == 'tags')
+    assert (changed == settings) == bool(allowed)
     (tmp_path / 'settings.ini').write_text(changed, encoding='utf-8')
     (tmp_path / 'nbs').mkdir()
     nbformat.write(PARAMETERS, tmp_path / 'nbs' / 'train.ipynb')
@@ -533,6 +533,7 @@ OF_THE_WHOLE = {
     'repository',
     'docs',
     'lab',
+    'hidden',
     'refusals',
     'touched',
     'tutorials',
