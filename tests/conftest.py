@@ -6,7 +6,7 @@ import signal
 
 import nbformat
 import pytest
-from experiments_fixture import EXPERIMENTS, FAKE
+from experiments_fixture import EXPERIMENTS, FAKE, command
 from filelock import FileLock
 from nbformat.v4 import new_code_cell
 from small_films import long_walk, two, walk  # noqa: F401 (fixtures)
@@ -49,6 +49,18 @@ def smoke_stores(once):
     from mvssl.study.reproduce import Study, make_stores
 
     return once('smoke stores', lambda root: make_stores(Study('smoke', out=root), say=lambda text: None))
+
+
+@pytest.fixture(scope='session')
+def smoke_study(once):
+    "A root in which the command has made all of the smoke profile; `said.txt` is what it said. To be changed: copied."
+
+    def make(root):
+        done = command('reproduce', '--profile', 'smoke', '--out', root)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (root / 'said.txt').write_text(done.stdout, encoding='utf-8')
+
+    return once('smoke study', make)
 
 
 @pytest.fixture

@@ -533,6 +533,7 @@ OF_THE_WHOLE = {
     'repository',
     'docs',
     'lab',
+    'answers',
     'hidden',
     'refusals',
     'touched',
