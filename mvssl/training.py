@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['N_LOOKED_AT', 'IDENTITIES', 'VALIDATED', 'STATISTICS', 'KEEP_EVERY_S', 'rate', 'weight', 'gather', 'processes',
-           'make_samplers', 'make_batches', 'features', 'batch_loss', 'start_network', 'joints_2d', 'pretrain_2d',
-           'TrainingWarning', 'Trainer', 'validate', 'alarms', 'images_per_step', 'Window', 'Diverged', 'train']
+           'make_samplers', 'make_batches', 'second_batches', 'beside', 'features', 'batch_loss', 'start_network',
+           'joints_2d', 'pretrain_2d', 'TrainingWarning', 'Trainer', 'validate', 'alarms', 'images_per_step', 'Window',
+           'Diverged', 'train']
 
 # %% ../nbs/47_training.ipynb #019cb83c
 import copy
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .batches import Batch, Batches, Frames
-from .config import ARMS, Split, TrainConfig, evenly, refuse_unless, split  # noqa: F401
+from .config import ARMS, Split, TrainConfig, evenly, is_of, refuse_unless, split  # noqa: F401
 from .dataset import check_side
 from .embedding import Embeddings, embed, embed_images, subject_probe, view_scores  # noqa: F401
 from .encoder import PoseEncoder, PoseNet, load_imagenet, load_network, save_weights
@@ -156,6 +157,48 @@ def make_batches(
 def _used(config, parts):
     "Instants with labels and instants that give pairs, None where the arm has none."
     return parts.labelled if config.uses_labels else None, parts.pairs if config.uses_pairs else None
+
+# %% ../nbs/47_training.ipynb #t0secon1
+def _has_second(config): return config.second_pairs > 0 and config.uses_pairs
+
+def _of_second(config):
+    "What is asked of the second store's batches: as of the first one's, with draws of their own."
+    return replace(config, n_pairs=config.second_pairs, seed=config.seed + 2**20)
+
+def _give_pairs(config, second):
+    "Instants of the second store that give pairs, bool (T,)."
+    held_out = is_of(second, 'second_held_out', config.second_held_out)
+    refuse_unless(not held_out.all(), 'second_held_out', f'leave somebody of {second.name}', config.second_held_out)
+    return ~held_out
+
+def _check_second(config, dataset, second):
+    "Refuses a second store that cannot give the pairs asked for."
+    refuse_unless(second.side == dataset.side, 'second', f'have pictures of {dataset.side} px, as the first store',
+                  second.side)
+    pairs = _give_pairs(config, second)
+    try: make_samplers(_of_second(config), second, pairs=pairs)
+    except Refusal as error: raise Refusal(f'second_pairs does not suit {second.name}: {error}') from None
+
+# %% ../nbs/47_training.ipynb #t0secon2
+def second_batches(
+    config:TrainConfig,
+    second,                 # a store
+    device,
+    progress:bool=False,    # show a bar while pictures are copied to the device
+) -> dict:                  # 'second': `Batches`
+    "Batches for ever of pairs of a second store. Raises `Refusal` as `make_samplers` does."
+    batches = make_batches(_of_second(config), second, device, pairs=_give_pairs(config, second), progress=progress)
+    return dict(second=batches['pairs'])
+
+def beside(
+    pairs:Batch,    # anchors, then their positives, (2 B, ...)
+    second:Batch,   # likewise, of another store, (2 C, ...)
+    subjects:int,   # that the first store has: the second one's are counted on
+) -> Batch:         # anchors of both, then positives of both, (2 (B + C), ...)
+    "Pairs of two stores in one batch. Instants and views stay numbers of the store that each pair is from."
+    second = second._replace(subject=second.subject + subjects)
+    halves = [(*one.chunk(2), *other.chunk(2)) for one, other in zip(pairs, second)]
+    return Batch(*(torch.cat([a, c, b, d]) for a, b, c, d in halves))
 
 # %% ../nbs/47_training.ipynb #8b12e993
 def features(
@@ -344,6 +387,7 @@ class _State:
         device='cpu',
         network:PoseNet=None,   # to begin with; None: `start_network(config)`
         progress:bool=False,    # show a bar while pictures are copied to the device
+        second=None,            # a store that gives pairs beside, for `config.second_pairs`
     ):
         self.config, self.dataset, self.device, self.done = config, dataset, torch.device(device), 0
         self.parts = split(config, dataset)
@@ -355,6 +399,7 @@ class _State:
         self.average = self.averaging.network
         self.optimizers = _optimizers(self.network, config, (network.encoder.conv1, network.head.leave))
         self.batches = make_batches(config, dataset, self.device, *_used(config, self.parts), progress)
+        if _has_second(config): self.batches |= second_batches(config, second, self.device, progress)
         if config.compile: self.network.encoder.features = torch.compile(self.network.encoder.features)
 
     def state_dict(self) -> dict:
@@ -380,8 +425,11 @@ class Trainer(_State):
 
     def next_batches(self) -> tuple:
         "Pairs and labelled images of the next step, None where the arm has none."
-        given = [next(self.batches[name]) if name in self.batches else None for name in ('pairs', 'labelled')]
-        return tuple(batch and batch._replace(images=self.way.arrange(batch.images)) for batch in given)
+        given = {name: next(batches) for name, batches in self.batches.items()}
+        if 'second' in given:
+            given['pairs'] = beside(given['pairs'], given['second'], self.dataset.table['subject'].nunique())
+        given = {name: batch._replace(images=self.way.arrange(batch.images)) for name, batch in given.items()}
+        return given.get('pairs'), given.get('labelled')
 
     def loss(self, pairs, labelled) -> tuple:
         "Loss of a step and its statistics."
@@ -501,7 +549,7 @@ def alarms(
 # %% ../nbs/47_training.ipynb #32325cff
 def images_per_step(config:TrainConfig) -> int:
     "Images that pass through the network forwards and backwards in one step."
-    return 2*config.n_pairs*config.uses_pairs + config.n_labelled*config.uses_labels
+    return 2*(config.n_pairs + config.second_pairs)*config.uses_pairs + config.n_labelled*config.uses_labels
 
 class Window:
     "Statistics summed over the steps since the last line of the log."
@@ -645,15 +693,21 @@ def _finish(trainer, run, known):
         validation={name: last[name] for name in VALIDATED if name in last},
         best=best and dict(step=best['step'], mpjpe_mm=best['mpjpe_mm']),
     )
+    if 'second' in trainer.batches: facts['second'] = trainer.batches['second'].sampler.names.tolist()
     _save_averaged(trainer, run, 'weights')
     run.finish(facts | {name: last[name] for name in STATISTICS if name in last})
 
 # %% ../nbs/47_training.ipynb #t0befor1
-def _inputs(config, dataset, pool):
+def _inputs(config, dataset, pool, second):
     "Checksums of all that is read; refuses what cannot be."
-    for name, store in dict(dataset=dataset, pool=pool).items():
+    for name, store in dict(dataset=dataset, pool=pool, second=second).items():
         if store is not None: check_side(store.side, f'the side of {name}')
     inputs = dict(dataset=dataset.checksum)
+    refuse_unless(_has_second(config) or second is None, 'second_pairs',
+                  'be positive, in an arm with pairs, with a second store', config.second_pairs)
+    if _has_second(config):
+        refuse_unless(second is not None, 'second', f'be a store with second_pairs = {config.second_pairs}', second)
+        inputs['second'] = second.checksum
     if config.start == 'synthetic2d':
         refuse_unless(pool is not None, 'pool', "be a store of other people with start='synthetic2d'", pool)
         inputs['pool'] = pool.checksum
@@ -664,9 +718,10 @@ def _inputs(config, dataset, pool):
                           f'({error.strerror})') from None
     return inputs
 
-def _refuse_before(config, dataset, parts):
-    "What would be refused after a folder is made: batches that the store cannot fill, weights that do not fit."
+def _refuse_before(config, dataset, parts, second):
+    "What would be refused after a folder is made: batches that the stores cannot fill, weights that do not fit."
     make_samplers(config, dataset, *_used(config, parts))
+    if _has_second(config): _check_second(config, dataset, second)
     if config.start != 'synthetic2d': start_network(config)
 
 def _open(leads, *asked, **how):
@@ -698,10 +753,10 @@ KEEP_EVERY_S = 60.      # a checkpoint at the latest, also where no validation i
 
 def _is_due(trainer, every): return trainer.done % every == 0 or trainer.done == trainer.config.steps
 
-def _train(config, dataset, folder, run, pool, device, progress):
+def _train(config, dataset, folder, run, pool, second, device, progress):
     "From the first step, or the last checkpoint, to the last one. Raises KeyboardInterrupt when it was told to stop."
     network = _start(config, folder, run, pool, device, progress)
-    trainer = Trainer(config, dataset, device, network, progress)
+    trainer = Trainer(config, dataset, device, network, progress, second)
     checkpoint, kept_at, shown = folder/'checkpoint.pt', time.monotonic(), {}
     window = _load_checkpoint(trainer, checkpoint)
     known = _rewind(run, trainer.done) if run else {}
@@ -737,20 +792,21 @@ def train(
     resume:bool=False,   # go on with the run in that folder if there is one
     device=None,         # None: a GPU if there is one
     progress=True,       # show how far it is, see `Progress`
+    second=None,         # a store that gives pairs beside, for `config.second_pairs`
 ) -> dict:               # what metrics.json holds
     """Trains a network and leaves it in a run; one that is finished is read. Supplementary: Sec. 1 and 2.
     Raises `Refusal` before anything is written if something asked for cannot be, `Diverged` if a number is not finite,
     KeyboardInterrupt if it was told to stop: the same call with `resume` goes on."""
-    inputs = _inputs(config, dataset, pool)
+    inputs = _inputs(config, dataset, pool, second)
     parts = split(config, dataset)
     with processes(device) as device:
         folder = run.path if isinstance(run, Run) else Path(run)
-        if not _is_finished(folder): _refuse_before(config, dataset, parts)
+        if not _is_finished(folder): _refuse_before(config, dataset, parts, second)
         leads = _rank_and_world()[0] == 0
         if not isinstance(run, Run):
             run = _open(leads, folder, asdict(config), inputs, source='mvssl.training', resume=resume)
         if not leads: run = None
         with run or nullcontext():
-            if not _is_finished(folder): _train(config, dataset, folder, run, pool, device, leads and progress)
+            if not _is_finished(folder): _train(config, dataset, folder, run, pool, second, device, leads and progress)
             _wait()
     with reading(folder/'metrics.json'): return json.loads((folder/'metrics.json').read_text(encoding='utf-8'))

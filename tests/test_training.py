@@ -229,6 +229,76 @@ def test_stopped_and_resumed_gives_the_same_bits(store, tmp_path, monkeypatch, c
     assert_same(weights(tmp_path / 'stopped'), weights(tmp_path / 'whole'))
 
 
+@pytest.fixture(scope='module')
+def stage(tmp_path_factory):
+    return make_dataset(
+        tmp_path_factory.mktemp('data') / 'stage', 'stage', ('S1', 'S2', 'S7'), instants=120, side=32, progress=False
+    )
+
+
+WITH_SECOND = replace(TINY, second_pairs=2, second_held_out=('S7',))
+
+
+def test_pairs_of_a_second_store_stop_and_go_on_to_the_same_bits(store, stage, tmp_path, monkeypatch):
+    plain = Trainer.step
+    found = train(WITH_SECOND, store, tmp_path / 'whole', second=stage, progress=False)
+    assert found['second'] == ['S1', 'S2']
+
+    def stopped(self):
+        if self.done == 7:
+            raise KeyboardInterrupt
+        return plain(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, 'step', stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(WITH_SECOND, store, tmp_path / 'stopped', second=stage, progress=False)
+    train(WITH_SECOND, store, tmp_path / 'stopped', second=stage, resume=True, progress=False)
+    assert_same(weights(tmp_path / 'stopped'), weights(tmp_path / 'whole'))
+    train(TINY, store, tmp_path / 'alone', progress=False)
+    assert weights(tmp_path / 'alone').keys() == weights(tmp_path / 'whole').keys()
+    with pytest.raises(AssertionError):
+        assert_same(weights(tmp_path / 'alone'), weights(tmp_path / 'whole'))
+
+
+def test_nobody_of_a_second_store_is_mistaken_for_somebody_of_the_first(store, stage):
+    trainer, n, m = Trainer(WITH_SECOND, store, second=stage), TINY.n_pairs, WITH_SECOND.second_pairs
+    first, second = (of.table['subject'].unique() for of in (store, stage))
+    for _ in range(20):
+        pairs, _ = trainer.next_batches()
+        assert len(pairs.images) == 2 * (n + m)
+        assert torch.equal(pairs.subject[: n + m], pairs.subject[n + m :])
+        assert torch.equal(pairs.instant[: n + m], pairs.instant[n + m :])
+        assert (pairs.view[: n + m] != pairs.view[n + m :]).all()
+        for at, subject, instant in zip(range(n + m), pairs.subject.tolist(), pairs.instant.tolist()):
+            name, of = (first[subject], store) if at < n else (second[subject - len(first)], stage)
+            assert of.table['subject'][instant] == name != 'S7'
+            assert at >= n or name in ('S1', 'S5', 'S6')
+        # the picture is that of its own store
+        shown = trainer.batches['second'].frames.images(pairs.instant[n : n + m], pairs.view[n : n + m])
+        assert shown.shape == (m, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'is_given', 'says'),
+    [
+        (dict(second_pairs=0), True, 'second_pairs must be positive, in an arm with pairs, with a second store'),
+        (dict(arm='supervised'), True, 'second_pairs must be positive, in an arm with pairs'),
+        (dict(), False, 'second must be a store with second_pairs = 2'),
+        (dict(second_held_out=('S1', 'S2', 'S7')), True, 'second_held_out must leave somebody'),
+        (dict(second_held_out=('S9',)), True, 'second_held_out must name subjects of the store, which has S1, S2, S7'),
+        (dict(second_pairs=500), True, 'second_pairs does not suit stage (synthetic): n_pairs must be at most'),
+    ],
+)
+def test_a_second_store_that_cannot_give_pairs_is_refused_before_anything_is_made(
+    store, stage, tmp_path, changes, is_given, says
+):
+    with pytest.raises(Refusal) as error:
+        train(replace(WITH_SECOND, **changes), store, tmp_path / 'run', second=stage if is_given else None)
+    assert says in str(error.value)
+    assert not (tmp_path / 'run').exists()
+
+
 def numbers(folder):
     "The log without its times."
     return [

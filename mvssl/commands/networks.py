@@ -151,6 +151,7 @@ _LABELLED = ('Subjects whose labels are used, separated by commas; a name with a
 _VALIDATION = "Subjects held out and looked at while training, or 'none'."
 _TEST = "Subjects held out and never looked at here, or 'none'."
 _UNLABELLED = 'Subjects that give pairs of views.'
+_SECOND_HELD_OUT = 'Subjects of the second store that give no pairs, to be tested on.'
 _START = 'Initial weights: random, synthetic2d, imagenet, or a file.'
 _SET = ('NAME=VALUE for any other field of the configuration; can be repeated. Unknown names are answered with a '
         'list.')
@@ -165,15 +166,18 @@ _Validation = Annotated[_Subjects, field_option('validation', text=_VALIDATION)]
 _Test = Annotated[_Subjects, field_option('test', text=_TEST)]
 _Set = Annotated[list[str] | None, option(_SET, '--set', metavar='<set>')]
 _Pool = Annotated[Path | None, option('Store of other synthetic people, for --start synthetic2d.')]
+_Second = Annotated[Path | None, option('Second store, of another room, that gives pairs too: see --second-pairs.')]
+_SecondPairs = Annotated[int | None, field_option('second_pairs')]
+_SecondHeldOut = Annotated[_Subjects, field_option('second_held_out', text=_SECOND_HELD_OUT)]
 _Resume = Annotated[bool, option('Go on with a run that was stopped; begin it if it is not there.', '--resume')]
 
-def _train(config, data, run, pool, resume, device):
+def _train(config, data, run, pool, second, resume, device):
     "Trains; says what came out."
-    ds, others = _store_for_training(data), pool and MultiviewDataset.open(pool)
+    ds, others, beside = _store_for_training(data), *(path and MultiviewDataset.open(path) for path in (pool, second))
     from mvssl import training
     with _plain_warnings():
         metrics = training.train(config, ds, run, pool=others, resume=resume, device=device and device_named(device),
-                                 progress=watching(is_log=True))
+                                 progress=watching(is_log=True), second=beside)
     if leads(): typer.echo(_summary(metrics, run))
 
 # %% ../../nbs/commands/79_networks.ipynb #7ea5f976
@@ -198,6 +202,9 @@ def train(
     lr: Annotated[float | None, field_option('lr')] = None,
     start: Annotated[str | None, field_option('start', text=_START)] = None,
     pool: _Pool = None,
+    second: _Second = None,
+    second_pairs: _SecondPairs = None,
+    second_held_out: _SecondHeldOut = None,
     more: _Set = None,
     device: Device = None,
     resume: _Resume = False,
@@ -206,8 +213,9 @@ def train(
     with plain_errors(lambda said: _left_of(run, said)):
         given = dict(arm=arm, steps=steps, seed=seed, labelled=labelled, label_fraction=label_fraction,
                      unlabelled=unlabelled, validation=validation, test=test, width=width, n_pairs=n_pairs,
-                     n_labelled=n_labelled, margin=margin, beta=beta, alpha=alpha, lr=lr, start=start)
-        _train(_config(given, more or []), data, run, pool, resume, device)
+                     n_labelled=n_labelled, margin=margin, beta=beta, alpha=alpha, lr=lr, start=start,
+                     second_pairs=second_pairs, second_held_out=second_held_out)
+        _train(_config(given, more or []), data, run, pool, second, resume, device)
 
 # %% ../../nbs/commands/79_networks.ipynb #0b073aed
 _EMBED = """Write what a network sees in every picture: embeddings and 3D poses.

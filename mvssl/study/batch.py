@@ -227,14 +227,23 @@ class _Data(_Places):
         return self._open(self.stores['studio'])
 
     @cached_property
-    def second(self):
-        "The second store; None if the study has none."
-        return self._open(self.stores['stage']) if 'stage' in self.stores else None
-
-    @cached_property
     def pool(self):
         "The store of other people, whom a start='synthetic2d' learns from; None if the profile has none."
         return self._open(self.stores['pool']) if 'pool' in self.stores else None
+
+    @property
+    def people(self):
+        "Whom the images show, in the words that stand under every figure."
+        made = self.dataset.extra.get('synthetic')
+        return made if isinstance(made, str) else 'synthetic people' if made else self.dataset.name
+
+# %% ../../nbs/study/63_batch.ipynb #d9597ca4
+class _Second(_Data):
+    "What the second store holds, if there is one."
+    @cached_property
+    def second(self):
+        "The second store; None if the study has none."
+        return self._open(self.stores['stage']) if 'stage' in self.stores else None
 
     @property
     def second_test(self):
@@ -245,10 +254,19 @@ class _Data(_Places):
         return tuple(subject for subject in self.profile.second_test if subject in there) or tuple(there)
 
     @property
-    def people(self):
-        "Whom the images show, in the words that stand under every figure."
-        made = self.dataset.extra.get('synthetic')
-        return made if isinstance(made, str) else 'synthetic people' if made else self.dataset.name
+    def second_held_out(self):
+        "Subjects of the second store that give no pairs: those for the test and, where it says so, for validation."
+        if self.is_synthetic and not self.second_data: return self.profile.second_test
+        return (*self.second_test, *_told_by(self.second).get('validation', ()))
+
+    @property
+    def _no_second(self):
+        "Why the second store can give no pairs; '' if it can."
+        if self.is_synthetic and not self.second_data: return ''
+        if self.second is None: return 'there is no second store: name one by --second-data'
+        if self.second.side != self.dataset.side: return f'pictures of the second store are of {self.second.side} px'
+        is_all = set(self.second.table['subject']) <= set(self.second_held_out)
+        return 'everybody in the second store is held out for the test' if is_all else ''
 
 # %% ../../nbs/study/63_batch.ipynb #483a53b2
 _H36M_ROLES = dict(labelled=('S1',), validation=('S8',), test=('S9', 'S11'))
@@ -260,7 +278,7 @@ class Roles:
     validation: tuple
     test: tuple
 
-class _People(_Data):
+class _People(_Second):
     "Who is who."
     @cached_property
     def roles(self):
@@ -337,11 +355,12 @@ class _Groups(_Asked):
     @property
     def _lacks(self):
         "Groups that these data cannot give, and why: a profile's own stores lack nothing, and pairs there are always."
-        if self.is_synthetic: return {}
+        no_second = {'both-100': reason} if (reason := self._no_second) else {}
+        if self.is_synthetic: return no_second
         ask_labels = [name for name in GROUPS if name != 'metric']
         if reason := self._no_labels: return dict.fromkeys(ask_labels, reason)
         train = set(self.dataset.table['subject']) - {*self.roles.validation, *self.roles.test}
-        found = {}
+        found = no_second
         if len(train) < 2:
             ask_pairs = [name for name in ask_labels if GROUPS[name]['arm'] != 'supervised']
             found = dict.fromkeys(ask_pairs, 'only one training subject, so there is no unlabelled one')
@@ -396,6 +415,7 @@ class _Configs(_Starts):
         left_out, asked = self.left_out, groups(self.profile, self.roles.labelled, self.everybody)
         found = {name: changes for name, changes in asked.items() if name not in left_out}
         if 'metric' in found: found['metric'] |= self._fits
+        if 'both-100' in found: found['both-100'] |= dict(second_held_out=self.second_held_out)
         return found
 
     @property
@@ -439,6 +459,7 @@ class _Trainings(_Configs):
         "Folder of a training."
         inputs, asked = dict(dataset=self.dataset.checksum), self._as_asked(config)
         if asked.start == 'synthetic2d' and self.pool is not None: inputs |= dict(pool=self.pool.checksum)
+        if asked.second_pairs: inputs |= dict(second=self.second.checksum)
         return self.runs/f'{name or self.name_of(config)}-{key(asdict(asked), inputs, self._train_code)}'
 
     def planned(self, group) -> list:

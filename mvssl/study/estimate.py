@@ -29,8 +29,8 @@ from ..training import N_LOOKED_AT, TrainConfig, Trainer, embed, images_per_step
 # %% ../../nbs/study/70_estimate.ipynb #9c0553b3
 _SAME_TIME = (      # fields of TrainConfig
     'seed', 'steps', 'labelled', 'label_fraction', 'new_takes', 'unlabelled', 'validation', 'test',
-    'subjects_per_batch', 'chunk', 'negatives', 'margin', 'beta', 'alpha', 'ramp', 'pose_kind', 'start', 'start_steps',
-    'lr', 'weight_decay', 'warmup', 'log_every', 'validate_every', 'keep_every')
+    'second_held_out', 'subjects_per_batch', 'chunk', 'negatives', 'margin', 'beta', 'alpha', 'ramp', 'pose_kind',
+    'start', 'start_steps', 'lr', 'weight_decay', 'warmup', 'log_every', 'validate_every', 'keep_every')
 
 def kind_of(config:TrainConfig) -> str:
     "Names all that the time of a step depends on."
@@ -104,8 +104,8 @@ def _time(config, store, seconds, device):
     "Of a step; of an image forwards; the precision that was chosen."
     began = time.perf_counter()
     who = dict(labelled=('S1',) if config.uses_labels else (), unlabelled=None, validation=('V',), test=())
-    config = replace(config, **who, new_takes=0, label_fraction=1., start='random')
-    trainer = Trainer(config, store, device)
+    config = replace(config, **who, new_takes=0, label_fraction=1., start='random', second_held_out=())
+    trainer = Trainer(config, store, device, second=store if config.second_pairs else None)
     step = _seconds_of(lambda: trainer.step()['grad_norm'].item(), began + .8*seconds)
     rows = np.arange(min(len(store), math.ceil(128/len(store.views))))
     forwards = _seconds_of(lambda: embed(trainer.average, store, rows), began + seconds, 1)

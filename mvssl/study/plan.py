@@ -103,8 +103,7 @@ def ahead_of(
     "What a study has still to do, whether or not its stores are there."
     films = _films(study) if stores else {}
     names, analyses = ((), ()) if only is None else names_of(study, only)
-    are_keyed = not {'studio', 'pool'} & set(films)     # what is trained on names trainings
-    waves = jobs_of(study, only) if only is not None and are_keyed else ()
+    waves = jobs_of(study, only) if only is not None and not films else ()  # what is trained on names trainings
     jobs = {job.name: job for wave in waves for job in wave}
     done = {name for name, job in jobs.items() if job.is_done}
     courses = {name: course_of(job.folder) for name, job in jobs.items()}
@@ -183,7 +182,8 @@ def _needs(study, name):
     "What a training or an analysis needs, in words."
     if name in NEEDS: return ', '.join([*study.stores, *(group for group in NEEDS[name] if study.seeds(group))])
     asked = study.profile.train | study.groups[name.rpartition('-s')[0]]
-    return 'studio, pool' if asked.get('start') == 'synthetic2d' and 'pool' in study.stores else 'studio'
+    needed = dict(stage=asked.get('second_pairs'), pool=asked.get('start') == 'synthetic2d')
+    return ', '.join(['studio', *(name for name, is_needed in needed.items() if is_needed and name in study.stores)])
 
 def plan_of(
     study:Study,

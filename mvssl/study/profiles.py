@@ -25,6 +25,7 @@ UNRULY = {  # where a large margin should destabilise, if anywhere: batches of a
 
 GROUPS = {
     **{f'{arm}-{percent}': dict(arm=arm, label_fraction=percent/100) for percent in (100, 10, 2) for arm in _ARM_NAMES},
+    'both-100': dict(arm='joint', second_pairs=16),
     'supervised-all': dict(arm='supervised', labelled='everybody'),
     **{f'joint-m{margin}-b{beta}': dict(arm='joint', margin=margin, beta=beta) for margin, beta in _OTHER_MARGINS},
     'joint-nochunk': dict(arm='joint', chunk=1),
@@ -54,7 +55,7 @@ _OTHER_LOSSES = ('info_nce', 'all_negatives')
 
 NEEDS = {   # in the order in which they are begun: the longest first
     '1_selection_of_negatives': ('joint-100', 'joint-nochunk', 'joint-nobeta', 'joint-neither'),
-    '3_pose_retrieval': ('joint-100', 'metric', 'supervised-100'),
+    '3_pose_retrieval': ('joint-100', 'metric', 'supervised-100', 'both-100'),
     '4_embedding_space': ('joint-100', 'metric'),
     'semi_supervision': (*_HEADLINE, *_FEW_LABELS, 'supervised-all', 'paper-joint', 'paper-control', *_OTHER_LOSSES),
     '2_margin_ablation': ('joint-100', *_MARGINS, 'supervised-100', 'control-100'),
@@ -126,11 +127,12 @@ _LAPTOP_PEOPLE = dict(
 _SMOKE = Profile(
     'smoke', 'everything, tiny: its numbers mean nothing', side=32, minutes=4,
     studio=each('S1', 96) | each('S5 U01..U03', 40) | each('S8 V1', 24) | each('S9 S11 T1', 32),
-    stage=each('S1 S7 S8', 24), pool=each('P1 P2', 16), validation=('S8', 'V1'), test=('S9', 'S11', 'T1'),
+    stage=each('S1', 48) | each('S7 S8', 24), pool=each('P1 P2', 16), validation=('S8', 'V1'), test=('S9', 'S11', 'T1'),
     train=dict(steps=20, width=8, n_pairs=16, n_labelled=16, subjects_per_batch=4, new_takes=2, log_every=5,
                validate_every=10),
-    of_group=dict.fromkeys(('paper-joint', 'paper-control'), dict(start='synthetic2d', start_steps=5)),
-    seeds=dict.fromkeys(_HEADLINE, 2) | dict.fromkeys(
+    of_group=dict.fromkeys(('paper-joint', 'paper-control'), dict(start='synthetic2d', start_steps=5))
+    | {'both-100': dict(second_pairs=4)},
+    seeds=dict.fromkeys((*_HEADLINE, 'both-100'), 2) | dict.fromkeys(
         ('supervised-10', 'joint-10', 'supervised-all', *_MARGINS_OF_TABLE_1, 'joint-neither', 'paper-joint',
          'paper-control', 'paper-m0.6-b0.3', 'paper-m1.0-b0.5'), 1))
 
@@ -156,11 +158,11 @@ _FEW = Profile(
 
 _DESK = Profile(
     'desk', 'in clothes and light of their own, four times as long, twice the pairs', side=48,
-    minutes=150, people='dressed', **_LAPTOP_PEOPLE,
+    minutes=150, people='dressed', **_LAPTOP_PEOPLE | dict(stage=each('S1..S6', 600) | each('S7 S8', 150)),
     train=dict(steps=2000, n_labelled=32, n_pairs=32, subjects_per_batch=8, **_DESK_RECIPE, new_takes=3, log_every=50,
                validate_every=250),
     of_group=_DESK_ARMS | {'joint-100': dict(keep_every=500)},
-    seeds=dict.fromkeys(_HEADLINE, 5) | dict.fromkeys(
+    seeds=dict.fromkeys((*_HEADLINE, 'both-100'), 5) | dict.fromkeys(
         ('supervised-all', *_MARGINS_OF_TABLE_1, 'supervised-10', 'joint-10', 'supervised-2', 'joint-2', 'paper-joint',
          'paper-control'), 3))
 

@@ -123,6 +123,19 @@ def test_errors_of_an_analysis_name_one_command_that_makes_all_it_needs(tmp_path
     assert f'mvssl reproduce --profile smoke --only {notebook}' in page
 
 
+def test_pairs_of_a_second_store_are_asked_for_where_it_can_give_them(root, made_up, tmp_path):
+    "Its checksum is part of the key; where there is nobody to train on, the reason is said."
+    studio, stage = (root / f'data/smoke/{rig}' for rig in ('studio', 'stage'))
+    own = Study('smoke', out=root)
+    assert own.planned('both-100')[0].config.second_held_out == ('S7', 'S8')
+    other = Study('smoke', studio, stage, tmp_path)
+    assert other.second_held_out == ('S7', 'S8') and other.seeds('both-100') == (0, 1)
+    beside_itself = Study('smoke', second_data=studio, out=root)
+    keys = {study.planned('both-100')[0].folder.name[-8:] for study in (own, beside_itself)}
+    assert len(keys) == 2 and beside_itself.second_held_out == ('S8',)
+    assert Study('smoke', studio, '', tmp_path).left_out['both-100'].startswith('there is no second store')
+
+
 def test_a_store_may_say_who_is_who_and_name_its_test_sets(root, made_up, tmp_path):
     "What the study is told counts more; test subjects of a second store are those that it names."
     store = tmp_path / 'cast'
@@ -135,6 +148,7 @@ def test_a_store_may_say_who_is_who_and_name_its_test_sets(root, made_up, tmp_pa
     batch = Study(*asked)
     assert batch.roles == Roles(('S1',), ('V1',), ('S9', 'S11', 'T1'))
     assert batch.test_sets == dict(near=('S9',), far=('S11', 'T1')) and batch.second_test == ('S9', 'S11', 'T1')
+    assert batch.second_held_out == ('S9', 'S11', 'T1', 'V1') == batch.planned('both-100')[0].config.second_held_out
     batch.tell_roles(test=['S9'])
     assert (batch.roles.test, batch.roles.validation, batch.test_sets) == (('S9',), ('V1',), {})
     assert Study('smoke', out=root).test_sets == {}
