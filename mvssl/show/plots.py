@@ -514,6 +514,7 @@ def _curves(ax, curves, interval, bound, best):
     ax.set_xticks(images, [f'{n:,.0f}' for n in images])
     ax.minorticks_off()
     ax.margins(x=.14, y=.1)
+    if len(images) == 1: ax.set_xlim(images[0]/3, 3*images[0])      # marks of one budget stand together
     ax.set(xlabel='labelled images', ylabel='MPJPE on test subjects, mm')
 
 def _bound(ax, mean, low, high):
