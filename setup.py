@@ -31,7 +31,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=['mvssl', 'mvssl.*']),
-    package_data={'mvssl': ['py.typed', 'show/templates/*']},
+    package_data={'mvssl': ['py.typed', 'show/templates/*', 'weights/*']},
     install_requires=cfg['requirements'].split(),
     extras_require=extras,
     entry_points={'console_scripts': ['mvssl = mvssl.cli:main']},

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,8 +32,10 @@ WINGS = {
 }
 DIRECTIVE = re.compile(r'^#\|[^\n]*\n?', re.M)
 LINK = re.compile(r'(\]\()([^)\s]+)(\))')
-CHAPTERS = 'Start <nbs/index>,tutorials,notebooks,experiments,reference,command_line,differences,CHANGELOG,CONTRIBUTING'
-REPORTS = 'All results on one page, on synthetic people: [report](../figures/laptop-synthetic/report.html).'
+CHAPTERS = (
+    'Start <nbs/index>,tutorials,notebooks,experiments,atlas,reference,command_line,differences,CHANGELOG,CONTRIBUTING'
+)
+ATLAS_OF, ATLAS_SEED = 'studio-joint', 5
 DIFFERENCES = re.compile(r'^## Differences from the paper\s*$', re.M)
 
 
@@ -79,6 +82,11 @@ class Site:
 
     source: Path
     folders: set = field(default_factory=set)
+
+    @property
+    def whole(self):
+        "Where pages lie that are whole by themselves, as reports are: shown as they are, under these paths."
+        return self.source.with_name('whole')
 
     def write(self, name, *parts):
         "A page out of parts."
@@ -348,14 +356,54 @@ def by_wing(pages):
         yield toctree([page for at, page in pages if at == wing], ':maxdepth: 1', f':caption: {title}')
 
 
+def reports(site):
+    "A line for each study whose figures are committed: what came out, and its report, largest profile first."
+    from mvssl.study.profiles import PROFILES
+    from mvssl.study.report import in_a_sentence
+
+    order = list(PROFILES)[::-1]
+    folders = [path.parent for path in (ROOT / 'figures').glob('*/report.html')]
+    for folder in sorted(folders, key=lambda path: (order.index(path.name.partition('-')[0]), path.name)):
+        page = Path('whole') / folder.name / 'report.html'
+        (site.whole / page).parent.mkdir(parents=True)
+        shutil.copy(folder / 'report.html', site.whole / page)
+        yield f'- <a href="{page.as_posix()}">{folder.name}</a>: {in_a_sentence(folder)}'
+
+
+def write_atlas_page(site):
+    "People whom a network that comes along has never seen, filmed and embedded now, as a map to look around in."
+    from mvssl.show.atlas import write_atlas
+    from mvssl.sources.synthetic import make_dataset
+    from mvssl.trained import trained_network
+    from mvssl.training import embed
+
+    who = tuple(f'N{i}' for i in range(1, 9))
+    with tempfile.TemporaryDirectory() as home:
+        how = dict(instants=40 * len(who), side=48, seed=ATLAS_SEED, people='dressed', labels='all', progress=False)
+        store = make_dataset(Path(home) / 'new', subjects=who, **how)
+        facts = dict(network=f'{ATLAS_OF}, which has seen none of these people')
+        write_atlas(site.whole / 'whole' / 'atlas.html', embed(trained_network(ATLAS_OF), store), store, facts=facts)
+    site.write(
+        'atlas.md',
+        '# Atlas',
+        f'Eight synthetic people before four cameras, embedded by the network `{ATLAS_OF}` that comes along and has '
+        'never seen them. Near means alike in pose, whoever it is and wherever the camera stands: '
+        '<a href="whole/atlas.html">look around in it</a>. One of your own: '
+        '`mvssl atlas RUN --data STORE --out FILE`.',
+    )
+
+
 def write_lists(notebooks, documented, site):
     "The pages that list others: what is read, what is looked up."
     tutorials = toctree(lists(notebooks, 'tutorials'), ':maxdepth: 1')
     site.write('tutorials.md', '# Tutorials', 'From the files that you have to a trained network.', tutorials)
     found = toctree(lists(notebooks, 'experiments'), ':maxdepth: 1')
-    report = relink(REPORTS, Path('nbs/index.ipynb'), site, Path('experiments.md'))
     site.write(
-        'experiments.md', '# Experiments', 'What the supplementary shows, and what came out here.', report, found
+        'experiments.md',
+        '# Experiments',
+        'What the supplementary shows, and what came out here. All results of a study on one page:',
+        '\n'.join(reports(site)),
+        found,
     )
     chapters = [(wing, name) for wing in WINGS for name in lists(notebooks, wing) if not name.endswith('index.ipynb')]
     intro = 'The library as it is written. The numbers of the notebooks are an order in which all of them can be read.'
@@ -373,6 +421,7 @@ def write_pages(source):
     documented = [notebook.module for notebook in notebooks if notebook.module and write_reference(notebook, site)]
     write_command_line(site)
     write_differences(notebooks, site)
+    write_atlas_page(site)
     write_lists(notebooks, documented, site)
     for folder in sorted(site.folders):
         write_folder(folder, site)
@@ -390,9 +439,9 @@ def main(words=None):
     shutil.rmtree(out, ignore_errors=True)
     (out / 'source').mkdir(parents=True)
     write_pages(out / 'source')
-    strict = ['--fail-on-warning', '--keep-going', '--quiet']
+    how = ['--fail-on-warning', '--keep-going', '--quiet', '-D', f'html_extra_path={out.resolve() / "whole"}']
     done = subprocess.run(
-        [sys.executable, '-m', 'sphinx', *strict, '-c', HERE, '-b', 'html', out / 'source', out / 'html']
+        [sys.executable, '-m', 'sphinx', *how, '-c', HERE, '-b', 'html', out / 'source', out / 'html']
     )
     if done.returncode:
         sys.exit(done.returncode)

@@ -6,6 +6,7 @@
     consistency_loss pose_loss                          ... and whole; the loss of poses
     PoseEncoder PoseHead PoseNet                        images -> unit vectors -> poses
     TrainConfig train embed                             a training in a folder; embeddings of a store
+    trained_names trained_network card                  networks that come along
     retrieve retrieval_scores                           nearest neighbours, and scores by these protocols:
     cross_subject_cross_view same_subject_cross_view    who may find whom
     mpjpe n_mpjpe pa_mpjpe bootstrap_ci                 errors in mm, intervals over sequences

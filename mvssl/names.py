@@ -23,6 +23,7 @@ OFFERED = {
     'training': 'TrainConfig train embed',
     'retrieval': 'retrieve retrieval_scores cross_subject_cross_view same_subject_cross_view',
     'sources.synthetic': 'make_dataset',
+    'trained': 'card trained_names trained_network',
 }
 HOME = {name: module for module, names in OFFERED.items() for name in names.split()}
 __all__ = sorted(HOME)

@@ -84,6 +84,16 @@ def test_links_that_are_broken_would_be_seen(tmp_path):
     assert (page.links, page.loads, page.places) == (['gone.html'], ['https://example.org/x.png', 'a.css'], {'here'})
 
 
+def test_every_report_and_an_atlas_can_be_opened(site, pages):
+    "Of each study whose figures are committed; the atlas shows people of its own, whole in one file."
+    there = {path.parent.name for path in (ROOT / 'figures').glob('*/report.html')}
+    assert there <= {link.split('/')[-2] for link in pages[(site / 'experiments.html').resolve()].links if '/' in link}
+    assert 'whole/atlas.html' in pages[(site / 'atlas.html').resolve()].links
+    atlas = (site / 'whole' / 'atlas.html').read_text(encoding='utf-8')
+    assert 'studio-joint' in atlas and all(f'N{i}' in atlas for i in range(1, 9))
+    assert [load for load in Targets(atlas).loads if is_outside(load) and urlsplit(load).scheme != 'data'] == []
+
+
 def documented_parameters(path):
     "(function, parameter, comment beside it) for every public function of a module, read from its text alone."
     text = path.read_text(encoding='utf-8')

@@ -1,6 +1,7 @@
 """Guards of what a reader meets in JupyterLab: links that open, notebooks that run, a checkout that stays clean."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -55,14 +56,16 @@ def test_a_link_to_a_folder_is_seen():
 
 
 @pytest.fixture(scope='module')
-def repository(tmp_path_factory):
-    "A clone of what is here, as a reader has it."
+def repository(tmp_path_factory, smoke_study):
+    "A clone of what is here, as a reader has it who has made the smallest study."
     at = tmp_path_factory.mktemp('lab') / 'mvssl'
     kept = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in kept.split('\0')[:-1]:
         if (ROOT / name).exists():
             (at / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, at / name)
+    for made in ('data', 'runs'):
+        shutil.copytree(smoke_study / made, at / made)
     return at
 
 
@@ -84,6 +87,7 @@ def lab(repository):
     server = subprocess.Popen(
         [BIN / 'jupyter', *words, *quiet, '--LabApp.expose_app_in_browser=True'],
         cwd=repository,
+        env=os.environ | dict(PYTHONPATH=str(repository)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -128,7 +132,7 @@ WIDE = """[...document.querySelectorAll('.jp-Notebook .jp-Cell')].filter(cell =>
 
 
 @needs_chromium
-@pytest.mark.parametrize('name', ['nbs/index.ipynb', 'nbs/40_loss.ipynb'])
+@pytest.mark.parametrize('name', ['nbs/index.ipynb', 'nbs/40_loss.ipynb', 'nbs/experiments/2_margin_ablation.ipynb'])
 def test_a_notebook_runs_in_lab(browser, lab, name):
     page = opened(browser, lab, name)
     page.value("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")

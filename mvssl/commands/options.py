@@ -45,7 +45,7 @@ def names_option(text, *names, **more):
 Out = Annotated[Path, required('Folder to make.')]
 OutOrCheck = Annotated[Path | None, option('Folder to make.', default='none, with --check')]
 Names = Annotated[list[str] | None, names_option(f'Names, {_NAMES_HOW}.', default='all')]
-RunPath = Annotated[Path, required('Finished run, or a file of weights.')]
+RunPath = Annotated[Path, required('Finished run, a file of weights, or a network that comes along: mvssl trained.')]
 Device = Annotated[str | None, option('cpu or cuda.', default='a GPU if there is one')]
 Side = Annotated[int, option('Side of the crops, px.')]
 Padding = Annotated[float, option('Side of a crop, over the longer side of the body.')]

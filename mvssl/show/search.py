@@ -29,6 +29,7 @@ from ..runs import write_whole
 from .atlas import synthetic_label, thumbnails
 from .pages import render
 from .plots import found_figure
+from ..trained import trained_file, trained_names
 from ..training import embed, embed_images
 
 # %% ../../nbs/show/52_search.ipynb #6d1684f7
@@ -226,17 +227,19 @@ def find_image(
 
 # %% ../../nbs/show/52_search.ipynb #7e7e0d63
 def weights_of(
-    run,            # folder of a finished run, or a file of weights
+    run,            # folder of a finished run, a file of weights, or the name of a network that comes along
 ) -> Path:
-    "The file of weights of a run, or the file itself."
+    "The file of weights of a run, or the file itself. Raises `Refusal` where there is none."
     path = Path(run)
+    if str(run) in trained_names() and not path.exists(): return trained_file(str(run))
     with reading(path):
         file = path/'weights.safetensors' if path.is_dir() else path
         is_there = file.exists()
     if not is_there:
         missing = f'there is no {file.name} in' if path.is_dir() else 'there is nothing at'
         begun = ': it is not finished, continue it with mvssl train ... --resume'*(path/'config.json').exists()
-        raise Refusal(f'run must be a finished run or a file of weights, {missing} {path}{begun}')
+        names = '' if path.exists() else f". Networks that come along: {', '.join(trained_names())}"
+        raise Refusal(f'run must be a finished run or a file of weights, {missing} {path}{begun}{names}')
     return file
 
 def _checksum(paths, names=()):

@@ -321,7 +321,7 @@ def _state(sidecar) -> Markup:
 
 def _claim(claim):
     "A claim as the page shows it."
-    said = {name: _inline(claim.get(name, '')) for name in ('title', 'paper', 'ours', 'why')}
+    said = {name: _inline(claim.get(name, '')) for name in ('title', 'paper', 'ours', 'why', 'short')}
     verdict = str(claim.get('verdict', 'not tested'))
     return said | dict(verdict=verdict, in_full=_in_full(verdict))
 
