@@ -53,12 +53,14 @@ def smoke_stores(once):
 
 @pytest.fixture(scope='session')
 def smoke_study(once):
-    "A root in which the command has made all of the smoke profile; `said.txt` is what it said. To be changed: copied."
+    "A root in which the command has made all of the smoke profile; MVSSL_SMOKE names one. To be changed: copied."
 
     def make(root):
+        if 'MVSSL_SMOKE' in os.environ:
+            shutil.copytree(os.environ['MVSSL_SMOKE'], root, dirs_exist_ok=True)
+            return
         done = command('reproduce', '--profile', 'smoke', '--out', root)
         assert done.returncode == 0, done.stdout + done.stderr
-        (root / 'said.txt').write_text(done.stdout, encoding='utf-8')
 
     return once('smoke study', make)
 

@@ -38,6 +38,7 @@ from mvssl.study.reproduce import (
 from mvssl.runs import hold, is_held
 from mvssl.study.estimate import NotMeasured, Speed
 
+N = sum(PROFILES['smoke'].seeds.values())  # trainings
 ARTEFACTS = {  # notebook -> what it must leave
     'semi_supervision': (
         'semi_supervision.png',
@@ -105,10 +106,11 @@ def not_timed(monkeypatch):
 def test_smoke_from_end_to_end(smoke_study, tmp_path):
     "The command a user types; then again, when there is nothing left to do."
     out = shutil.copytree(smoke_study, tmp_path / 'out')
-    lines = (out / 'said.txt').read_text(encoding='utf-8').splitlines()
-    assert lines[0] == 'batch smoke-synthetic: 3 stores, 17 of 17 trainings, 6 of 6 analyses to make'
+    log = (out / 'runs/smoke-synthetic/log.txt').read_text(encoding='utf-8')
+    lines = [line[len('2026-01-31 12:00:00 ') :] for line in log.splitlines()]
+    assert lines[0] == f'batch smoke-synthetic: 3 stores, {N} of {N} trainings, 6 of 6 analyses to make'
     assert (
-        re.fullmatch(r'17 trainings and 6 analyses: about \d+ \w+ on \d+ workers?, (bf16|fp32), \w+', lines[1])
+        re.fullmatch(rf'{N} trainings and 6 analyses: about \d+ \w+ on \d+ workers?, (bf16|fp32), \w+', lines[1])
         and 'images/s each' in lines[2]
     )
     assert [line for line in lines if len(line) > 80 and not re.search(r'\S{60}', line)] == [], (
@@ -447,10 +449,10 @@ def only_told(monkeypatch, **asked):
 
 def test_the_estimate_comes_before_the_stores(tmp_path, monkeypatch):
     told = only_told(monkeypatch, out=tmp_path / 'new', jobs=2)
-    assert told[0] == 'batch smoke-synthetic: 3 stores, 17 of 17 trainings, 6 of 6 analyses to make'
+    assert told[0] == f'batch smoke-synthetic: 3 stores, {N} of {N} trainings, 6 of 6 analyses to make'
     head, parts, machine = told[1].splitlines()
     assert (
-        re.fullmatch(r'17 trainings and 6 analyses: about \d+ s on 2 workers, fp32, AVX2', head)
+        re.fullmatch(rf'{N} trainings and 6 analyses: about \d+ s on 2 workers, fp32, AVX2', head)
         and re.fullmatch(r'  stores \d s, trainings \d+ s \(\d,\d+ images/s each\), analyses \d+ s', parts)
         and machine == '  on A processor'
     )
