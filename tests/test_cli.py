@@ -201,7 +201,7 @@ def test_a_shell_completes_commands_and_options():
         assert done.returncode == 0, done.stderr
         return done.stdout.split()
 
-    assert completed('tr') == ['train'] and completed('data', 'm') == ['make', 'mocap', 'mpi-inf-3dhp']
+    assert completed('tr') == ['train', 'trained'] and completed('data', 'm') == ['make', 'mocap', 'mpi-inf-3dhp']
     assert '--checksums' in completed('data', 'check', '--ch')
 
 

@@ -138,7 +138,9 @@ def test_a_notebook_runs_in_lab(browser, lab, name):
     page.value("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")
     assert page.value(ERRORS) == []
     assert page.value(WIDE) == 0
-    assert [text for text in page.complaints if 'favicon' not in text] == []
+    # Lab says so of cells that it draws late, on a machine that has other work
+    no_error = ('favicon', 'did not appear within')
+    assert [text for text in page.complaints if not any(known in text for known in no_error)] == []
 
 
 @needs_chromium

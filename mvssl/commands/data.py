@@ -194,7 +194,8 @@ others are tested (see mvssl data cast); mvssl reproduce --data data/cmu then kn
 
 \b
   mvssl data cast cmu/bvh --index cmu/index.csv --out cast.csv
-  mvssl data mocap cmu/bvh --index cmu/index.csv --cast cast.csv --people dressed --side 48 --out data/cmu
+  mvssl data mocap cmu/bvh --index cmu/index.csv --cast cast.csv \\
+      --people dressed --side 48 --out data/cmu
 
 or one's own, in which somebody lies on the floor in every take:
 

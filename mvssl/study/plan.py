@@ -260,7 +260,8 @@ def status(
 ) -> Status:
     "What of a study is done, running, failed, missing. Raises Refusal for a profile or a store that is none."
     study = Study(profile, data, second_data, out)
-    with reading(study.root):     # a store of the user's own is looked at by whoever needs it
+    if not study.is_synthetic: study.dataset    # refused first, if it is none
+    with reading(study.root):
         are_made = all(is_made(study, rig) for rig in rigs_of(study))
     if not are_made: return _without_jobs(study, _without_stores(study))
     try: waves = jobs_of(study)

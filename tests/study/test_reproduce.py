@@ -597,7 +597,7 @@ def test_status_knows_from_the_estimate(tmp_path, root, monkeypatch):
 @pytest.mark.parametrize(
     'asked, message',
     [
-        (dict(profile='big'), 'profile must be one of smoke, laptop, few, desk, gpu'),
+        (dict(profile='big'), f"profile must be one of {', '.join(PROFILES)}, got 'big'"),
         (dict(only='joint-1'), '--only must name stores, report, an analysis'),
         (dict(only='info_nce'), 'not part of profile smoke'),
         (dict(jobs=0), '--jobs must be positive'),
