@@ -37,6 +37,12 @@ def profile_named(name):
 
 def _seeded_as(group): return 'joint-100' if group == 'metric' else group   # as many seeds as what it replaces
 
+def _with_labels(asked, labelled, everybody):
+    "Subjects whose labels a group uses: everybody who has some, as usual and one more, or as usual."
+    if asked == 'everybody': return tuple(everybody)
+    others = [subject for subject in everybody if subject not in labelled]
+    return (*labelled, *others[:1]) if asked == 'one more' else labelled
+
 def groups(
     profile,                # a Profile, or its name
     labelled=None,          # subjects whose labels are used; None: the profile's
@@ -51,7 +57,7 @@ def groups(
     found = {name: GROUPS[name] | profile.of_group.get(name, {}) for name in there}
     for changes in found.values():
         if changes['arm'] == 'metric': changes['labelled'] = ()
-        else: changes['labelled'] = tuple(everybody) if changes.get('labelled') else labelled
+        else: changes['labelled'] = _with_labels(changes.get('labelled'), labelled, everybody)
     return found
 
 # %% ../../nbs/study/63_batch.ipynb #01874e68
@@ -365,7 +371,8 @@ class _Groups(_Asked):
             ask_pairs = [name for name in ask_labels if GROUPS[name]['arm'] != 'supervised']
             found = dict.fromkeys(ask_pairs, 'only one training subject, so there is no unlabelled one')
         if not set(self.everybody) - set(self.roles.labelled):
-            found['supervised-all'] = 'no training subject has poses beyond the labelled ones'
+            more = [name for name in ask_labels if GROUPS[name].get('labelled')]
+            found |= dict.fromkeys(more, 'no training subject has poses beyond the labelled ones')
         return found
 
     @property

@@ -19,12 +19,12 @@ _ALL_MARGINS = [(row['margin'], row['beta']) for row in PAPER['margins']['rows']
 
 UNRULY = {  # where a large margin should destabilise, if anywhere: batches of anybody without a ramp -> what is changed
     'paper': {},
-    'paper-group': dict(norm='group'),
     'paper-raw': dict(standardise=False),
 }
 
 GROUPS = {
     **{f'{arm}-{percent}': dict(arm=arm, label_fraction=percent/100) for percent in (100, 10, 2) for arm in _ARM_NAMES},
+    **{f'{arm}-plus1': dict(arm=arm, labelled='one more') for arm in _ARM_NAMES},
     'both-100': dict(arm='joint', second_pairs=16),
     'supervised-all': dict(arm='supervised', labelled='everybody'),
     **{f'joint-m{margin}-b{beta}': dict(arm='joint', margin=margin, beta=beta) for margin, beta in _OTHER_MARGINS},
@@ -33,8 +33,6 @@ GROUPS = {
     'joint-neither': dict(arm='joint', chunk=1, beta=0.),
     'paper-joint': dict(arm='joint', **_PAPERS_OWN),
     'paper-control': dict(arm='control', **_PAPERS_OWN),
-    'paper-raw-joint': dict(arm='joint', standardise=False, **_PAPERS_OWN),
-    'paper-raw-control': dict(arm='control', standardise=False, **_PAPERS_OWN),
     'paper-joint-p256': dict(arm='joint', n_pairs=256, **_PAPERS_OWN),
     'paper-control-p256': dict(arm='control', n_pairs=256, **_PAPERS_OWN),
     **{f'{how}-m{margin}-b{beta}': dict(arm='joint', margin=margin, beta=beta, **_PAPERS_OWN | changes)
@@ -47,9 +45,9 @@ GROUPS = {
 # %% ../../nbs/study/61_profiles.ipynb #e7b3955a
 _HEADLINE = tuple(f'{arm}-100' for arm in _ARM_NAMES)
 _FEW_LABELS = tuple(f'{arm}-{percent}' for percent in (10, 2) for arm in _ARM_NAMES)
+_PLUS_1 = tuple(f'{arm}-plus1' for arm in _ARM_NAMES)
 _MARGINS = tuple(name for name in GROUPS if name.startswith('joint-m'))
 _LARGE = ('paper-joint-p256', 'paper-control-p256')
-_RAW = ('paper-raw-joint', 'paper-raw-control')
 _UNRULY = tuple(name for name in GROUPS if name.startswith('paper-') and '-m' in name)
 _OTHER_LOSSES = ('info_nce', 'all_negatives')
 
@@ -57,9 +55,10 @@ NEEDS = {   # in the order in which they are begun: the longest first
     '1_selection_of_negatives': ('joint-100', 'joint-nochunk', 'joint-nobeta', 'joint-neither'),
     '3_pose_retrieval': ('joint-100', 'metric', 'supervised-100', 'both-100'),
     '4_embedding_space': ('joint-100', 'metric'),
-    'semi_supervision': (*_HEADLINE, *_FEW_LABELS, 'supervised-all', 'paper-joint', 'paper-control', *_OTHER_LOSSES),
+    'semi_supervision': (*_HEADLINE, *_FEW_LABELS, *_PLUS_1, 'supervised-all', 'paper-joint', 'paper-control',
+                         *_OTHER_LOSSES),
     '2_margin_ablation': ('joint-100', *_MARGINS, 'supervised-100', 'control-100'),
-    'paper_way': ('paper-joint', 'paper-control', *_HEADLINE, 'supervised-all', *_RAW, *_LARGE, *_UNRULY),
+    'paper_way': ('paper-joint', 'paper-control', *_HEADLINE, 'supervised-all', *_LARGE, *_UNRULY),
 }
 
 # %% ../../nbs/study/61_profiles.ipynb #ef4adc9c
@@ -108,13 +107,13 @@ _LIGHT = dict(shift=.03, zoom=.05, stretch=0., rotation_deg=0., brightness=0., c
               grey=0., cutout=0.)   # fields of Augmentation
 _STRONG = dict(brightness=.5, contrast=.5, saturation=.5, hue_deg=30., grey=.2, cutout=.3)
 _RECIPE = dict(lr=.01, grid=2, alpha=.05, augmentation=_LIGHT)
+_BUDGETS = (100, 10, 2, 'plus1')
 _ARMS = {
-    **dict.fromkeys(('supervised-100', 'supervised-10', 'supervised-2'), dict(augmentation={})),
-    **{f'control-{percent}': dict(arm='supervised') for percent in (100, 10, 2)},
+    **{f'supervised-{labels}': dict(augmentation={}) for labels in _BUDGETS},
+    **{f'control-{labels}': dict(arm='supervised') for labels in _BUDGETS},
 }
 _DESK_RECIPE = _RECIPE | dict(alpha=.1, weight_decay=.5, augmentation={})
-_DESK_ARMS = _ARMS | dict.fromkeys(('supervised-100', 'supervised-10', 'supervised-2'),
-                                   dict(augmentation=_STRONG))
+_DESK_ARMS = _ARMS | {f'supervised-{labels}': dict(augmentation=_STRONG) for labels in _BUDGETS}
 _MARGINS_OF_TABLE_1 = ('joint-m0.4-b0.2', 'joint-m0.8-b0.4', 'joint-m1.0-b0.5')
 _SECTION_1 = ('joint-100', 'joint-nochunk', 'joint-nobeta', 'joint-neither')
 
@@ -133,8 +132,8 @@ _SMOKE = Profile(
     of_group=dict.fromkeys(('paper-joint', 'paper-control'), dict(start='synthetic2d', start_steps=5))
     | {'both-100': dict(second_pairs=4)},
     seeds=dict.fromkeys((*_HEADLINE, 'both-100'), 2) | dict.fromkeys(
-        ('supervised-10', 'joint-10', 'supervised-all', *_MARGINS_OF_TABLE_1, 'joint-neither', 'paper-joint',
-         'paper-control', 'paper-m0.6-b0.3', 'paper-m1.0-b0.5'), 1))
+        ('supervised-10', 'joint-10', 'joint-plus1', 'supervised-all', *_MARGINS_OF_TABLE_1, 'joint-neither',
+         'paper-joint', 'paper-control', 'paper-m0.6-b0.3', 'paper-m1.0-b0.5'), 1))
 
 _LAPTOP = Profile(
     'laptop', 'every claim on two cores, in minutes', side=48, minutes=20, **_LAPTOP_PEOPLE,
@@ -150,11 +149,13 @@ _FEW = Profile(
     studio=each('S1 S5 S6 S7', 2700) | each('S8 V1 V2 V3', 120) | each('S9 S11 T1..T6', 150), stage={}, second_test=(),
     pool=each('P01..P40', 75),
     validation=_LAPTOP_PEOPLE['validation'], test=_LAPTOP_PEOPLE['test'],
-    train=dict(steps=1500, n_labelled=32, n_pairs=64, subjects_per_batch=4, **_DESK_RECIPE, start='synthetic2d',
+    train=dict(steps=1000, n_labelled=32, n_pairs=64, subjects_per_batch=4, **_DESK_RECIPE, start='synthetic2d',
                start_steps=1200, new_takes=3, log_every=25, validate_every=250),
-    of_group=_DESK_ARMS | dict.fromkeys(_UNRULY, dict(steps=500, validate_every=50)),
-    seeds=dict.fromkeys((*_HEADLINE, 'supervised-all', 'paper-joint', 'paper-control', *_RAW, *_UNRULY), 3)
-    | dict.fromkeys(_LARGE, 1), asks=('paper_way',), analyses=dict(paper_way=dict(other='desk-synthetic')))
+    of_group=_DESK_ARMS | dict.fromkeys(_LARGE, dict(steps=500))
+    | dict.fromkeys(_UNRULY, dict(steps=300, log_every=10, validate_every=50)),
+    seeds=dict.fromkeys((*_HEADLINE, *_PLUS_1, 'supervised-all', 'paper-joint', 'paper-control', *_UNRULY), 3)
+    | dict.fromkeys(_LARGE, 1),
+    asks=('paper_way', 'semi_supervision'), analyses=dict(paper_way=dict(other='desk-synthetic')))
 
 _DESK = Profile(
     'desk', 'in clothes and light of their own, four times as long, twice the pairs', side=48,
@@ -178,7 +179,7 @@ _GPU = Profile(
     train=dict(steps=6000, width=64, n_pairs=128, n_labelled=128, subjects_per_batch=32, new_takes=4, **_RECIPE,
                validate_every=500, log_every=50),
     of_group=_ARMS | dict.fromkeys(_SECTION_1, dict(keep_every=1500)),
-    seeds=dict.fromkeys(GROUPS.keys() - {'metric', *_RAW, *_LARGE, *_UNRULY}, 5))
+    seeds=dict.fromkeys(GROUPS.keys() - {'metric', *_LARGE, *_UNRULY}, 5))
 
 # %% ../../nbs/study/61_profiles.ipynb #63f430b3
 PROFILES = {profile.name: profile for profile in (_SMOKE, _LAPTOP, _FEW, _OTHERS, _DESK, _GPU)}   # from small to large

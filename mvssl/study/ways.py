@@ -25,8 +25,6 @@ WAYS = {    # group -> way, arm
     'supervised-100': ('ours', 'supervised'), 'control-100': ('ours', 'control'), 'joint-100': ('ours', 'joint'),
     'supervised-all': ('ours', 'supervised-all'),
     'paper-control': ("the paper's", 'control'), 'paper-joint': ("the paper's", 'joint'),
-    'paper-raw-control': ("the paper's, not standardised", 'control'),
-    'paper-raw-joint': ("the paper's, not standardised", 'joint'),
     'paper-control-p256': ("the paper's, 256 pairs", 'control'),
     'paper-joint-p256': ("the paper's, 256 pairs", 'joint'),
 }
