@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import mvssl
@@ -21,6 +22,7 @@ from ..runs import as_json
 # %% ../../nbs/study/62_keys.ipynb #a9b2b395
 _HAVE_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
+@lru_cache(maxsize=512)     # a study asks for the same modules once for each of its notebooks
 def stripped(
     source:str,     # code
 ) -> str:
@@ -88,16 +90,19 @@ def _base(node, package):
     above = package[:len(package) - node.level + 1] if node.level else []
     return '.'.join([*above, *([node.module] if node.module else [])])
 
+def _imported(node, package):
+    "Dotted names that a statement may import."
+    if isinstance(node, ast.Import): return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom): return []
+    base = _base(node, package)
+    return [base, *(f'{base}.{alias.name}' for alias in node.names)]
+
+@lru_cache(maxsize=512)
 def _imports(source, module=''):
     "Modules of mvssl that code imports, wherever in it; `module` is the one it is, if any."
     package = ['mvssl', *module.split('.')[:-1]]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import): names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = _base(node, package)
-            names = [base, *(f'{base}.{alias.name}' for alias in node.names)]
-        else: continue
-        yield from (name.removeprefix('mvssl.') for name in names if name.startswith('mvssl.'))
+    names = [name for node in ast.walk(ast.parse(source)) for name in _imported(node, package)]
+    return tuple(dict.fromkeys(name.removeprefix('mvssl.') for name in names if name.startswith('mvssl.')))
 
 def _module(name, home):
     path = Path(home).joinpath(*name.split('.')).with_suffix('.py')
