@@ -445,8 +445,8 @@ def _numbers_axes(fig, distances, shares, same_mm, over_beta, beta, least):
         row[0].set_ylabel(f'false negatives, %\n(within {same_mm[0]:.0f} mm)')
         row[0].set_ylim(bottom=0)       # once all panels of the row are drawn: they share it
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside upper center', ncols=6)
-    for name, (x, share, *_) in next(iter(over_beta.values())).items():
-        axes[2, 0].annotate(name, (x[0], 100*share[0]), xytext=(2, 3), textcoords='offset points', fontsize=6,
+    for line, name in enumerate(next(iter(over_beta.values()))):     # below the curves, which may be one
+        axes[2, 0].annotate(name, (.02, .17 - .12*line), xycoords='axes fraction', fontsize=6,
                             color=_BY_CHUNKS[name][0])
 
 # %% ../../nbs/show/11_plots.ipynb #69deeeea
