@@ -15,6 +15,7 @@ import json
 import math
 import re
 import sys
+from collections import Counter
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
@@ -76,20 +77,23 @@ def said_of(nb):
 # ---- what is committed -----------------------------------------------------------------------------------------------
 
 
+def sidecars_in(figures):
+    "Artefacts in a folder of figures: name -> what its sidecar says."
+    return {path.stem: json.loads(path.read_text(encoding='utf-8')) for path in sorted(figures.glob('*.json'))}
+
+
 def sidecars_of(name, figures):
-    "Artefacts of an experiment in a folder of figures: name -> what its sidecar says."
-    found = {path.stem: json.loads(path.read_text(encoding='utf-8')) for path in sorted(figures.glob('*.json'))}
-    return {key: value for key, value in found.items() if value.get('source') == f'{EXPERIMENTS}/{name}.ipynb'}
+    "Those of one experiment."
+    source = f'{EXPERIMENTS}/{name}.ipynb'
+    return {key: sidecar for key, sidecar in sidecars_in(figures).items() if sidecar.get('source') == source}
 
 
 def run_of(name, figures):
     "Name of the run that the artefacts of an experiment, or the training that is shown, come from."
     if name == 'train':
-        keys = {
-            json.loads(path.read_text(encoding='utf-8')).get('inputs', {}).get(TRAINING)
-            for path in figures.glob('*.json')
-        }
-        return next((f'{TRAINING}-{key}' for key in sorted(keys - {None})), None)
+        read = [sidecar.get('inputs', {}).get(TRAINING) for sidecar in sidecars_in(figures).values()]
+        most = Counter(key for key in read if key).most_common(1)  # others are of earlier trainings
+        return f'{TRAINING}-{most[0][0]}' if most else None
     return next((sidecar['run'] for sidecar in sidecars_of(name, figures).values()), None)
 
 

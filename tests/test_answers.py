@@ -40,11 +40,6 @@ def test_committed_answers_belong_to_committed_artefacts(path):
     assert list(answers.problems(path.stem, nb, ROOT / 'figures' / nb['metadata']['answers']['study'])) == []
 
 
-def test_either_one_study_is_shown_or_none():
-    shown = {nb['metadata']['answers']['study'] for name, nb, _ in answers.answered() if name in NEEDS}
-    assert len(shown) <= 1
-
-
 @pytest.fixture(scope='module')
 def made(smoke_study, tmp_path_factory):
     "The notebooks of the smoke study with their answers, by name, and the folder of its figures."
