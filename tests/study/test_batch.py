@@ -157,8 +157,9 @@ def test_a_store_may_say_who_is_who_and_name_its_test_sets(root, made_up, tmp_pa
 def test_labels_of_one_more_need_one_more_with_labels(root, made_up, tmp_path):
     "The first other training subject in the order of the store; where all are labelled already, the reason is said."
     study = Study('smoke', root / 'data/smoke/studio', '', tmp_path)
-    study.tell_roles(keep=False, labelled=['S5'], validation=['S8', 'V1'], test=['S9', 'S11', 'T1'])
+    held_out = dict(validation=['S8', 'V1'], test=['S9', 'S11', 'T1'])
+    study.tell_roles(keep=False, labelled=['S5'], **held_out)
     assert study.groups['joint-plus1']['labelled'] == ('S5', 'S1')
-    study.tell_roles(keep=False, labelled=['S1', 'S5', 'U01', 'U02', 'U03'])
+    study.tell_roles(keep=False, labelled=['S1', 'S5', 'U01', 'U02', 'U03'], **held_out)
     for group in ('joint-plus1', 'supervised-all'):
         assert study.left_out[group] == 'no training subject has poses beyond the labelled ones'
