@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..dataset import DatasetError
+from ..dataset import DatasetError, MultiviewDataset
 from ..encoder import read_header, save_weights
 from ..ground.device import cores
 from ..ground.progress import Board, above_bars, counted, duration, output_kind, stoppable
@@ -72,6 +72,19 @@ def make_stores(
 # %% ../../nbs/study/73_reproduce.ipynb #5ad17001
 def _is_start(file, about): return file.exists() and read_header(file)['notes'] == about
 
+def _make_start(file, config, pool, about, device, progress):
+    "Learns and keeps a start; its configuration, and the seconds that it took."
+    began = time.perf_counter()
+    make_folder(file.parent)
+    save_weights(file, pretrain_2d(config, MultiviewDataset.open(pool), device, progress), about)
+    return config, time.perf_counter() - began
+
+def _all_of(function, asked, at_a_time):
+    "What a function makes of several arguments, as they end; in processes, where there are to be several at a time."
+    if at_a_time < 2: return (function(*one) for one in asked)
+    from joblib import Parallel, delayed    # of the extra that whoever runs notebooks has
+    return Parallel(at_a_time, batch_size=1, return_as='generator_unordered')(delayed(function)(*one) for one in asked)
+
 def make_starts(
     study:Study,    # whose stores are there
     only=(),        # see `names_of`
@@ -82,14 +95,15 @@ def make_starts(
     names, _ = names_of(study, only)
     configs = [training.config for group in study.groups for training in study.planned(group) if training.name in names]
     wanted = {config.start: start_of(config) for config in configs if Path(config.start).parent.name == 'starts'}
-    for path, config in wanted.items():
-        file, about = Path(path), dict(pool=study.pool.checksum, **as_json(asdict(config)))
-        if _is_start(file, about): continue
-        began, device = time.perf_counter(), 'cuda' if torch.cuda.is_available() else 'cpu'
-        make_folder(file.parent)
-        save_weights(file, pretrain_2d(config, study.pool, device, progress), about)
-        took = duration(time.perf_counter() - began)
-        say(f'start of seed {config.seed}, {config.norm} normalisation, from 2D joints of a pool: made in {took}')
+    about = {path: dict(pool=study.pool.checksum, **as_json(asdict(config))) for path, config in wanted.items()}
+    todo = [path for path in wanted if not _is_start(Path(path), about[path])]
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    at_a_time = min(cores(), len(todo)) if device == 'cpu' else 1
+    told = progress and at_a_time == 1      # bars of several processes would write over one another
+    asked = [(Path(path), wanted[path], study.pool.path, about[path], device, told) for path in todo]
+    for config, seconds in _all_of(_make_start, asked, at_a_time):
+        say(f'start of seed {config.seed}, {config.norm} normalisation, from 2D joints of a pool: made in '
+            + duration(seconds))
 
 # %% ../../nbs/study/73_reproduce.ipynb #a53bf0c2
 def _measured(study, ahead, crew):

@@ -19,6 +19,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 from experiments_fixture import EXPERIMENTS, MVSSL, analysis, command, edited
 
 from mvssl.study import reproduce as module
@@ -643,6 +644,23 @@ def test_starts_are_made_once_for_all_arms_of_a_seed(root, made_up, monkeypatch)
     facts = json.loads((root / 'data/smoke/pool/dataset.json').read_text())
     (root / 'data/smoke/pool/dataset.json').write_text(json.dumps(facts | dict(checksum='0' * 32)))
     assert len(made()) == 1  # of other people
+
+
+def test_starts_of_several_seeds_are_made_at_once_and_are_the_same(root, monkeypatch):
+    seeds = PROFILES['smoke'].seeds | {'paper-joint': 2}
+    monkeypatch.setitem(PROFILES, 'smoke', replace(PROFILES['smoke'], seeds=seeds))
+    study, weights = Study('smoke', out=root), {}
+    files = [Path(training.config.start) for training in study.planned('paper-joint')]
+    for n in (1, 2):
+        monkeypatch.setattr(module, 'cores', lambda n=n: n)
+        shutil.rmtree(files[0].parent, ignore_errors=True)
+        said = []
+        module.make_starts(study, ['paper-joint'], said.append)
+        assert len(said) == 2 and {line[:15] for line in said} == {'start of seed 0', 'start of seed 1'}
+        weights[n] = [load_network(file).state_dict() for file in files]
+    for alone, beside in zip(weights[1], weights[2]):
+        for name, value in alone.items():
+            torch.testing.assert_close(value, beside[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_a_store_of_other_settings_is_not_overwritten(root, made_up, monkeypatch):
