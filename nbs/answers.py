@@ -29,7 +29,7 @@ from mvssl.study.keys import stripped
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = 'nbs/experiments'
-STUDIES = ('desk-synthetic', 'laptop-synthetic')  # the first of them that is committed is shown
+STUDIES = ('desk-synthetic', 'few-synthetic', 'laptop-synthetic')  # what may be shown; the first where none is named
 TRAINING = 'joint-100-s0'  # shown as the example of a training
 SHOWN_DPI, SHARP_PX, MOST_BYTES = 130, 900, 300_000
 MOST_UNLIKE = 12  # of a small table drawn at another size; other pictures of one shape differ by more

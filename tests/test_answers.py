@@ -40,6 +40,17 @@ def test_committed_answers_belong_to_committed_artefacts(path):
     assert list(answers.problems(path.stem, nb, ROOT / 'figures' / nb['metadata']['answers']['study'])) == []
 
 
+def test_every_notebook_says_whose_answers_it_shows():
+    "Of a study that is meant to be shown, in the line under its parameters."
+    for name, nb, figures in answers.answered():
+        if name in NEEDS or name == 'train':
+            said = nb['metadata']['answers']
+            assert said['study'] in answers.STUDIES
+            (shown,) = [cell['outputs'] for cell in answers.code_cells(nb) if answers.has_tag(cell, 'parameters')]
+            sidecars = answers.sidecars_of(name, figures)
+            assert answers.text_of(shown[0]['data']['text/markdown']) == answers.whose(said['study'], sidecars, figures)
+
+
 @pytest.fixture(scope='module')
 def made(smoke_study, tmp_path_factory):
     "The notebooks of the smoke study with their answers, by name, and the folder of its figures."

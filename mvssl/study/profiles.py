@@ -145,7 +145,7 @@ _LAPTOP = Profile(
 
 _FEW = Profile(
     'few', "the paper's own way: few people, large batches, a warm start", side=48,
-    minutes=75, people='dressed', store_seed=8,
+    minutes=90, people='dressed', store_seed=8,
     studio=each('S1 S5 S6 S7', 2700) | each('S8 V1 V2 V3', 120) | each('S9 S11 T1..T6', 150), stage={}, second_test=(),
     pool=each('P01..P40', 75),
     validation=_LAPTOP_PEOPLE['validation'], test=_LAPTOP_PEOPLE['test'],
