@@ -69,8 +69,9 @@ A notebook that fails stops what needs it and nothing else: the summary names it
 status is 1.
 """
 _PROFILES = ('smoke: shows in two minutes that all of it runs, its numbers mean nothing. laptop: every claim, less '
-             'than 20 minutes on two cores. desk: the same people, trained longer and more often, an evening. gpu: '
-             'full size, hours on one GPU.')
+             'than 20 minutes on two cores. desk: people in clothes of their own, trained longer and more often, an '
+             "evening. others: its arms on other people. few: the paper's own way, few people. gpu: full size, hours "
+             'on one GPU.')
 _SCHEDULER = 'Address of a Dask scheduler whose workers see the same folders, as in tcp://host:8786.'
 _ONLY = ('Only this and what it needs: stores, report, an analysis (2_margin_ablation), a group of trainings '
          '(joint-100) or one of them (joint-100-s0); can be repeated.')
