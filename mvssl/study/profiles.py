@@ -164,12 +164,14 @@ _DESK = Profile(
                validate_every=250),
     of_group=_DESK_ARMS | {'joint-100': dict(keep_every=500)},
     seeds=dict.fromkeys((*_HEADLINE, 'both-100'), 5) | dict.fromkeys(
-        ('supervised-all', *_MARGINS_OF_TABLE_1, 'supervised-10', 'joint-10', 'supervised-2', 'joint-2', 'paper-joint',
-         'paper-control'), 3))
+        ('supervised-all', *_MARGINS_OF_TABLE_1, 'supervised-10', 'joint-10', 'supervised-2', 'joint-2', *_PLUS_1,
+         'paper-joint', 'paper-control'), 3),
+    analyses=dict(paper_way=dict(other='few-synthetic')))
 
 _OTHERS = replace(
     _DESK, name='others', what='the same on a second set of people: arms alone', minutes=60, store_seed=9,
-    stage={}, second_test=(), seeds=dict.fromkeys(_HEADLINE, 5) | {'supervised-all': 3}, asks=('semi_supervision',))
+    stage={}, second_test=(), seeds=dict.fromkeys(_HEADLINE, 5) | {'supervised-all': 3}, asks=('semi_supervision',),
+    analyses={})
 
 _GPU = Profile(
     'gpu', 'ResNet-18 at 128 px, more people, five seeds', side=128, minutes=600, jobs=1,
