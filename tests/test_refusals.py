@@ -727,7 +727,7 @@ MISTAKES = {
         (ATLAS, 'mvssl.show.atlas.write_atlas'),
         (('data', 'check', 'store'), 'mvssl.commands.data.describe_store'),
         (MAKE, 'mvssl.sources.synthetic.make_dataset'),
-        (REPRODUCE, 'mvssl.study.reproduce.make_stores'),
+        ((*REPRODUCE, '--no-estimate'), 'mvssl.study.reproduce.make_stores'),
         (STATUS, 'mvssl.study.plan.is_held'),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],

@@ -2,6 +2,7 @@
 footage."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import papermill
 import pytest
 
 from mvssl.dataset import DatasetWriter, MultiviewDataset
-from mvssl.study.reproduce import reproduce
 from mvssl.sources.synthetic import make_dataset
 
 NBS = Path(__file__).parents[1] / 'nbs'
@@ -46,9 +46,9 @@ def test_own_cameras_on_real_videos(tmp_path):
     )
 
 
-def test_real_footage_on_a_made_rig(root, tmp_path):
+def test_real_footage_on_a_made_rig(smoke_study, tmp_path):
     "Whole, at the smallest size: a take of one person and the networks of the smoke profile."
-    reproduce('smoke', out=root, only='joint-100', say=lambda text: None)
+    root = shutil.copytree(smoke_study, tmp_path / 'root')
     whole = make_dataset(tmp_path / 'made', subjects=('U01',), instants=60, side=32, progress=False)
     with DatasetWriter(
         tmp_path / 'take', name='take', source='made', licence='free', hz=60, stride=1, side=32, views=whole.views

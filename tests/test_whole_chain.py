@@ -39,10 +39,8 @@ def test_figure_1_from_official_files(stores, tmp_path):
         'S7',
         'S8',
     }
-    said = []
-    summary = reproduce(
-        'smoke', first.path, second.path, out=tmp_path, only='3_pose_retrieval', jobs=1, say=said.append
-    )
+    asked = dict(out=tmp_path, only='3_pose_retrieval', foresee=False)
+    summary = reproduce('smoke', first.path, second.path, **asked, say=lambda text: None)
     assert summary.is_whole, summary.failed
     batch = Batch('smoke', first.path, second.path, out=tmp_path)
     assert (batch.roles.labelled, batch.roles.validation, batch.roles.test, batch.second_test) == (

@@ -177,10 +177,15 @@ class Workers:
         where = f', on {self.where}' if self.where else ''
         return f"{counted(self.n, 'notebook')} at a time, {counted(self.threads, 'thread')} each{where}"
 
+def _threads_allowed():
+    "As many as cores, or what this process was told: whoever shares a machine sets OMP_NUM_THREADS."
+    told = os.environ.get('OMP_NUM_THREADS', '').partition(',')[0].strip()
+    return int(told) if told.isdecimal() and int(told) else cores()
+
 def _here(joblib, jobs):
     "Processes of this machine. Ctrl-C reaches all processes of a terminal: whom it concerns is this one."
     n = max(1, jobs or cores())
-    threads = max(1, cores()//n)
+    threads = max(1, min(cores()//n, _threads_allowed()))
     deaf = dict(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
     def run(todo, stop=None):
         processes = min(n, max(1, len(todo)))
