@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick reproduce smoke notebooks exported lint readme docs bench clean
+.PHONY: help lab test quick reproduce smoke notebooks exported outputs lint readme docs bench clean
 
 WORKERS ?= 2
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -60,6 +60,11 @@ lint: $(INSTALLED)  ## look for mistakes in notebooks, tests, benchmarks and the
 	$(BIN)/ruff check
 	$(BIN)/biome lint --error-on-warnings mvssl/show/templates/*.js mvssl/show/templates/*.css
 	$(BIN)/ruff format --check --quiet || { echo 'Lay it out: $(BIN)/ruff format' >&2; exit 1; }
+
+outputs: $(INSTALLED)  ## run the notebooks of the library and keep what they show: minutes
+	$(BIN)/jupyter nbconvert --log-level ERROR --to notebook --execute --inplace nbs/[0-9]*.ipynb nbs/*/[0-9][0-9]_*.ipynb
+	$(BIN)/python nbs/hidden.py
+	$(BIN)/nbdev_clean
 
 readme: $(INSTALLED)  ## run nbs/index.ipynb and make README.md from it
 	$(BIN)/jupyter nbconvert --log-level ERROR --to notebook --execute --inplace nbs/index.ipynb

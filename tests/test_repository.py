@@ -594,6 +594,55 @@ def test_a_path_of_one_machine_is_seen():
     assert not MACHINE_PATH.search('see https://example.org/home/x and data/tmp/x')
 
 
+SHOWN = (
+    ast.Name | ast.Attribute | ast.Subscript | ast.Tuple | ast.List | ast.Dict | ast.DictComp | ast.ListComp | ast.BinOp
+)
+
+
+def shows(source):
+    "Whether a cell prints something, or ends in a value that is no call, so that something must be below it."
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:  # a magic
+        return False
+    calls = [node.value for node in body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    prints = any(isinstance(call.func, ast.Name) and call.func.id == 'print' for call in calls)
+    last = body[-1] if body else None
+    return prints or isinstance(last, ast.Expr) and isinstance(last.value, SHOWN) and not source.rstrip().endswith(';')
+
+
+@pytest.mark.parametrize('path', [path for path in NOTEBOOKS if path.parent.name != 'experiments'], ids=named)
+def test_what_a_cell_shows_is_below_it(path):
+    "Cells that were changed and never run, which `make outputs` mends. Answers of experiments have tests of their own."
+    silent = [
+        cell.source
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == 'code'
+        and not cell.outputs
+        and 'parameters' not in cell.metadata.get('tags', ())
+        and shows(cell.source)
+    ]
+    assert silent == [], 'make outputs'
+
+
+@pytest.mark.parametrize(
+    'source, shown',
+    [
+        ('print(1)', True),
+        ('x = 1\nx', True),
+        ('table.T', True),
+        ('x, y', True),
+        ('x = 1', False),
+        ('test_eq(x, 1)', False),
+        ('plot();', False),
+        ("'a string';", False),
+        ('', False),
+    ],
+)
+def test_a_cell_that_shows_is_told_from_one_that_does_not(source, shown):
+    assert shows(source) is shown
+
+
 @pytest.fixture
 def checkout(tmp_path):
     "A repository with this one's attributes, settings and ignored files, and a home of its own."
