@@ -459,7 +459,7 @@ def test_a_log_gets_lines(studio, tmp_path, monkeypatch):
         (('--set', 'chunk=three'), "chunk must be int, got 'three'"),
         (('--set', 'compile=yes'), "compile must be bool, got 'yes'"),
         (('--start', 'imagnet'), "got 'imagnet'"),
-        (('--pairs', 400), 'n_pairs must be at most'),
+        (('--pairs', 400), '--pairs must be at most'),
         (('--set', 'hue_deg=900'), 'hue_deg must lie in [0, 180]'),
         (('--start', 'synthetic2d'), 'pool must be a store of other people'),
     ],

@@ -293,7 +293,7 @@ WALK = [
             ('lr', -1, 'lr must be'),
             ('lr', 'inf', 'lr must be'),
             ('width', 0, 'width must be'),
-            ('pairs', 1, 'n_pairs must'),
+            ('pairs', 1, '--pairs must'),
             ('margin', 'nan', 'margin must'),
             ('beta', -1, 'beta must'),
             ('beta', 'nan', 'beta must'),
@@ -301,8 +301,8 @@ WALK = [
             ('labelled', 'S99', 'labelled must'),
             ('test', 'S1', 'test must'),
             ('unlabelled', 'none,S1', 'unlabelled must'),
-            ('fraction', 2, 'label_fraction must'),
-            ('fraction', 'nan', 'label_fraction must'),
+            ('fraction', 2, '--fraction must'),
+            ('fraction', 'nan', '--fraction must'),
             ('start', 'nowhere', 'start must'),
             ('start', 'weights.safetensors', 'save_weights wrote'),
             ('start', 'photos', 'start must'),
@@ -319,7 +319,7 @@ WALK = [
             ('set', 'new_takes=9', 'new_takes must'),
             ('set', 'seed=-1', 'seed must'),
             ('pairs', 100000, 'n_pairs'),
-            ('labelled_images', 0, 'n_labelled must'),
+            ('labelled_images', 0, '--labelled-images must'),
         )
     ),
     # options of the others

@@ -23,6 +23,7 @@ from ..dataset import DatasetError, MultiviewDataset, Problem
 from mvssl.commands.options import (
     Device, Names, RunPath, check_out, device_named, field_option, is_store, names_in, notes_of, open_network,
     option, required)
+from ..ground.progress import counted
 from ..refusal import Refusal, make_folder
 from .terminal import (
     NOTHING_WRITTEN, check_installed, command, command_group, leads, plain_errors, size_of, watching)
@@ -172,6 +173,17 @@ _SecondPairs = Annotated[int | None, field_option('second_pairs')]
 _SecondHeldOut = Annotated[_Subjects, field_option('second_held_out', text=_SECOND_HELD_OUT)]
 _Resume = Annotated[bool, option('Go on with a run that was stopped; begin it if it is not there.', '--resume')]
 
+_CALLED = dict(n_pairs='--pairs', n_labelled='--labelled-images', label_fraction='--fraction')
+
+@contextmanager
+def _in_words_of_options():
+    "Begins a refusal of a field of the configuration with the option that sets it, where that is called otherwise."
+    try: yield
+    except Refusal as error:
+        field, space, rest = str(error).partition(' ')
+        if field not in _CALLED: raise
+        raise Refusal(_CALLED[field] + space + rest) from None
+
 def _train(config, data, run, pool, second, resume, device):
     "Trains; says what came out."
     ds, others, beside = _store_for_training(data), *(path and MultiviewDataset.open(path) for path in (pool, second))
@@ -190,13 +202,13 @@ def train(
     steps: Annotated[int | None, field_option('steps')] = None,
     seed: Annotated[int | None, field_option('seed')] = None,
     labelled: _Labelled = None,
-    label_fraction: Annotated[float | None, field_option('label_fraction', '--fraction')] = None,
+    label_fraction: Annotated[float | None, field_option('label_fraction', _CALLED['label_fraction'])] = None,
     unlabelled: _Unlabelled = None,
     validation: _Validation = None,
     test: _Test = None,
     width: Annotated[int | None, field_option('width')] = None,
-    n_pairs: Annotated[int | None, field_option('n_pairs', '--pairs')] = None,
-    n_labelled: Annotated[int | None, field_option('n_labelled', '--labelled-images')] = None,
+    n_pairs: Annotated[int | None, field_option('n_pairs', _CALLED['n_pairs'])] = None,
+    n_labelled: Annotated[int | None, field_option('n_labelled', _CALLED['n_labelled'])] = None,
     margin: Annotated[float | None, field_option('margin')] = None,
     beta: Annotated[float | None, field_option('beta')] = None,
     alpha: Annotated[float | None, field_option('alpha')] = None,
@@ -211,7 +223,7 @@ def train(
     resume: _Resume = False,
 ):
     "Trains a network."
-    with plain_errors(lambda said: _left_of(run, said)):
+    with plain_errors(lambda said: _left_of(run, said)), _in_words_of_options():
         given = dict(arm=arm, steps=steps, seed=seed, labelled=labelled, label_fraction=label_fraction,
                      unlabelled=unlabelled, validation=validation, test=test, width=width, n_pairs=n_pairs,
                      n_labelled=n_labelled, margin=margin, beta=beta, alpha=alpha, lr=lr, start=start,
@@ -518,7 +530,7 @@ def make_atlas(
         found = embed(trained.network, ds, rows, progress=watching())
         made = write_atlas(out, found, ds, title or '', _facts(trained, ds), k)
     who = len(ds.table['subject'].unique())
-    typer.echo(f'{len(found.z)} images of {who} subjects, {size_of(made.stat().st_size)}\nmade: {made}')
+    typer.echo(f"{len(found.z)} images of {counted(who, 'subject')}, {size_of(made.stat().st_size)}\nmade: {made}")
 
 # %% ../../nbs/commands/79_networks.ipynb #export01
 _EXPORT = """Write a network as one file that runs where mvssl is not installed.

@@ -17,6 +17,7 @@ import seaborn as sns
 from markupsafe import Markup
 
 from ..ground.arrays import as_array
+from ..ground.progress import counted
 from ..refusal import Refusal, check_writable, make_folder
 from ..retrieval import match_rule, retrieve
 from ..runs import write_whole
@@ -248,8 +249,8 @@ def write_atlas(
     views = np.asarray(dataset.views)[view]
     table = dataset.table.iloc[instant].reset_index(drop=True).assign(view=views, instant=instant)
     xy = tsne_map(z, perplexity=min(PERPLEXITY, (len(z) - 1)//4))
-    shown = (f"{len(z):,} images: {len(np.unique(instant))} instants of {len(set(table['subject']))} subjects in "
-             f"{len(set(views))} views")
+    people = counted(len(set(table['subject'])), 'subject')
+    shown = f'{len(z):,} images: {len(np.unique(instant))} instants of {people} in {len(set(views))} views'
     known = {name: getattr(dataset, name) for name in ('source', 'licence', 'checksum')}
     page = atlas(
         xy, thumbnails((dataset.frames[int(i)][v] for i, v in zip(instant, view)), most_px), table,
