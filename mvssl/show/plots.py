@@ -499,22 +499,23 @@ def _of_arms(name, rows, columns):
             raise Refusal(f"{name} must be of arms of the style, {', '.join(ARM_COLOURS)}, got {arm!r}")
     return table
 
-def _curves(ax, curves, interval, bound, best):
-    "Error against labels, a line per arm."
+def _curves(ax, curves, interval, bound, best, budgets):
+    "Error at each budget of labels, a line per arm. Evenly apart: one person more may be few images more."
     arms, images = list(dict.fromkeys(curves['arm'])), sorted(set(curves['images']))
+    place = {n: at for at, n in enumerate(images)}
     for at, arm in enumerate(arms):
-        apart = 1.05**(at - (len(arms) - 1)/2)      # so that intervals do not hide one another
+        apart = .08*(at - (len(arms) - 1)/2)        # so that intervals do not hide one another
         of_arm = curves[curves['arm'] == arm]
-        sns.lineplot(x=apart*of_arm['images'], y=of_arm['mm'], ax=ax, errorbar=interval, err_style='bars', ms=4,
-                     mec='none', color=ARM_COLOURS[arm], marker=ARM_MARKERS[arm], label=ARM_NAMES[arm], legend=False)
+        sns.lineplot(x=apart + of_arm['images'].map(place), y=of_arm['mm'], ax=ax, errorbar=interval, ms=4,
+                     err_style='bars', mec='none', color=ARM_COLOURS[arm], marker=ARM_MARKERS[arm],
+                     label=ARM_NAMES[arm], legend=False)
         means = best[best['arm'] == arm].groupby('images')['mm'].mean()
-        ax.plot(apart*means.index, means, ARM_MARKERS[arm], mfc='none', mec=ARM_COLOURS[arm], ms=6.5, mew=.6)
+        ax.plot(apart + means.index.map(place), means, ARM_MARKERS[arm], mfc='none', mec=ARM_COLOURS[arm], ms=6.5,
+                mew=.6)
     if bound is not None: _bound(ax, *bound)
-    ax.set_xscale('log')
-    ax.set_xticks(images, [f'{n:,.0f}' for n in images])
-    ax.minorticks_off()
-    ax.margins(x=.14, y=.1)
-    if len(images) == 1: ax.set_xlim(images[0]/3, 3*images[0])      # marks of one budget stand together
+    ax.set_xticks(range(len(images)), [f"{budgets[n]}\n{n:,.0f}" if n in budgets else f'{n:,.0f}' for n in images])
+    ax.set_xlim(-.5, len(images) - .5)
+    ax.margins(y=.1)
     ax.set(xlabel='labelled images', ylabel='MPJPE on test subjects, mm')
 
 def _bound(ax, mean, low, high):
@@ -582,6 +583,7 @@ def semi_supervision(
     bound=None,         # mean, low, high with the labels of everybody, mm
     best=(),            # like `curves`, each training stopped at its own best validation
     courses=(),         # table, a row per training and step: arm, step, mm on validation subjects; (): no such panel
+    budgets=None,       # labelled images -> what they are, as in 'all of S1'; None: numbers alone
 ) -> plt.Figure:        # as wide as a page
     "Error by labels, part of the data, test subject and step of training. Ours. Raises `Refusal` for unknown arms."
     curves = _of_arms('curves', curves, ['arm', 'images', 'mm'])
@@ -591,7 +593,7 @@ def semi_supervision(
     if unknown := set(of_parts['part']) - set(parts):
         raise Refusal(f"of_parts must be of {', '.join(parts)}, got {', '.join(sorted(unknown))}")
     fig, axes = _semi_supervised_axes(len(of_subjects), len(courses) > 0)
-    _curves(axes[0], curves, interval, bound, best)
+    _curves(axes[0], curves, interval, bound, best, budgets or {})
     _parts(axes[1], parts, of_parts, interval)
     if {'supervised', 'joint'} <= set(of_subjects): _subjects(axes[2], of_subjects, 'supervised', 'joint')
     if len(courses): _courses(axes[3], courses, interval)

@@ -280,3 +280,16 @@ def test_a_course_shows_what_was_logged():
     )
     assert [ax.get_ylabel() for ax in fig.axes] == ['loss', 'held-out error, mm']
     np.testing.assert_allclose(fig.axes[1].lines[0].get_data(), [[0, 5], [90, 85]])
+
+
+def test_budgets_stand_evenly_apart_however_near_their_numbers_are():
+    "One person more who was hardly filmed: names and numbers would lie on each other on any axis of numbers."
+    asked = given(images=(324, 16200, 16584))
+    with use_style():
+        fig = semi_supervision(**asked, budgets={16200: 'all of S1', 16584: 'all of S1 S5'})
+        fig.canvas.draw()
+    texts = [text for text in fig.axes[0].get_xticklabels()]
+    assert [text.get_text() for text in texts] == ['324', 'all of S1\n16,200', 'all of S1 S5\n16,584']
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(one.overlaps(next_one) for one, next_one in zip(boxes, boxes[1:]))
+    plt.close(fig)
