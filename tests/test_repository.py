@@ -85,7 +85,7 @@ STANDS_ON = {
     'show.sheets': ['show.plots', 'skeleton'],
     'show.embedding_map': ['retrieval'],
     'show.pages': [],
-    'show.atlas': ['show.embedding_map', 'show.pages', 'runs'],
+    'show.atlas': ['show.embedding_map', 'show.pages', 'runs', 'ground.progress'],
     'show.search': ['training', 'trained', 'show.atlas', 'show.pages', 'show.plots'],
     'study.courses': ['evaluation'],
     'study.paper': [],
