@@ -318,7 +318,7 @@ WALK = [
             ('set', 'norm=layer', 'norm must'),
             ('set', 'new_takes=9', 'new_takes must'),
             ('set', 'seed=-1', 'seed must'),
-            ('pairs', 100000, 'n_pairs'),
+            ('pairs', 100000, '--pairs'),
             ('labelled_images', 0, '--labelled-images must'),
         )
     ),
