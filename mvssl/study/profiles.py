@@ -163,9 +163,9 @@ _DESK = Profile(
     train=dict(steps=2000, n_labelled=32, n_pairs=32, subjects_per_batch=8, **_DESK_RECIPE, new_takes=3, log_every=50,
                validate_every=250),
     of_group=_DESK_ARMS | {'joint-100': dict(keep_every=500)},
-    seeds=dict.fromkeys((*_HEADLINE, 'both-100'), 5) | dict.fromkeys(
-        ('supervised-all', *_MARGINS_OF_TABLE_1, 'supervised-10', 'joint-10', 'supervised-2', 'joint-2', *_PLUS_1,
-         'paper-joint', 'paper-control'), 3),
+    seeds=dict.fromkeys((*_HEADLINE, 'both-100', *_MARGINS_OF_TABLE_1), 5) | dict.fromkeys(
+        ('supervised-all', 'supervised-10', 'joint-10', 'supervised-2', 'joint-2', *_PLUS_1, 'paper-joint',
+         'paper-control'), 3),
     analyses=dict(paper_way=dict(other='few-synthetic')))
 
 _OTHERS = replace(
